@@ -1,0 +1,42 @@
+import { createHash, randomBytes } from 'node:crypto'
+
+/** Source of random bytes; `node:crypto` in production, a seeded one in tests. */
+export type RandomBytes = (size: number) => Uint8Array
+
+const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
+
+/**
+ * A UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then randomness, so that ids sort by time of creation.
+ */
+export function uuidv7(now_ms: number, random: RandomBytes = randomBytes): string {
+  const tail = random(10)
+  const time = now_ms.toString(16).padStart(12, '0')
+  const hex = (index: number): string => HEX[tail[index] ?? 0] ?? '00'
+  const version = HEX[0x70 | ((tail[0] ?? 0) & 0x0f)] ?? '70'
+  const variant = HEX[0x80 | ((tail[2] ?? 0) & 0x3f)] ?? '80'
+  return (
+    `${time.slice(0, 8)}-${time.slice(8)}-${version}${hex(1)}-${variant}${hex(3)}-` +
+    hex(4) + hex(5) + hex(6) + hex(7) + hex(8) + hex(9)
+  )
+}
+
+/** Prefix of every key that Weir makes. Imported keys may have another form. */
+export const KEY_PREFIX = 'sk-weir-'
+
+/** A new API key: the prefix and 32 random bytes in base64url. Shown once, stored only as its hash. */
+export function newKeySecret(random: RandomBytes = randomBytes): string {
+  return KEY_PREFIX + Buffer.from(random(32)).toString('base64url')
+}
+
+/** SHA-256 of a key as lower-case hex: the only form in which a key is stored or looked up. */
+export function hashKey(secret: string): string {
+  return createHash('sha256').update(secret).digest('hex')
+}
+
+/** Number of buckets tenants are spread over; fixed for ever (SEMANTICS 11). */
+export const BUCKETS = 256
+
+/** The bucket of a tenant: the first byte of SHA-256 of its id, which is `hash mod 256`. */
+export function bucketOf(tenant: string): number {
+  return createHash('sha256').update(tenant).digest()[0] ?? 0
+}

@@ -1,0 +1,113 @@
+import type { PriceVersion, TradingCalendar } from '../money/price.ts'
+import type { TransportOptions, UpstreamTimeouts } from '../upstream/source.ts'
+
+/** Configuration after parsing: plain, frozen, every default filled, every reference resolved. */
+export interface Configuration {
+  readonly settings: Settings
+  readonly catalogue: Catalogue
+  readonly prices: PriceBook
+  /** SHA-256 of the three files' contents, hex: what is running, in logs and `/readyz`. */
+  readonly digest: string
+}
+
+/** `config/weir.yaml` and the environment. */
+export interface Settings {
+  readonly mode: 'demo' | 'production'
+  readonly host: string
+  readonly port: number
+  readonly admin_host: string
+  readonly admin_port: number
+  readonly data_dir: string
+  readonly limits: GatewayLimits
+  readonly drain: { readonly delay_ms: number; readonly timeout_ms: number }
+  readonly journal: { readonly commit_timeout_ms: number; readonly keep_days: number }
+  readonly log: { readonly level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' }
+  readonly cors: { readonly origins: readonly string[] }
+  /** From HTTPS_PROXY, HTTP_PROXY and NO_PROXY. */
+  readonly proxy: { readonly https: string | null; readonly http: string | null; readonly no_proxy: string | null }
+}
+
+/** Every written limit of the gateway. */
+export interface GatewayLimits {
+  readonly max_body_bytes: number
+  readonly max_answer_bytes: number
+  readonly max_event_bytes: number
+  readonly max_header_bytes: number
+  readonly max_json_depth: number
+  readonly max_open_requests: number
+  /** Share of `max_open_requests` one tenant may have open, in percent. */
+  readonly tenant_share_percent: number
+  readonly max_connections: number
+  readonly headers_timeout_ms: number
+  readonly request_timeout_ms: number
+  readonly idle_timeout_ms: number
+  /** Longest life of one request, every try included. */
+  readonly total_timeout_ms: number
+  readonly max_attempts: number
+  /** Output tokens a stream reserves at a time. */
+  readonly slice_tokens: number
+  readonly keepalive_after_ms: number
+  readonly drain_abort_timeout_ms: number
+  readonly upstream_connections_per_origin: number
+}
+
+export interface Endpoint {
+  readonly id: string
+  readonly provider: string
+  readonly dialect: 'openai'
+  readonly base_url: string
+  readonly chat_path: string
+  readonly embeddings_path: string | null
+  readonly upstream_model: string
+  /** Resolved secret, or null when the endpoint needs none. Never logged: non-enumerable toJSON is not relied upon, callers log ids only. */
+  readonly api_key: string | null
+  readonly zone: 'private' | 'domestic' | 'overseas'
+  readonly filing: { readonly number: string; readonly evidence: string } | null
+  /** Targets of a lower tier are tried first; within a tier the weights decide. */
+  readonly tier: number
+  readonly weight: number
+  readonly timeouts: UpstreamTimeouts
+  readonly transport: TransportOptions
+  /** True only for targets that demo mode makes itself. */
+  readonly sandbox: boolean
+}
+
+export interface Model {
+  readonly id: string
+  readonly kind: 'chat' | 'embeddings'
+  readonly domain: string
+  readonly owned_by: string
+  readonly context_tokens: number
+  readonly max_output_tokens: number
+  readonly tokenizer: 'qwen3' | 'deepseek_v3' | 'general' | 'sandbox'
+  readonly capabilities: readonly string[]
+  /** Unix seconds for `GET /v1/models`. */
+  readonly created: number
+  /** Callable endpoints: those whose key is set. */
+  readonly endpoints: readonly Endpoint[]
+  /** Why other endpoints are not callable, e.g. `DEEPSEEK_API_KEY is not set`. */
+  readonly inactive: readonly { readonly endpoint: string; readonly reason: string }[]
+}
+
+export interface Catalogue {
+  readonly models: ReadonlyMap<string, Model>
+  /** Alias → model id. */
+  readonly aliases: ReadonlyMap<string, string>
+}
+
+export interface PriceBook {
+  readonly calendar: TradingCalendar
+  /** Sell side by model id, newest `effective_from` first. */
+  readonly sell: ReadonlyMap<string, readonly PriceVersion[]>
+  /** Cost side by endpoint id. */
+  readonly cost: ReadonlyMap<string, readonly PriceVersion[]>
+}
+
+/** One mistake in the configuration. `path` is where in the file, `expected` what would be right. */
+export interface ConfigIssue {
+  readonly file: string
+  readonly path: string
+  readonly line: number | null
+  readonly message: string
+  readonly expected: string
+}

@@ -1,0 +1,443 @@
+/**
+ * The narrow ports between the planes and storage. The planes import this file, never a driver.
+ * One conformance suite per port runs on every driver; a driver that passes it is right, nothing else is.
+ */
+import type { Attempt, HoldReceipt, UsageEvent } from '../money/event.ts'
+import type { GrantUnit, PaymentPart } from '../money/grant.ts'
+import type { TokenUsage } from '../money/usage.ts'
+
+// ---------------------------------------------------------------- Limits
+
+export type LimitScope = 'key' | 'project' | 'tenant'
+export type LimitKind =
+  | 'requests_per_minute'
+  | 'tokens_per_minute'
+  | 'concurrency'
+  | 'requests_window'
+  | 'tokens_window'
+  | 'amount_window'
+  | 'budget'
+
+/** Boundaries of a window in Unix ms. Calendar windows are computed by the caller in the tenant's time zone; `5h` starts at first use. */
+export interface WindowBounds {
+  readonly name: '5h' | 'day' | 'week' | 'month'
+  readonly start_ms: number
+  readonly end_ms: number
+  readonly next_end_ms: number
+}
+
+/** One limit that a hold must fit into, resolved by the caller. Units: requests, tokens, or nano-yuan for `amount_window` and `budget`. */
+export interface LimitRule {
+  readonly scope: LimitScope
+  readonly scope_id: string
+  /** Catalogue model when the limit is per model, else null. */
+  readonly model: string | null
+  readonly kind: LimitKind
+  readonly limit: bigint
+  readonly window: WindowBounds | null
+}
+
+export interface HoldRequest {
+  readonly v: 1
+  /** Request id, made at ingress: the same id always means the same hold. */
+  readonly id: string
+  readonly tenant: string
+  readonly project: string
+  readonly key: string
+  readonly model: string
+  readonly lease_ms: number
+  /** Upper bound of tokens of every class. */
+  readonly tokens: number
+  /** Upper bound of the price. */
+  readonly amount_nano: bigint
+  /** Smallest useful amount: when money covers this but not `amount_nano`, the hold takes what is there (capped answer). Equal to `amount_nano` when no cap is possible. */
+  readonly minimum_nano: bigint
+  readonly rules: readonly LimitRule[]
+  /** How far below zero the wallet may go. */
+  readonly credit_line_nano: bigint
+}
+
+/** State of the tightest rate limits after a hold or refusal, for `x-ratelimit-*`. */
+export interface RateState {
+  readonly limit: number
+  readonly remaining: number
+  readonly reset_ms: number
+}
+export interface RateStates {
+  readonly requests: RateState | null
+  readonly tokens: RateState | null
+}
+
+/** Why a hold was refused. Names one limit; a refusal has changed nothing. */
+export interface HoldRefusal {
+  readonly reason: 'rate' | 'concurrency' | 'window' | 'budget' | 'balance' | 'key_revoked' | 'tenant_suspended'
+  readonly rule: LimitRule | null
+  readonly available: bigint
+  readonly held: bigint
+  readonly needed: bigint
+  /** When it frees, Unix ms, or null when waiting does not help. */
+  readonly frees_at_ms: number | null
+}
+
+export type HoldResult =
+  | { readonly ok: true; readonly receipt: HoldReceipt; readonly rates: RateStates }
+  | { readonly ok: false; readonly refusal: HoldRefusal; readonly rates: RateStates }
+
+export interface ExtendRequest {
+  readonly id: string
+  readonly tenant: string
+  /** New totals, not differences: sending the same request twice changes nothing more. */
+  readonly tokens: number
+  readonly amount_nano: bigint
+  readonly lease_ms: number
+}
+/** `lapsed`: the hold is no longer open (swept or settled). */
+export type ExtendResult =
+  | { readonly id: string; readonly state: 'extended'; readonly receipt: HoldReceipt }
+  | { readonly id: string; readonly state: 'refused'; readonly refusal: HoldRefusal }
+  | { readonly id: string; readonly state: 'lapsed' }
+
+export interface SettleRequest {
+  readonly id: string
+  readonly tenant: string
+  readonly admitted_at: number
+  readonly tokens: number
+  readonly amount_nano: bigint
+  /** The final split, applied verbatim. */
+  readonly parts: readonly PaymentPart[]
+}
+/** `late`: the hold had been swept, the charge replaces the sweep's. `duplicate`: already settled, nothing changed. */
+export type SettleState = 'settled' | 'late' | 'duplicate'
+
+/** Terms of a grant as limits need them. */
+export interface GrantTerms {
+  readonly id: string
+  readonly tenant: string
+  readonly unit: GrantUnit
+  /** Burn order: priority ascending, then soonest expiry, then age. */
+  readonly priority: number
+  readonly expires_at: number | null
+  readonly created_at: number
+}
+export interface CreditRequest {
+  readonly grant: GrantTerms
+  /** Added to the grant's balance; negative takes away. */
+  readonly delta: bigint
+  /** The tenant's outbox sequence; a driver applies only `applied + 1` and answers `duplicate` below, `gap` above. */
+  readonly seq: number
+}
+export type CreditState = 'applied' | 'duplicate' | 'gap'
+
+export interface BalanceView {
+  readonly available_nano: bigint
+  readonly held_nano: bigint
+  readonly open_holds: number
+  readonly grants: ReadonlyArray<GrantTerms & { readonly balance: bigint; readonly held: bigint }>
+}
+
+/**
+ * Atomic admission. Every operation is idempotent by the caller's ids and all-or-nothing over every limit at once.
+ * Leaves out: who the caller is, what things cost, and the capacity of endpoints (that is the operator's, in `select`).
+ */
+export interface Limits {
+  hold(request: HoldRequest): Promise<HoldResult>
+  extend(requests: readonly ExtendRequest[]): Promise<readonly ExtendResult[]>
+  settle(request: SettleRequest): Promise<SettleState>
+  /** Gives everything back: the request reached no upstream. A second release, or one after a settle, changes nothing. */
+  release(id: string, tenant: string): Promise<void>
+  /** Receipts of holds whose lease ended before `now_ms`, marked swept. Their parts stay reserved until `settle` charges the sweep. */
+  sweep(now_ms: number): Promise<readonly HoldReceipt[]>
+  credit(request: CreditRequest): Promise<CreditState>
+  /** Written before a revocation call returns: every later hold with this key is refused. */
+  block(kind: 'key' | 'tenant', id: string, blocked: boolean): Promise<void>
+  balance(tenant: string): Promise<BalanceView>
+  /** Open holds of all tenants, for metrics and audits. */
+  openHolds(): Promise<number>
+}
+
+// ---------------------------------------------------------------- UsageLog (the journal)
+
+/** A target that this request may be sent to, with the price versions fixed at admission. */
+export interface PricedTarget {
+  readonly endpoint: string
+  readonly provider: string
+  readonly model: string
+  readonly zone: string
+  readonly filing: string | null
+  readonly dialect: string
+  readonly price_version: string
+  readonly cost_version: string | null
+}
+
+/** Row `S`: everything that is known at admission, so that a sweeper needs nobody's memory to close it. */
+export interface OpenRow {
+  readonly v: 1
+  readonly hold: HoldReceipt
+  readonly day: string
+  readonly end_user: string | null
+  readonly tags: Readonly<Record<string, string>>
+  readonly protocol: UsageEvent['protocol']
+  readonly audience: UsageEvent['audience']
+  readonly registry_date: string | null
+  readonly model_asked: string
+  readonly route: string
+  readonly domain: string
+  readonly stream: boolean
+  readonly thinking: boolean
+  readonly prompt_tokens: number
+  readonly targets: readonly PricedTarget[]
+}
+
+/** Row `C`: what had been delivered when it was written. The latest counts. */
+export interface CheckpointRow {
+  readonly v: 1
+  readonly id: string
+  readonly at: number
+  readonly endpoint: string
+  readonly tokens: TokenUsage
+  readonly ttfe_ms: number | null
+  readonly attempts: readonly Attempt[]
+}
+
+/** An `S` row without `U` or `R`, with its last checkpoint. */
+export interface UnfinishedRequest {
+  readonly open: OpenRow
+  readonly last: CheckpointRow | null
+}
+
+/** An event as the caller of `close` knows it: the log adds the node and its running number. */
+export type ClosingEvent = Omit<UsageEvent, 'node' | 'seq'>
+
+/** The durable record of what this process served. Rows `S` open, `C` checkpoint, `U` event, `R` released without event. */
+export interface UsageLog {
+  /** Resolves when the row survives a kill of the process. */
+  open(row: OpenRow): Promise<void>
+  /** Written with the next batch; at most one batch is lost on a kill. */
+  checkpoint(rows: readonly CheckpointRow[]): void
+  /** Resolves with the event's sequence number when the row survives a power cut (fsync). Rejects after `commit_timeout_ms`. */
+  close(event: ClosingEvent): Promise<number>
+  release(id: string): void
+  /** Requests that an earlier owner of this journal left open. */
+  unfinished(): Promise<readonly UnfinishedRequest[]>
+  /** Rows waiting to be posted to the ledger, and whether the last commit worked. */
+  health(): { readonly unposted: number; readonly ok: boolean }
+}
+
+// ---------------------------------------------------------------- Ledger
+
+/** Chart of accounts. Money and each other unit balance alone. */
+export type AccountCode =
+  | 'wallet_liability'
+  | 'prepaid_grant'
+  | 'contract_commitment'
+  | 'receivable'
+  | 'usage_revenue'
+  | 'promo'
+  | 'breakage'
+  | 'supplier_cost'
+  | 'supplier_payable'
+  | 'cash_clearing'
+  | 'vat_payable'
+  | 'rounding_carry'
+
+/** `owner` is a tenant or provider id; `ref` a grant id or empty. */
+export interface Account {
+  readonly code: AccountCode
+  readonly owner: string
+  readonly ref: string
+  readonly unit: GrantUnit
+}
+/** Debit positive, credit negative. */
+export interface LedgerEntry {
+  readonly account: Account
+  readonly amount: bigint
+}
+/** Append-only; the entries of each unit sum to zero. `id` makes posting idempotent. */
+export interface LedgerTransaction {
+  readonly id: string
+  readonly at: number
+  readonly kind: 'usage' | 'top_up' | 'promo' | 'reversal' | 'adjustment'
+  readonly note: string
+  readonly entries: readonly LedgerEntry[]
+}
+
+export interface EventQuery {
+  readonly tenant?: string
+  readonly project?: string
+  readonly key?: string
+  readonly model?: string
+  /** Half-open interval of `admitted_at`, Unix ms. */
+  readonly from_ms?: number
+  readonly to_ms?: number
+  readonly limit: number
+  /** Opaque, from the page before. */
+  readonly cursor?: string
+}
+export interface EventPage {
+  readonly events: readonly UsageEvent[]
+  readonly next_cursor: string | null
+}
+export interface UsageTotalsRow {
+  readonly tenant: string
+  readonly project: string
+  readonly key: string
+  readonly model: string
+  readonly requests: number
+  readonly completed: number
+  readonly tokens: TokenUsage
+  readonly amount_nano: bigint
+  readonly cost_nano: bigint
+}
+export interface PostResult {
+  readonly events: number
+  readonly transactions: number
+}
+
+export interface Ledger {
+  /** Posts everything that the usage log has closed by now. Safe to call at any time, also twice at once. */
+  post(): Promise<PostResult>
+  transact(transaction: LedgerTransaction): Promise<'posted' | 'duplicate'>
+  balances(): Promise<ReadonlyArray<LedgerEntry>>
+  event(id: string): Promise<UsageEvent | null>
+  /** Highest revisions only, newest first. */
+  events(query: EventQuery): Promise<EventPage>
+  totals(query: Omit<EventQuery, 'limit' | 'cursor'>): Promise<readonly UsageTotalsRow[]>
+  /** Facts for the audit, computed in one read transaction. */
+  auditFacts(): Promise<AuditFacts>
+}
+/** What `weir audit` compares. */
+export interface AuditFacts {
+  /** Transactions whose entries do not sum to zero in some unit. */
+  readonly unbalanced: readonly string[]
+  /** Journal `U` rows that are not in the ledger, and the reverse, at most 10 of each. */
+  readonly missing_events: readonly string[]
+  readonly unexplained_events: readonly string[]
+  /** Ids with more than one highest revision, or whose stored body differs from the journal's. */
+  readonly differing_events: readonly string[]
+  /** Σ of events against Σ of usage entries, per tenant and unit, where they differ. */
+  readonly wrong_sums: readonly string[]
+  /** Requests still open in the journal. */
+  readonly open_requests: readonly string[]
+  readonly events: number
+  readonly amount_nano: bigint
+}
+
+// ---------------------------------------------------------------- Records
+
+export interface TenantRecord {
+  readonly id: string
+  readonly name: string
+  readonly audience: 'public' | 'internal'
+  readonly status: 'active' | 'suspended'
+  readonly locale: 'zh' | 'en'
+  /** IANA name, for calendar windows and reports. */
+  readonly time_zone: string
+  readonly zones: readonly string[]
+  readonly on_client_abort: 'cancel' | 'drain'
+  readonly on_limits_away: 'closed' | 'open'
+  readonly credit_line_nano: bigint
+  readonly limits: readonly LimitSetting[]
+  readonly created_at: number
+}
+/** A limit as stored: the window is named, its boundaries are computed at admission. */
+export interface LimitSetting {
+  readonly kind: LimitKind
+  readonly model: string | null
+  readonly limit: string
+  readonly window: WindowBounds['name'] | null
+}
+export interface ProjectRecord {
+  readonly id: string
+  readonly tenant: string
+  readonly name: string
+  readonly limits: readonly LimitSetting[]
+  readonly zones: readonly string[] | null
+  readonly created_at: number
+}
+export interface KeyRecord {
+  readonly id: string
+  readonly tenant: string
+  readonly project: string
+  readonly name: string
+  /** SHA-256 of the secret, hex. */
+  readonly hash: string
+  /** The secret's last four characters, so that a person can tell keys apart. */
+  readonly last4: string
+  readonly scopes: readonly string[]
+  /** Catalogue models or routes this key may call; null allows all of the tenant's. */
+  readonly models: readonly string[] | null
+  readonly zones: readonly string[] | null
+  readonly limits: readonly LimitSetting[]
+  readonly expires_at: number | null
+  readonly revoked_at: number | null
+  readonly created_at: number
+}
+export interface GrantRecord {
+  readonly id: string
+  readonly tenant: string
+  readonly kind: 'wallet' | 'subscription' | 'pack' | 'contract' | 'promo'
+  readonly unit: GrantUnit
+  readonly amount: bigint
+  readonly priority: number
+  /** Weights per model for `tokens` grants, as decimal strings; null means 1 for all. */
+  readonly weights: Readonly<Record<string, string>> | null
+  readonly expires_at: number | null
+  readonly created_at: number
+}
+export interface PriceVersionRecord {
+  readonly id: string
+  readonly side: 'sell' | 'cost'
+  /** Model id (sell) or endpoint id (cost). */
+  readonly subject: string
+  readonly effective_from: number
+  /** The version's canonical JSON: never changes under the same id. */
+  readonly body: string
+  readonly created_at: number
+}
+
+/** One step of the numbered log of changes that gateways follow. */
+export type RecordChange =
+  | { readonly kind: 'tenant'; readonly record: TenantRecord }
+  | { readonly kind: 'project'; readonly record: ProjectRecord }
+  | { readonly kind: 'key'; readonly record: KeyRecord }
+  | { readonly kind: 'grant'; readonly record: GrantRecord }
+export interface NumberedChange {
+  readonly seq: number
+  readonly change: RecordChange
+}
+
+/** Tenants, projects, keys, grants and price versions. Every write appends its numbered change in the same transaction. */
+export interface Records {
+  /** Creates or replaces the record; resolves with the change's number. */
+  put(change: RecordChange): Promise<number>
+  tenant(id: string): Promise<TenantRecord | null>
+  tenants(): Promise<readonly TenantRecord[]>
+  projects(tenant: string): Promise<readonly ProjectRecord[]>
+  keys(tenant?: string): Promise<readonly KeyRecord[]>
+  key(id: string): Promise<KeyRecord | null>
+  grants(tenant?: string): Promise<readonly GrantRecord[]>
+  /** Every tenant, project and key as of the returned sequence number. */
+  load(): Promise<{ readonly seq: number; readonly tenants: readonly TenantRecord[]; readonly projects: readonly ProjectRecord[]; readonly keys: readonly KeyRecord[]; readonly grants: readonly GrantRecord[] }>
+  changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]>
+  /** Stores versions that are new. Throws {@link PriceVersionConflict} if an id exists with another body. */
+  putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void>
+  priceVersions(): Promise<readonly PriceVersionRecord[]>
+}
+
+/** A price version was edited in place. Prices change by adding a version. */
+export class PriceVersionConflict extends Error {
+  override name = 'PriceVersionConflict'
+  readonly id: string
+  constructor(id: string) {
+    super(`price version ${id} was changed after it had been published; add a new version instead`)
+    this.id = id
+  }
+}
+
+// ---------------------------------------------------------------- Changes
+
+/** Tells this process that records or configuration changed. A hint: followers read `changesAfter`. */
+export interface Changes {
+  publish(seq: number): Promise<void>
+  subscribe(listener: (seq: number) => void): () => void
+}

@@ -83,7 +83,7 @@ function isForElsewhere({ optional, os = [], cpu = [], libc }) {
   return optional === true && (libc !== undefined || !os.includes(process.platform) || !cpu.includes(process.arch))
 }
 
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms))
 
 /** Holds the install lock, a folder, while `work` runs. A lock whose owner has stopped touching it is taken over. */
 async function withLock(work) {
@@ -148,7 +148,7 @@ function shortened(output) {
 function npmCi() {
   const [command, ...first] = npmCommand()
   const args = [...first, 'ci', '--include=optional', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error']
-  return new Promise((resolve) => {
+  return new Promise((settle) => {
     let output = ''
     const child = spawn(command, args, {
       cwd: ROOT,
@@ -165,7 +165,7 @@ function npmCi() {
     }
     const end = (ok, last) => {
       for (const signal of FORWARDED) process.removeAllListeners(signal)
-      resolve({ ok, output: `${output}\n${last}` })
+      settle({ ok, output: `${output}\n${last}` })
     }
     child.stdout.on('data', (piece) => (output += piece))
     child.stderr.on('data', (piece) => (output += piece))

@@ -21,7 +21,8 @@ export function systemClock(): Clock {
   }
 }
 
-const SHANGHAI_OFFSET_MS = 8 * 3_600_000
+/** China Standard Time is UTC+8 all year. */
+export const SHANGHAI_OFFSET_MS = 8 * 3_600_000
 
 /** The ledger's partition day: the UTC+8 date of an instant, as `2026-11-23`. China has had no daylight saving since 1991. */
 export function dayOf(at_ms: number): string {

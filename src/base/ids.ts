@@ -15,8 +15,7 @@ export function uuidv7(now_ms: number, random: RandomBytes = randomBytes): strin
   const version = HEX[0x70 | ((tail[0] ?? 0) & 0x0f)] ?? '70'
   const variant = HEX[0x80 | ((tail[2] ?? 0) & 0x3f)] ?? '80'
   return (
-    `${time.slice(0, 8)}-${time.slice(8)}-${version}${hex(1)}-${variant}${hex(3)}-` +
-    hex(4) + hex(5) + hex(6) + hex(7) + hex(8) + hex(9)
+    `${time.slice(0, 8)}-${time.slice(8)}-${version}${hex(1)}-${variant}${hex(3)}-` + hex(4) + hex(5) + hex(6) + hex(7) + hex(8) + hex(9)
   )
 }
 

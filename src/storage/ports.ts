@@ -417,7 +417,13 @@ export interface Records {
   key(id: string): Promise<KeyRecord | null>
   grants(tenant?: string): Promise<readonly GrantRecord[]>
   /** Every tenant, project and key as of the returned sequence number. */
-  load(): Promise<{ readonly seq: number; readonly tenants: readonly TenantRecord[]; readonly projects: readonly ProjectRecord[]; readonly keys: readonly KeyRecord[]; readonly grants: readonly GrantRecord[] }>
+  load(): Promise<{
+    readonly seq: number
+    readonly tenants: readonly TenantRecord[]
+    readonly projects: readonly ProjectRecord[]
+    readonly keys: readonly KeyRecord[]
+    readonly grants: readonly GrantRecord[]
+  }>
   changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]>
   /** Stores versions that are new. Throws {@link PriceVersionConflict} if an id exists with another body. */
   putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void>

@@ -8,7 +8,14 @@ interface FailureRow {
   readonly retry: boolean
   readonly reached: boolean
   readonly breaks: boolean
-  readonly code: 'upstream_error' | 'upstream_timeout' | 'content_filtered' | 'invalid_request' | 'context_length_exceeded' | 'client_closed_request' | 'no_upstream_available'
+  readonly code:
+    | 'upstream_error'
+    | 'upstream_timeout'
+    | 'content_filtered'
+    | 'invalid_request'
+    | 'context_length_exceeded'
+    | 'client_closed_request'
+    | 'no_upstream_available'
 }
 
 export const FAILURES = {

@@ -32,11 +32,7 @@ export interface SpawnedProcess {
  * environment, from which every WEIR_* setting is removed first (but the two that belong to the test run).
  * The process holds an IPC channel to the test (WEIR_PARENT_IPC=1), so that it can notice a killed test.
  */
-export function spawnNode(
-  file: string,
-  args: readonly string[] = [],
-  env: Readonly<Record<string, string>> = {},
-): SpawnedProcess {
+export function spawnNode(file: string, args: readonly string[] = [], env: Readonly<Record<string, string>> = {}): SpawnedProcess {
   const child = spawn(process.execPath, [file, ...args], {
     cwd: REPO_ROOT,
     env: { ...surroundings(), WEIR_PARENT_IPC: '1', ...env },

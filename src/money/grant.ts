@@ -7,3 +7,8 @@ export interface PaymentPart {
   readonly unit: GrantUnit
   readonly amount: bigint
 }
+
+/** The id of a tenant's wallet: one each, the grant that pays what no other grant covers. */
+export function walletOf(tenant: string): string {
+  return `wallet:${tenant}`
+}

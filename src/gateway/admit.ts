@@ -1,0 +1,189 @@
+import { createHmac } from 'node:crypto'
+import { dayOf } from '../base/clock.ts'
+import { WeirError } from '../base/errors.ts'
+import type { Endpoint } from '../config/model.ts'
+import { cnyFromNano } from '../money/amount.ts'
+import type { HoldReceipt } from '../money/event.ts'
+import { priceAt, type PriceVersion } from '../money/price.ts'
+import { windowAround } from '../money/window.ts'
+import type { HoldRefusal, HoldRequest, LimitRule, LimitScope, LimitSetting, OpenRow, RateStates } from '../storage/ports.ts'
+import type { Call, Caller } from './call.ts'
+import type { Plane } from './plane.ts'
+import { affordableOutput, type Quote } from './quote.ts'
+import { readTags, type RequestFacts } from './request.ts'
+import type { Route } from './route.ts'
+import type { Snapshot } from './snapshot.ts'
+
+/** An admitted request: its hold is open, and row `S` is in the journal. */
+export interface Admission {
+  readonly caller: Caller
+  readonly facts: RequestFacts
+  readonly route: Route
+  readonly quote: Quote
+  readonly snapshot: Snapshot
+  readonly receipt: HoldReceipt
+  readonly row: OpenRow
+  readonly rates: RateStates
+  /** Cost prices by endpoint, fixed at admission like the sell price. */
+  readonly costs: ReadonlyMap<string, PriceVersion>
+  /** Output cap to send upstream when the hold is smaller than the quote, else null. */
+  readonly capped_tokens: number | null
+}
+
+/** A hold is a lease: renewed every second while its request runs, swept when it ends. */
+export const LEASE_MS = 30_000
+
+/**
+ * One atomic hold over every limit, then the journal row that survives a kill. A refusal leaves nothing behind.
+ *
+ * @throws WeirError `insufficient_balance`, `budget_exceeded`, `quota_exhausted`, `rate_limit_exceeded`, `concurrency_exceeded`,
+ *   `key_revoked`, `tenant_suspended`, `admission_unavailable`
+ */
+export async function admit(call: Call, caller: Caller, facts: RequestFacts, route: Route, quote: Quote, plane: Plane, snapshot: Snapshot): Promise<Admission> {
+  const tags = readTags(call.headers['x-weir-tags'])
+  const result = await plane.limits.hold(holdRequest(call.id, caller, route, quote, plane.clock.now_ms()))
+  if (!result.ok) throw refused(result.refusal, plane.clock.now_ms())
+  const { receipt } = result
+  const costs = costsOf(route.targets, snapshot, receipt.admitted_at)
+  const admission: Admission = {
+    caller,
+    facts,
+    route,
+    quote,
+    snapshot,
+    receipt,
+    row: openRow(caller, facts, route, quote, receipt, costs, tags, plane.end_user_secret),
+    rates: result.rates,
+    costs,
+    capped_tokens: receipt.amount_nano < quote.amount_nano ? affordableOutput(quote, receipt.amount_nano) : null,
+  }
+  try {
+    await plane.log.open(admission.row)
+  } catch (cause) {
+    await plane.limits.release(call.id, caller.tenant.id)
+    throw new WeirError('admission_unavailable', { cause, retry_after_ms: 1000 })
+  }
+  return admission
+}
+
+function holdRequest(id: string, caller: Caller, route: Route, quote: Quote, now_ms: number): HoldRequest {
+  return {
+    v: 1,
+    id,
+    tenant: caller.tenant.id,
+    project: caller.project.id,
+    key: caller.key.id,
+    model: route.model.id,
+    lease_ms: LEASE_MS,
+    tokens: quote.tokens,
+    amount_nano: quote.amount_nano,
+    minimum_nano: quote.minimum_nano,
+    rules: rulesOf(caller, route.model.id, now_ms),
+    credit_line_nano: caller.tenant.credit_line_nano,
+  }
+}
+
+/** Limits of key, project and tenant that concern this model, with the windows' boundaries in the tenant's time zone. */
+function rulesOf(caller: Caller, model: string, now_ms: number): readonly LimitRule[] {
+  const rules: LimitRule[] = []
+  const add = (scope: LimitScope, scope_id: string, settings: readonly LimitSetting[]): void => {
+    for (const { kind, model: only, limit, window } of settings) {
+      if (only !== null && only !== model) continue
+      const span = window === null ? null : windowAround(window, caller.tenant.time_zone, now_ms)
+      rules.push({ scope, scope_id, model: only, kind, limit: BigInt(limit), window: span })
+    }
+  }
+  add('key', caller.key.id, caller.key.limits)
+  add('project', caller.project.id, caller.project.limits)
+  add('tenant', caller.tenant.id, caller.tenant.limits)
+  return rules
+}
+
+function costsOf(targets: readonly Endpoint[], snapshot: Snapshot, at_ms: number): ReadonlyMap<string, PriceVersion> {
+  const costs = new Map<string, PriceVersion>()
+  for (const target of targets) {
+    const version = priceAt(snapshot.configuration.prices.cost.get(target.id) ?? [], at_ms)
+    if (version !== null) costs.set(target.id, version)
+  }
+  return costs
+}
+
+function openRow(
+  caller: Caller,
+  facts: RequestFacts,
+  route: Route,
+  quote: Quote,
+  receipt: HoldReceipt,
+  costs: ReadonlyMap<string, PriceVersion>,
+  tags: Readonly<Record<string, string>>,
+  secret: Buffer,
+): OpenRow {
+  return {
+    v: 1,
+    hold: receipt,
+    day: dayOf(receipt.admitted_at),
+    end_user: facts.user === null ? null : endUserHash(facts.user, caller.tenant.id, secret),
+    tags,
+    protocol: facts.protocol,
+    audience: caller.tenant.audience,
+    registry_date: null,
+    model_asked: facts.model_asked,
+    route: route.reason,
+    domain: route.model.domain,
+    stream: facts.stream,
+    thinking: facts.thinking,
+    prompt_tokens: quote.prompt_tokens,
+    targets: route.targets.map((target) => ({
+      endpoint: target.id,
+      provider: target.provider,
+      model: route.model.id,
+      zone: target.zone,
+      filing: target.filing?.number ?? null,
+      dialect: target.dialect,
+      price_version: quote.price.id,
+      cost_version: costs.get(target.id)?.id ?? null,
+    })),
+  }
+}
+
+/** A keyed hash, so that end users can be told apart in reports but not named from them. */
+function endUserHash(user: string, tenant: string, secret: Buffer): string {
+  return createHmac('sha256', secret).update(`${tenant}\0${user}`).digest('hex').slice(0, 32)
+}
+
+function refused(refusal: HoldRefusal, now_ms: number): WeirError {
+  const frees_in_ms = refusal.frees_at_ms === null ? null : Math.max(1, refusal.frees_at_ms - now_ms)
+  const retry = frees_in_ms === null ? {} : { retry_after_ms: frees_in_ms }
+  const counts = {
+    limit: limitName(refusal.rule),
+    available: Number(refusal.available),
+    held: Number(refusal.held),
+    needed: Number(refusal.needed),
+    seconds: Math.ceil((frees_in_ms ?? 1000) / 1000),
+    reset: refusal.frees_at_ms === null ? '?' : new Date(refusal.frees_at_ms).toISOString(),
+  }
+  const money = { ...counts, available: cnyFromNano(refusal.available), held: cnyFromNano(refusal.held), needed: cnyFromNano(refusal.needed) }
+  switch (refusal.reason) {
+    case 'rate':
+      return new WeirError('rate_limit_exceeded', { values: counts, ...retry })
+    case 'concurrency':
+      return new WeirError('concurrency_exceeded', { values: counts, retry_after_ms: frees_in_ms ?? 1000 })
+    case 'window':
+      return new WeirError('quota_exhausted', { values: counts, ...retry })
+    case 'budget':
+      return new WeirError('budget_exceeded', { values: money })
+    case 'balance':
+      return new WeirError('insufficient_balance', { values: money })
+    case 'key_revoked':
+      return new WeirError('key_revoked')
+    case 'tenant_suspended':
+      return new WeirError('tenant_suspended')
+  }
+}
+
+function limitName(rule: LimitRule | null): string {
+  if (rule === null) return 'the account'
+  const window = rule.window === null ? '' : ` per ${rule.window.name}`
+  return `${rule.scope} ${rule.kind}${window}${rule.model === null ? '' : ` of ${rule.model}`}`
+}
+

@@ -1,0 +1,154 @@
+import type { Endpoint } from '../config/model.ts'
+import type { AnswerContext, StreamStep, StreamTranslator } from '../upstream/dialects/dialect.ts'
+import { classifyErrorObject, classifyResponse } from '../upstream/classify.ts'
+import { createOpenaiDialect } from '../upstream/dialects/openai.ts'
+import { UpstreamFailure } from '../upstream/failure.ts'
+import type { ProviderFacts } from '../upstream/providers/provider.ts'
+import type { ByteSink, ByteSource, UpstreamResponse } from '../upstream/source.ts'
+import type { Admission } from './admit.ts'
+import type { Call } from './call.ts'
+import type { Answer, StreamedAnswer } from './forward.ts'
+import { outboundRequest } from './outbound.ts'
+import type { Plane } from './plane.ts'
+import type { Progress } from './progress.ts'
+
+/** As much of a refusal's body as is read to learn its kind. */
+const MAX_ERROR_BODY_BYTES = 16_384
+/** As much as may come before the first data event (comments of a queueing upstream). */
+const MAX_HEAD_BYTES = 65_536
+
+/**
+ * One try at one target, up to its whole JSON body or its first data event.
+ *
+ * @throws UpstreamFailure of every kind
+ */
+export async function tryTarget(call: Call, admission: Admission, progress: Progress, target: Endpoint, plane: Plane): Promise<{ answer: Answer; status: number }> {
+  if (call.signal.aborted) throw call.signal.reason
+  const facts = plane.providers.get(target.provider)
+  if (facts === undefined) throw new UpstreamFailure('model_missing')
+  const timer = firstEventTimer(target)
+  try {
+    const response = await Promise.race([plane.transport.send(outboundRequest(call, admission, target, progress.attempts.length + 1)), timer.expired])
+    timer.cancels(response.body)
+    const { status } = response
+    if (status < 200 || status > 299) throw await refusalOf(response, facts, plane.clock.now_ms(), timer.expired)
+    progress.reached = true
+    const answer = await Promise.race([readAnswer(response, call, admission, progress, facts, target, plane), timer.expired])
+    return { answer, status }
+  } finally {
+    timer.stop()
+  }
+}
+
+async function readAnswer(response: UpstreamResponse, call: Call, admission: Admission, progress: Progress, facts: ProviderFacts, target: Endpoint, plane: Plane): Promise<Answer> {
+  const { limits } = admission.snapshot.configuration.settings
+  const dialect = createOpenaiDialect((error) => classifyErrorObject(error, 200, facts))
+  const context: AnswerContext = {
+    model_asked: admission.facts.model_asked,
+    usage_asked: admission.facts.usage_asked,
+    prompt_tokens: admission.quote.prompt_tokens,
+    tokenizer: target.sandbox ? 'sandbox' : admission.quote.tokenizer,
+    max_event_bytes: limits.max_event_bytes,
+    created_s: Math.floor(admission.receipt.admitted_at / 1000),
+  }
+  if (admission.facts.stream && !isJson(response)) {
+    const translator = dialect.streamed(context)
+    const answer = await readHead(response.body, translator)
+    progress.observe = () => translator.observe()
+    progress.ttfe_ms = Math.round(plane.clock.monotonic_ms() - call.started_ms)
+    return answer
+  }
+  const body = await readAll(response.body, limits.max_answer_bytes)
+  const { out, observation } = dialect.whole(body, context)
+  // A JSON answer to a request for a stream can only have been an error, which `whole` throws.
+  if (admission.facts.stream) throw new UpstreamFailure('malformed', { status: response.status })
+  progress.observe = () => observation
+  progress.ttfe_ms = Math.round(plane.clock.monotonic_ms() - call.started_ms)
+  return { kind: 'whole', out }
+}
+
+function isJson(response: UpstreamResponse): boolean {
+  return String(response.headers['content-type'] ?? '').startsWith('application/json')
+}
+
+async function refusalOf(response: UpstreamResponse, facts: ProviderFacts, now_ms: number, expired: Promise<never>): Promise<UpstreamFailure> {
+  const body = await Promise.race([readUpTo(response.body, MAX_ERROR_BODY_BYTES), expired])
+  return classifyResponse(response.status, response.headers, body, facts, now_ms)
+}
+
+/** Reads until the first data event and pauses there. */
+function readHead(source: ByteSource, translator: StreamTranslator): Promise<StreamedAnswer> {
+  return new Promise((resolve, reject) => {
+    const parts: Buffer[] = []
+    let bytes = 0
+    const take = (step: StreamStep, ended: boolean): void => {
+      parts.push(step.out)
+      bytes += step.out.length
+      const begun = step.data_events > 0
+      if (begun || step.done || ended) source.pause()
+      if (begun) {
+        resolve({ kind: 'stream', translator, head: Buffer.concat(parts), done: step.done || ended, failure: step.failure, source })
+      } else if (step.failure !== null || step.done || ended) {
+        source.cancel()
+        reject(step.failure ?? new UpstreamFailure('truncated'))
+      } else if (bytes > MAX_HEAD_BYTES) {
+        source.cancel()
+        reject(new UpstreamFailure('malformed'))
+      }
+    }
+    source.flowTo({ data: (chunk) => take(translator.push(chunk), false), end: () => take(translator.end(), true), failed: reject })
+  })
+}
+
+function readAll(source: ByteSource, max_bytes: number): Promise<Buffer> {
+  return collect(source, max_bytes, 'refuse')
+}
+
+function readUpTo(source: ByteSource, max_bytes: number): Promise<Buffer> {
+  return collect(source, max_bytes, 'cut')
+}
+
+function collect(source: ByteSource, max_bytes: number, beyond: 'refuse' | 'cut'): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    const sink: ByteSink = {
+      data(chunk) {
+        chunks.push(chunk)
+        bytes += chunk.length
+        if (bytes <= max_bytes) return
+        source.cancel()
+        if (beyond === 'cut') resolve(Buffer.concat(chunks).subarray(0, max_bytes))
+        else reject(new UpstreamFailure('malformed'))
+      },
+      end: () => resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)),
+      failed: reject,
+    }
+    source.flowTo(sink)
+  })
+}
+
+interface FirstEventTimer {
+  readonly expired: Promise<never>
+  /** The body to stop when the time is up. */
+  cancels(source: ByteSource): void
+  stop(): void
+}
+
+/** Bounds a try from its start to its first data event (or whole body), keep-alive comments notwithstanding. */
+function firstEventTimer(target: Endpoint): FirstEventTimer {
+  let source: ByteSource | null = null
+  const { promise: expired, reject } = Promise.withResolvers<never>()
+  expired.catch(() => {})
+  const timer = setTimeout(() => {
+    source?.cancel()
+    reject(new UpstreamFailure('first_event_timeout'))
+  }, target.timeouts.first_event_timeout_ms)
+  return {
+    expired,
+    cancels: (body) => {
+      source = body
+    },
+    stop: () => clearTimeout(timer),
+  }
+}

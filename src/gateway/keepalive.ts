@@ -1,0 +1,22 @@
+import type { Admission } from './admit.ts'
+import type { Call } from './call.ts'
+import { answerHeaders, SSE_HEADERS } from './headers.ts'
+import type { Lease } from './lease.ts'
+
+const COMMENT = ': keepalive\n\n'
+
+/**
+ * Sends SSE comments to a client that has heard nothing for a while, so that proxies and SDKs keep the connection.
+ * The first one commits the headers: from then on a failure is an error event.
+ */
+export function keepClientAlive(call: Call, admission: Admission, lease: Lease): void {
+  const { keepalive_after_ms } = admission.snapshot.configuration.settings.limits
+  const { reply } = call
+  lease.whenTicked((now_ms) => {
+    const heard_ms = Math.max(reply.wrote_at_ms, admission.receipt.admitted_at)
+    if (reply.busy || now_ms - heard_ms < keepalive_after_ms) return
+    const first = admission.route.targets[0]
+    if (first !== undefined) reply.head(200, { ...SSE_HEADERS, ...answerHeaders(admission, first) })
+    reply.write(COMMENT, now_ms)
+  })
+}

@@ -1,0 +1,132 @@
+import type { CheckpointRow, ExtendRequest, ExtendResult, HoldRefusal } from '../storage/ports.ts'
+import type { HoldReceipt } from '../money/event.ts'
+import { LEASE_MS, type Admission } from './admit.ts'
+import { deliveredTokens } from './meter.ts'
+import type { Progress } from './progress.ts'
+import { amountFor } from './quote.ts'
+import type { StreamTicker } from './ticker.ts'
+
+/** A lease younger than this is not renewed: it is renewed well before it could end. */
+const RENEW_AFTER_MS = LEASE_MS / 3
+
+/** What the relay may do next: go on, wait for an answer about more money, or stop. */
+export type Allowance = 'go' | 'wait' | 'stop'
+
+/**
+ * The hold of one running request: renewed while it runs, extended before a stream outgrows it, checkpointed as it is delivered.
+ * All of it goes out in the ticker's batch.
+ */
+export class Lease {
+  readonly #admission: Admission
+  readonly #progress: Progress
+  readonly #ticker: StreamTicker
+  #receipt: HoldReceipt
+  #renewed_at_ms: number
+  /** Output tokens, all choices together, that the hold covers. */
+  #output_held: number
+  #asking = false
+  #refusal: HoldRefusal | null = null
+  #lapsed = false
+  #checkpointed_output = -1
+  #onAllowance: (() => void) | null = null
+  #onKeepalive: ((now_ms: number) => void) | null = null
+
+  constructor(admission: Admission, progress: Progress, ticker: StreamTicker) {
+    this.#admission = admission
+    this.#progress = progress
+    this.#ticker = ticker
+    this.#receipt = admission.receipt
+    this.#renewed_at_ms = admission.receipt.admitted_at
+    this.#output_held = (admission.capped_tokens ?? admission.quote.output_held) * admission.quote.choices
+    ticker.add(this)
+  }
+
+  get id(): string {
+    return this.#receipt.id
+  }
+
+  /** The receipt with every extension so far: what settle and the event use. */
+  get receipt(): HoldReceipt {
+    return this.#receipt
+  }
+
+  /** Why the last extension was refused, once `allowance` says stop. */
+  get refusal(): HoldRefusal | null {
+    return this.#refusal
+  }
+
+  /** Called when an allowance that was `wait` may have changed. */
+  whenDecided(listener: () => void): void {
+    this.#onAllowance = listener
+  }
+
+  /** Called once a second, for keep-alive comments. */
+  whenTicked(listener: (now_ms: number) => void): void {
+    this.#onKeepalive = listener
+  }
+
+  /** May a stream that has delivered `output_tokens` go on? Asks for more at half a slice. */
+  allowance(output_tokens: number): Allowance {
+    const { quote } = this.#admission
+    const limit = quote.output_limit * quote.choices
+    if (this.#output_held >= limit || this.#lapsed) return 'go'
+    const half_slice = Math.ceil((quote.output_held * quote.choices) / 2)
+    const left = this.#output_held - output_tokens
+    if (left > half_slice) return 'go'
+    if (this.#refusal !== null) return left > 0 ? 'go' : 'stop'
+    if (!this.#asking) {
+      this.#asking = true
+      this.#ticker.flushSoon()
+    }
+    return left > 0 ? 'go' : 'wait'
+  }
+
+  /** For the ticker: the extension or renewal that is due, or null. */
+  dueExtension(now_ms: number): ExtendRequest | null {
+    if (!this.#asking && now_ms - this.#renewed_at_ms < RENEW_AFTER_MS) return null
+    const { quote } = this.#admission
+    if (!this.#asking) {
+      return { id: this.id, tenant: this.#receipt.tenant, tokens: this.#receipt.tokens, amount_nano: this.#receipt.amount_nano, lease_ms: LEASE_MS }
+    }
+    const output = this.#nextOutputHeld()
+    return { id: this.id, tenant: this.#receipt.tenant, tokens: quote.prompt_bound + output, amount_nano: amountFor(quote, output), lease_ms: LEASE_MS }
+  }
+
+  /** For the ticker: what became of the extension. */
+  extended(result: ExtendResult, now_ms: number): void {
+    const asked = this.#asking
+    this.#asking = false
+    if (result.state === 'extended') {
+      this.#receipt = result.receipt
+      this.#renewed_at_ms = now_ms
+      if (asked) this.#output_held = this.#nextOutputHeld()
+    }
+    if (result.state === 'refused') this.#refusal = result.refusal
+    if (result.state === 'lapsed') this.#lapsed = true
+    this.#onAllowance?.()
+  }
+
+  /** For the ticker: a checkpoint if anything was delivered since the last one. */
+  dueCheckpoint(now_ms: number): CheckpointRow | null {
+    const { delivered, target } = this.#progress
+    if (!delivered || target === null) return null
+    const tokens = deliveredTokens(this.#admission.quote.prompt_tokens, this.#progress)
+    if (tokens.output === this.#checkpointed_output) return null
+    this.#checkpointed_output = tokens.output
+    return { v: 1, id: this.id, at: now_ms, endpoint: target.id, tokens, ttfe_ms: this.#progress.ttfe_ms, attempts: [...this.#progress.attempts] }
+  }
+
+  tick(now_ms: number): void {
+    this.#onKeepalive?.(now_ms)
+  }
+
+  /** The request has ended: nothing is renewed any more. */
+  end(): void {
+    this.#ticker.remove(this)
+  }
+
+  #nextOutputHeld(): number {
+    const { quote } = this.#admission
+    return Math.min(quote.output_limit * quote.choices, this.#output_held + quote.output_held * quote.choices)
+  }
+}

@@ -1,0 +1,40 @@
+import { WeirError } from '../base/errors.ts'
+
+/** Counts open requests, in all and per tenant, against the node's written limits. */
+export class OpenCalls {
+  readonly #byTenant = new Map<string, number>()
+  #total = 0
+
+  get total(): number {
+    return this.#total
+  }
+
+  /**
+   * Takes a place for one request of a tenant; the returned function gives it back, once.
+   *
+   * @throws WeirError `overloaded` when the node is full, `concurrency_exceeded` when the tenant has its share of it
+   */
+  enter(tenant: string, max_open: number, tenant_share_percent: number): () => void {
+    if (this.#total >= max_open) throw new WeirError('overloaded', { retry_after_ms: 1000 })
+    const held = this.#byTenant.get(tenant) ?? 0
+    const share = Math.max(1, Math.floor((max_open * tenant_share_percent) / 100))
+    if (held >= share) {
+      throw new WeirError('concurrency_exceeded', { values: { limit: 'tenant share of this node', held, available: share }, retry_after_ms: 1000 })
+    }
+    this.#total += 1
+    this.#byTenant.set(tenant, held + 1)
+    let entered = true
+    return () => {
+      if (!entered) return
+      entered = false
+      this.#leave(tenant)
+    }
+  }
+
+  #leave(tenant: string): void {
+    this.#total -= 1
+    const left = (this.#byTenant.get(tenant) ?? 1) - 1
+    if (left === 0) this.#byTenant.delete(tenant)
+    else this.#byTenant.set(tenant, left)
+  }
+}

@@ -1,0 +1,24 @@
+import type { Endpoint } from '../config/model.ts'
+import type { Attempt } from '../money/event.ts'
+import type { Observation } from '../upstream/dialects/dialect.ts'
+
+/** How far one admitted request has come. Written by `forward` and `relay`, read by `settle` and the checkpoints. */
+export interface Progress {
+  attempts: Attempt[]
+  /** The target of the answer, or of the latest try. */
+  target: Endpoint | null
+  /** An upstream answered 2xx, or may have worked without our learning of it: an event must exist. */
+  reached: boolean
+  /** A data event or a body went to the client: the prompt is billed. */
+  delivered: boolean
+  /** Milliseconds from ingress to the first data event, or null. */
+  ttfe_ms: number | null
+  /** What the answer in progress has shown so far. */
+  observe: (() => Observation) | null
+  /** The client left and the answer was read on without it, to its end. */
+  drained: boolean
+}
+
+export function newProgress(): Progress {
+  return { attempts: [], target: null, reached: false, delivered: false, ttfe_ms: null, observe: null, drained: false }
+}

@@ -1,0 +1,96 @@
+import { WeirError } from '../base/errors.ts'
+import type { Model, PriceBook } from '../config/model.ts'
+import { estimateChatPrompt, estimateEmbeddingsInput, type Tokenizer } from '../money/estimate.ts'
+import { dearest, priceAt, type PriceVersion } from '../money/price.ts'
+import type { RequestFacts } from './request.ts'
+import type { Route } from './route.ts'
+
+/** Upper bounds of tokens and money for one request, and the prices that will be charged. Pure. */
+export interface Quote {
+  readonly prompt_tokens: number
+  /** Prompt tokens with the safety margin: what is reserved. */
+  readonly prompt_bound: number
+  /** Output tokens the request may make per choice, by the caller's cap or the model's. */
+  readonly output_limit: number
+  /** Output tokens reserved now per choice: the limit, or a slice of it for a stream. */
+  readonly output_held: number
+  readonly choices: number
+  /** Tokens counted against rate limits and token windows at admission. */
+  readonly tokens: number
+  readonly amount_nano: bigint
+  /** Least that still makes sense: below it the request is refused, between it and `amount_nano` it is capped. */
+  readonly minimum_nano: bigint
+  readonly price: PriceVersion
+  readonly tokenizer: Tokenizer
+}
+
+const PROMPT_MARGIN_PERCENT = 125
+/** A capped answer shorter than this helps nobody: refuse instead. */
+const SMALLEST_CAP_TOKENS = 16
+
+/**
+ * Hold = prompt estimate × 1.25 + choices × output cap, at the dearest rule of the price in force.
+ * Streams reserve one slice at a time. All candidate targets serve one model, so one sell price bounds them all.
+ *
+ * @throws WeirError `context_length_exceeded` if 0.8 × estimate is beyond the model's context; `no_upstream_available` without a price in force
+ */
+export function quoteFor(facts: RequestFacts, route: Route, prices: PriceBook, slice_tokens: number, now_ms: number): Quote {
+  const { model } = route
+  const price = priceAt(prices.sell.get(model.id) ?? [], now_ms)
+  if (price === null) throw new WeirError('no_upstream_available', { values: { model: model.id } })
+  const tokenizer = route.targets.some((target) => target.sandbox) ? 'sandbox' : model.tokenizer
+  const prompt_tokens = estimatePrompt(facts, tokenizer)
+  if (prompt_tokens * 0.8 > model.context_tokens) throw contextExceeded(model, prompt_tokens)
+  const prompt_bound = Math.ceil((prompt_tokens * PROMPT_MARGIN_PERCENT) / 100)
+  const output_limit = facts.protocol === 'embeddings' ? 0 : Math.min(facts.max_tokens ?? model.max_output_tokens, model.max_output_tokens)
+  const slice = Math.min(output_limit, slice_tokens)
+  const output_held = facts.stream ? slice : output_limit
+  const smallest = Math.min(output_held, facts.max_tokens === null ? SMALLEST_CAP_TOKENS : output_held)
+  const cost = (output: number): bigint => dearest(price, { input: prompt_bound, output: output * facts.n })
+  return {
+    prompt_tokens,
+    prompt_bound,
+    output_limit,
+    output_held,
+    choices: facts.n,
+    // Rate limits count a slice, not a model's maximum nobody asked for; a longer answer leaves a debt at settle.
+    tokens: prompt_bound + facts.n * slice,
+    amount_nano: cost(output_held),
+    minimum_nano: cost(facts.stream ? output_held : smallest),
+    price,
+    tokenizer,
+  }
+}
+
+/** What a hold must be to cover `output_tokens` of this request in all. Used when a stream extends its hold. */
+export function amountFor(quote: Quote, output_tokens: number): bigint {
+  return dearest(quote.price, { input: quote.prompt_bound, output: output_tokens })
+}
+
+/**
+ * The output cap per choice that `amount_nano` pays for. Used when a hold got less than the quote.
+ * Prices may have tiers, so the bound is searched for rather than divided out.
+ */
+export function affordableOutput(quote: Quote, amount_nano: bigint): number {
+  let low = 0
+  let high = quote.output_held
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2)
+    if (amountFor(quote, middle * quote.choices) <= amount_nano) low = middle
+    else high = middle - 1
+  }
+  return low
+}
+
+function estimatePrompt(facts: RequestFacts, tokenizer: Tokenizer): number {
+  if (facts.protocol === 'embeddings') return estimateEmbeddingsInput(facts.parsed['input'], tokenizer)
+  const messages = facts.parsed['messages']
+  return estimateChatPrompt(
+    { messages: Array.isArray(messages) ? messages : [], tools: facts.parsed['tools'], response_format: facts.parsed['response_format'] },
+    tokenizer,
+  )
+}
+
+function contextExceeded(model: Model, estimate: number): WeirError {
+  return new WeirError('context_length_exceeded', { values: { estimate, limit: model.context_tokens, model: model.id }, param: 'messages' })
+}

@@ -1,0 +1,54 @@
+import type { OutgoingHttpHeaders } from 'node:http'
+import { errorBody, messageOf, WeirError, type Locale } from '../base/errors.ts'
+import type { Call } from './call.ts'
+import { toWeirError } from './ending.ts'
+import type { Plane } from './plane.ts'
+
+/** Official SDKs ignore a `retry-after` above this and retry at once; then they are told not to. */
+const SDK_RETRY_AFTER_MAX_MS = 60_000
+
+/** Answers with an error: a status and body while nothing has been sent, an error event inside a stream that has begun. Never `[DONE]`. */
+export async function refuse(call: Call, error: unknown, plane: Plane): Promise<WeirError> {
+  const refusal = toWeirError(error)
+  remember(call, refusal, plane)
+  const body = JSON.stringify(errorBody(refusal, call.locale, call.id))
+  if (call.reply.committed) {
+    call.reply.end(`data: ${body}\n\n`)
+    return refusal
+  }
+  const headers = { ...retryHeaders(refusal), 'content-type': 'application/json; charset=utf-8' }
+  if (call.received) {
+    call.reply.send(refusal.status, headers, body)
+    return refusal
+  }
+  // The whole answer goes out first, then the rest of the body is read: a client in the middle of sending gets to see why.
+  call.reply.head(refusal.status, { ...headers, connection: 'close', 'content-length': Buffer.byteLength(body) })
+  call.reply.write(body, plane.clock.now_ms())
+  await call.discardBody()
+  call.reply.end()
+  return refusal
+}
+
+/** Headers that make the official SDKs do the right thing. */
+export function retryHeaders(refusal: WeirError): OutgoingHttpHeaders {
+  const { retry_after_ms } = refusal.details
+  const headers: OutgoingHttpHeaders = {}
+  if (!refusal.retryable || (retry_after_ms !== undefined && retry_after_ms > SDK_RETRY_AFTER_MAX_MS)) headers['x-should-retry'] = 'false'
+  if (retry_after_ms === undefined) return headers
+  headers['retry-after'] = String(Math.ceil(retry_after_ms / 1000))
+  headers['retry-after-ms'] = String(Math.ceil(retry_after_ms))
+  return headers
+}
+
+/** The language a caller without a key asks for. */
+export function localeOf(accept_language: string | undefined): Locale {
+  return accept_language?.trimStart().toLowerCase().startsWith('zh') === true ? 'zh' : 'en'
+}
+
+function remember(call: Call, refusal: WeirError, plane: Plane): void {
+  plane.metrics.refused(refusal.code)
+  const { tenant, model_asked } = call.notes
+  if (tenant === null) return
+  const message = messageOf(refusal.code, call.locale, refusal.details)
+  plane.refusals.add({ id: call.id, tenant, at_ms: plane.clock.now_ms(), code: refusal.code, message, model_asked })
+}

@@ -1,0 +1,205 @@
+import { WeirError } from '../base/errors.ts'
+import { cnyFromNano } from '../money/amount.ts'
+import type { StreamStep } from '../upstream/dialects/dialect.ts'
+import { UpstreamFailure } from '../upstream/failure.ts'
+import type { ByteSink } from '../upstream/source.ts'
+import type { Admission } from './admit.ts'
+import type { Call } from './call.ts'
+import type { Answer, StreamedAnswer, WholeAnswer } from './forward.ts'
+import { answerHeaders, SSE_HEADERS } from './headers.ts'
+import type { Plane } from './plane.ts'
+import type { Settlement } from './settle.ts'
+
+const DONE = Buffer.from('data: [DONE]\n\n')
+/** How long a stream that has used up its hold may wait for an answer about more. */
+const EXTENSION_WAIT_MS = 2000
+const DISCARD: ByteSink = { data() {}, end() {}, failed() {} }
+
+/**
+ * Sends an answer to the client. The terminator leaves only after the usage event is durable.
+ *
+ * @throws UpstreamFailure when the stream fails in the middle or the client leaves; WeirError when the money runs out or the event cannot be written
+ */
+export function relay(answer: Answer, call: Call, admission: Admission, settlement: Settlement, plane: Plane): Promise<void> {
+  return answer.kind === 'whole'
+    ? relayWhole(answer, call, admission, settlement)
+    : new StreamRelay(answer, call, admission, settlement, plane).run()
+}
+
+async function relayWhole(answer: WholeAnswer, call: Call, admission: Admission, settlement: Settlement): Promise<void> {
+  const { reply } = call
+  const { progress } = settlement
+  const gone = reply.gone
+  progress.delivered = !gone
+  // The answer is whole and paid for upstream: a client that left a moment ago owes for it all the same.
+  progress.drained = gone
+  await settlement.close(gone ? { status: 'aborted', code: 'client_closed_request' } : { status: 'completed', code: null })
+  const target = progress.target
+  reply.send(200, { 'content-type': 'application/json', ...(target === null ? {} : answerHeaders(admission, target)) }, answer.out)
+}
+
+/** One streamed answer on its way: bytes through, back-pressure both ways, the hold extended as it grows. */
+class StreamRelay implements ByteSink {
+  readonly #answer: StreamedAnswer
+  readonly #call: Call
+  readonly #admission: Admission
+  readonly #settlement: Settlement
+  readonly #plane: Plane
+  readonly #ended = Promise.withResolvers<void>()
+  #over = false
+  #client_full = false
+  #waiting: NodeJS.Timeout | null = null
+
+  constructor(answer: StreamedAnswer, call: Call, admission: Admission, settlement: Settlement, plane: Plane) {
+    this.#answer = answer
+    this.#call = call
+    this.#admission = admission
+    this.#settlement = settlement
+    this.#plane = plane
+  }
+
+  async run(): Promise<void> {
+    const { reply } = this.#call
+    const { target } = this.#settlement.progress
+    const leave = this.#plane.metrics.streamOpened()
+    reply.head(200, { ...SSE_HEADERS, ...(target === null ? {} : answerHeaders(this.#admission, target)) })
+    reply.whenWritable(() => this.#clientReady())
+    reply.whenGone(() => this.#clientGone())
+    this.#settlement.lease.whenDecided(() => this.#leaseDecided())
+    this.#call.signal.addEventListener('abort', () => this.#fail(this.#call.signal.reason), { once: true })
+    const { head, failure, done, source } = this.#answer
+    if (!this.#over) this.#send({ out: head, data_events: 1, failure, done })
+    if (!this.#over) source.flowTo(this)
+    if (!this.#over && !this.#paused) source.resume()
+    try {
+      await this.#ended.promise
+    } finally {
+      leave()
+    }
+  }
+
+  data(chunk: Buffer): void {
+    if (!this.#over) this.#send(this.#answer.translator.push(chunk))
+  }
+
+  end(): void {
+    if (this.#over) return
+    const step = this.#answer.translator.end()
+    this.#send({ ...step, done: step.failure === null })
+  }
+
+  failed(failure: UpstreamFailure): void {
+    this.#fail(failure)
+  }
+
+  get #paused(): boolean {
+    return this.#client_full || this.#waiting !== null
+  }
+
+  #send(step: StreamStep): void {
+    const { reply } = this.#call
+    const { progress, lease } = this.#settlement
+    if (step.data_events > 0 && !reply.gone && !progress.delivered) {
+      progress.delivered = true
+      this.#plane.ticker.checkpointNow(lease)
+    }
+    if (step.out.length > 0 && !reply.write(step.out, this.#plane.clock.now_ms())) {
+      this.#client_full = true
+      this.#answer.source.pause()
+    }
+    if (step.failure !== null) this.#fail(step.failure)
+    else if (step.done) this.#finish()
+    else if (step.data_events > 0) this.#checkAllowance()
+  }
+
+  #checkAllowance(): void {
+    const { lease } = this.#settlement
+    const allowance = lease.allowance(this.#answer.translator.observe().estimated_output)
+    if (allowance === 'stop') return this.#fail(this.#outOfMoney())
+    if (allowance !== 'wait' || this.#waiting !== null) return
+    this.#answer.source.pause()
+    this.#waiting = setTimeout(() => this.#fail(this.#outOfMoney()), EXTENSION_WAIT_MS)
+  }
+
+  #leaseDecided(): void {
+    if (this.#waiting === null || this.#over) return
+    clearTimeout(this.#waiting)
+    this.#waiting = null
+    this.#checkAllowance()
+    this.#resumeIfFree()
+  }
+
+  #clientReady(): void {
+    this.#client_full = false
+    this.#resumeIfFree()
+  }
+
+  #resumeIfFree(): void {
+    if (!this.#paused && !this.#over) this.#answer.source.resume()
+  }
+
+  #clientGone(): void {
+    if (this.#over) return
+    const { progress } = this.#settlement
+    const at_leaving = this.#answer.translator.observe()
+    const { drain_abort_timeout_ms } = this.#admission.snapshot.configuration.settings.limits
+    if (this.#admission.caller.tenant.on_client_abort === 'cancel') return this.#fail(new UpstreamFailure('client_gone'))
+    const timer = setTimeout(() => {
+      // The drain did not get to the end: what counts is what had been delivered.
+      progress.observe = () => at_leaving
+      this.#fail(new UpstreamFailure('client_gone'))
+    }, drain_abort_timeout_ms)
+    this.#ended.promise.then(() => clearTimeout(timer), () => clearTimeout(timer))
+  }
+
+  #finish(): void {
+    const { translator, source } = this.#answer
+    if (!translator.observe().finished) return this.#fail(new UpstreamFailure('truncated'))
+    this.#stop()
+    source.flowTo(DISCARD)
+    source.resume()
+    this.#terminate().then(this.#ended.resolve, this.#ended.reject)
+  }
+
+  async #terminate(): Promise<void> {
+    const { reply } = this.#call
+    const gone = reply.gone
+    this.#settlement.progress.drained = gone
+    const closing = this.#answer.translator.closing()
+    await this.#settlement.close(gone ? { status: 'aborted', code: 'client_closed_request' } : { status: 'completed', code: null })
+    reply.end(Buffer.concat([closing, DONE]))
+  }
+
+  #fail(error: Error): void {
+    if (this.#over) return
+    const complete = this.#answer.translator.observe().finished
+    const client_left = error instanceof UpstreamFailure && error.kind === 'client_gone'
+    // Every choice had its finish reason: only the courtesy after it is missing.
+    if (complete && error instanceof UpstreamFailure && !client_left) return this.#finish()
+    this.#stop()
+    this.#answer.source.cancel()
+    if (error instanceof UpstreamFailure) this.#blame(error)
+    this.#ended.reject(error)
+  }
+
+  /** A stream that broke in the middle counts against its target like a failed try. */
+  #blame(failure: UpstreamFailure): void {
+    const { target } = this.#settlement.progress
+    if (target === null || failure.kind === 'client_gone') return
+    this.#plane.breakers.failed(target.id, failure.kind, this.#plane.clock.now_ms(), null)
+    this.#plane.metrics.upstreamFailed(target.id, failure.kind)
+  }
+
+  #stop(): void {
+    this.#over = true
+    if (this.#waiting !== null) clearTimeout(this.#waiting)
+    this.#waiting = null
+  }
+
+  #outOfMoney(): WeirError {
+    const refusal = this.#settlement.lease.refusal
+    if (refusal === null) return new WeirError('admission_unavailable')
+    const values = { available: cnyFromNano(refusal.available), held: cnyFromNano(refusal.held), needed: cnyFromNano(refusal.needed) }
+    return new WeirError('insufficient_balance', { values })
+  }
+}

@@ -1,0 +1,137 @@
+import * as z from 'zod'
+import { WeirError } from '../base/errors.ts'
+import { objectMembers } from '../base/json-spans.ts'
+import type { Protocol } from './call.ts'
+
+const Stop = z.union([z.string(), z.array(z.string()).max(64), z.null()])
+const Tokens = z.int().min(1).max(10_000_000)
+
+const ChatBody = z.looseObject({
+  model: z.string().min(1).max(256),
+  messages: z.array(z.looseObject({ role: z.string().min(1) })).min(1).max(10_000),
+  stream: z.boolean().nullish(),
+  stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
+  max_tokens: Tokens.nullish(),
+  max_completion_tokens: Tokens.nullish(),
+  n: z.int().min(1).max(128).nullish(),
+  user: z.string().max(1024).nullish(),
+  temperature: z.number().nullish(),
+  top_p: z.number().nullish(),
+  stop: Stop.optional(),
+  tools: z.array(z.looseObject({ type: z.string() })).max(1024).nullish(),
+})
+
+const TokenIds = z.array(z.int().min(0))
+const EmbeddingsBody = z.looseObject({
+  model: z.string().min(1).max(256),
+  input: z.union([z.string().min(1), z.array(z.string()).min(1).max(2048), TokenIds.min(1), z.array(TokenIds.min(1)).min(1).max(2048)]),
+  user: z.string().max(1024).nullish(),
+})
+
+/** What Weir reads of a request body. The body itself is forwarded spliced, never re-serialised. */
+export interface RequestFacts {
+  readonly protocol: Protocol
+  readonly model_asked: string
+  readonly stream: boolean
+  readonly usage_asked: boolean
+  readonly stream_options: Readonly<Record<string, unknown>> | null
+  /** Choices asked for. */
+  readonly n: number
+  /** The caller's own cap of output tokens, or null. */
+  readonly max_tokens: number | null
+  /** Which field holds it, so that a lower cap can be spliced into the same place. */
+  readonly max_tokens_field: 'max_tokens' | 'max_completion_tokens'
+  readonly user: string | null
+  readonly thinking: boolean
+  /** The parsed body, for the estimate of the prompt. Read once, not kept after the quote. */
+  readonly parsed: Readonly<Record<string, unknown>>
+  readonly body: Buffer
+}
+
+/**
+ * Reads and checks a request body.
+ *
+ * @throws WeirError `invalid_request`, naming every field that is wrong in one message
+ */
+export function readFacts(protocol: Protocol, body: Buffer, max_json_depth: number): RequestFacts {
+  const parsed = parseJson(body, max_json_depth)
+  return protocol === 'embeddings' ? embeddingsFacts(body, parsed) : chatFacts(body, parsed)
+}
+
+function chatFacts(body: Buffer, parsed: unknown): RequestFacts {
+  const chat = check(ChatBody, parsed)
+  const completion = chat.max_completion_tokens ?? null
+  return {
+    protocol: 'chat_completions',
+    model_asked: chat.model,
+    stream: chat.stream ?? false,
+    usage_asked: chat.stream_options?.include_usage ?? false,
+    stream_options: chat.stream_options ?? null,
+    n: chat.n ?? 1,
+    max_tokens: completion ?? chat.max_tokens ?? null,
+    max_tokens_field: completion === null ? 'max_tokens' : 'max_completion_tokens',
+    user: chat.user ?? null,
+    thinking: asksForThinking(chat),
+    parsed: chat,
+    body,
+  }
+}
+
+function embeddingsFacts(body: Buffer, parsed: unknown): RequestFacts {
+  const embeddings = check(EmbeddingsBody, parsed)
+  return {
+    protocol: 'embeddings',
+    model_asked: embeddings.model,
+    stream: false,
+    usage_asked: false,
+    stream_options: null,
+    n: 1,
+    max_tokens: null,
+    max_tokens_field: 'max_tokens',
+    user: embeddings.user ?? null,
+    thinking: false,
+    parsed: embeddings,
+    body,
+  }
+}
+
+/** The providers' spellings of "think first": DeepSeek and GLM `thinking.type`, Qwen `enable_thinking`. */
+function asksForThinking(body: Readonly<Record<string, unknown>>): boolean {
+  if (body['enable_thinking'] === true) return true
+  const thinking = body['thinking']
+  return typeof thinking === 'object' && thinking !== null && 'type' in thinking && thinking.type === 'enabled'
+}
+
+function parseJson(body: Buffer, max_json_depth: number): unknown {
+  if (body.length === 0) throw new WeirError('invalid_request', { values: { detail: 'the body is empty; send a JSON object.' } })
+  try {
+    // The scan bounds the depth before anything recursive can see the value.
+    objectMembers(body, 0, { max_depth: max_json_depth })
+    return JSON.parse(body.toString('utf8'))
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message.slice(0, 120) : 'not JSON'
+    // JSON.parse quotes the text around the mistake; a message must not carry what the caller wrote.
+    const detail = cause instanceof SyntaxError ? 'the body is not valid JSON.' : `the body is not an acceptable JSON object: ${why}.`
+    throw new WeirError('invalid_request', { values: { detail }, cause })
+  }
+}
+
+function check<T>(schema: z.ZodType<T>, value: unknown): T {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  const issues = result.error.issues.slice(0, 8)
+  const detail = issues.map((issue) => `${issue.path.join('.') || 'body'}: ${issue.message}`).join('; ')
+  const param = issues[0]?.path.join('.')
+  throw new WeirError('invalid_request', { values: { detail: `${detail}.` }, ...(param ? { param } : {}) })
+}
+
+/** Up to 8 `name=value` tags from the `x-weir-tags` header, for reports. Names and values of 1–64 characters. */
+export function readTags(header: string | string[] | undefined): Readonly<Record<string, string>> {
+  if (header === undefined) return {}
+  const pairs = String(header).split(',').map((pair) => pair.trim()).filter((pair) => pair !== '')
+  const tags = pairs.map((pair) => /^([\w.-]{1,64})=([\w.:/ -]{1,64})$/.exec(pair))
+  if (pairs.length > 8 || tags.includes(null)) {
+    throw new WeirError('invalid_request', { values: { detail: 'x-weir-tags takes up to 8 pairs name=value, separated by commas.' }, param: 'x-weir-tags' })
+  }
+  return Object.fromEntries(tags.map((match) => [match?.[1] ?? '', match?.[2] ?? '']))
+}

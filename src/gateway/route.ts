@@ -1,0 +1,87 @@
+import { WeirError } from '../base/errors.ts'
+import type { Endpoint, Model } from '../config/model.ts'
+import type { Caller, Protocol } from './call.ts'
+import type { Snapshot } from './snapshot.ts'
+
+/** Where a request may go: one model, its endpoints in the order in which they are tried. */
+export interface Route {
+  readonly model: Model
+  readonly targets: readonly Endpoint[]
+  /** Why this model, in one line, for `x-weir-route`. */
+  readonly reason: string
+}
+
+/** What routing asks of the rest of the gateway. */
+export interface RouteFacts {
+  readonly snapshot: Snapshot
+  /** False while a breaker holds the endpoint back. */
+  readonly mayTry: (endpoint: string) => boolean
+  /** A number in [0, 1). */
+  readonly random: () => number
+}
+
+/**
+ * Chooses the model and orders its endpoints: tiers in order, weights within a tier.
+ *
+ * @throws WeirError `model_not_found`, `model_not_allowed`, `filing_required`, `zone_not_allowed`, `no_upstream_available`
+ */
+export function chooseRoute(model_asked: string, protocol: Protocol, caller: Caller, facts: RouteFacts): Route {
+  const { catalogue } = facts.snapshot.configuration
+  const alias = catalogue.aliases.get(model_asked)
+  const model = catalogue.models.get(alias ?? model_asked)
+  const values = { model: shown(model_asked) }
+  if (model === undefined || model.endpoints.length === 0) throw new WeirError('model_not_found', { values, param: 'model' })
+  if (!allowsModel(caller, model.id, model_asked)) throw new WeirError('model_not_allowed', { values, param: 'model' })
+  if (!servesProtocol(model, protocol)) throw wrongKind(model, protocol)
+  const zoned = model.endpoints.filter((endpoint) => allowsZone(caller, endpoint))
+  if (zoned.length === 0) throw new WeirError('zone_not_allowed', { values, param: 'model' })
+  const filed = zoned.filter((endpoint) => mayServeAudience(caller, endpoint))
+  if (filed.length === 0) throw new WeirError('filing_required', { values, param: 'model' })
+  const healthy = filed.filter((endpoint) => facts.mayTry(endpoint.id))
+  if (healthy.length === 0) throw new WeirError('no_upstream_available', { values, retry_after_ms: 5000 })
+  const reason = alias === undefined ? `asked for ${model.id}` : `alias ${shown(model_asked)} of ${model.id}`
+  return { model, targets: orderTargets(healthy, facts.random), reason }
+}
+
+/** True if the caller could call this model at all: for `GET /v1/models`. */
+export function isVisible(caller: Caller, model: Model): boolean {
+  if (!allowsModel(caller, model.id, model.id)) return false
+  return model.endpoints.some((endpoint) => allowsZone(caller, endpoint) && mayServeAudience(caller, endpoint))
+}
+
+/** Tiers ascending; within a tier a weighted draw without replacement. An endpoint of weight 0 comes last in its tier. */
+export function orderTargets(endpoints: readonly Endpoint[], random: () => number): readonly Endpoint[] {
+  if (endpoints.length === 1) return endpoints
+  // Efraimidis and Spirakis 2006: sorting by u^(1/w), here by its logarithm, draws by weight without replacement.
+  const drawn = endpoints.map((endpoint) => ({ endpoint, rank: endpoint.weight === 0 ? -Infinity : Math.log(random()) / endpoint.weight }))
+  return drawn.toSorted((a, b) => a.endpoint.tier - b.endpoint.tier || b.rank - a.rank).map(({ endpoint }) => endpoint)
+}
+
+function allowsModel(caller: Caller, model: string, asked: string): boolean {
+  const allowed = caller.key.models
+  return allowed === null || allowed.includes(model) || allowed.includes(asked)
+}
+
+function allowsZone(caller: Caller, endpoint: Endpoint): boolean {
+  return [caller.tenant.zones, caller.project.zones, caller.key.zones].every((zones) => zones === null || zones.includes(endpoint.zone))
+}
+
+/** Traffic that serves the public goes to filed models only (Interim Measures for Generative AI Services, art. 2 and 17). */
+function mayServeAudience(caller: Caller, endpoint: Endpoint): boolean {
+  return caller.tenant.audience === 'internal' || endpoint.filing !== null
+}
+
+function servesProtocol(model: Model, protocol: Protocol): boolean {
+  return protocol === 'embeddings' ? model.kind === 'embeddings' : model.kind === 'chat'
+}
+
+function wrongKind(model: Model, protocol: Protocol): WeirError {
+  const detail =
+    protocol === 'embeddings' ? `${model.id} is a chat model; call /v1/chat/completions.` : `${model.id} is an embeddings model; call /v1/embeddings.`
+  return new WeirError('invalid_request', { values: { detail }, param: 'model' })
+}
+
+/** A model name as it may stand in a message or header: printable ASCII, bounded. */
+function shown(name: string): string {
+  return name.replaceAll(/[^\x21-\x7e]/g, '?').slice(0, 128)
+}

@@ -1,0 +1,103 @@
+import type { Clock } from '../base/clock.ts'
+import { walletOf } from '../money/grant.ts'
+import { charge, type PriceVersion, type TradingCalendar } from '../money/price.ts'
+import { splitPayment } from '../money/split.ts'
+import { NO_CALLS, NO_TOKENS, totalTokens } from '../money/usage.ts'
+import type { ClosingEvent, Limits, UnfinishedRequest, UsageLog } from '../storage/ports.ts'
+
+/** What the sweeper needs. `price` finds a published version by id, also one that the configuration no longer has. */
+export interface SweepDeps {
+  readonly log: UsageLog
+  readonly limits: Limits
+  readonly clock: Clock
+  readonly calendar: TradingCalendar
+  readonly price: (id: string) => PriceVersion | null
+}
+
+/**
+ * Closes what a dead process left open: one event each, from the last checkpoint.
+ * Without a checkpoint nothing is known to have been delivered and nothing is charged; the event is kept all the same,
+ * because the upstream may have worked (its outcome is unknown).
+ *
+ * @returns how many were closed
+ */
+export async function closeUnfinished(deps: SweepDeps): Promise<number> {
+  const unfinished = await deps.log.unfinished()
+  for (const request of unfinished) await close(request, deps)
+  return unfinished.length
+}
+
+/**
+ * Closes requests of this process whose lease has ended: their handler has stopped renewing it.
+ *
+ * @returns how many were closed
+ */
+export async function sweepExpired(deps: SweepDeps): Promise<number> {
+  const expired = new Set((await deps.limits.sweep(deps.clock.now_ms())).map((receipt) => receipt.id))
+  if (expired.size === 0) return 0
+  const unfinished = (await deps.log.unfinished()).filter(({ open }) => expired.has(open.hold.id))
+  for (const request of unfinished) await close(request, deps)
+  return unfinished.length
+}
+
+async function close(request: UnfinishedRequest, deps: SweepDeps): Promise<void> {
+  const event = sweptEvent(request, deps)
+  await deps.limits.settle({
+    id: event.id,
+    tenant: event.tenant,
+    admitted_at: event.admitted_at,
+    tokens: totalTokens(event.tokens),
+    amount_nano: event.amount_nano,
+    parts: event.parts,
+  })
+  await deps.log.close(event)
+}
+
+/** The event of a request that nobody finished. Pure but for the clock's reading. */
+export function sweptEvent({ open, last }: UnfinishedRequest, deps: Pick<SweepDeps, 'clock' | 'calendar' | 'price'>): ClosingEvent {
+  const { hold: receipt, targets, prompt_tokens: _, thinking, ...known } = open
+  const target = targets.find(({ endpoint }) => endpoint === last?.endpoint) ?? targets[0]
+  if (target === undefined) throw new Error(`journal row of ${receipt.id} names no target`)
+  const tokens = last?.tokens ?? NO_TOKENS
+  const charged = (version: string | null): { amount_nano: bigint; rule: string | null } => {
+    const price = version === null ? null : deps.price(version)
+    if (price === null) return { amount_nano: 0n, rule: null }
+    return charge(price, tokens, NO_CALLS, { admitted_at: receipt.admitted_at, thinking: thinking || tokens.reasoning > 0 }, deps.calendar)
+  }
+  const price = charged(target.price_version)
+  const split = splitPayment(receipt, { amount_nano: price.amount_nano, tokens: totalTokens(tokens), requests: last === null ? 0 : 1 }, walletOf(receipt.tenant))
+  const ended_at = deps.clock.now_ms()
+  return {
+    ...known,
+    id: receipt.id,
+    revision: 1,
+    admitted_at: receipt.admitted_at,
+    ended_at,
+    tenant: receipt.tenant,
+    project: receipt.project,
+    key: receipt.key,
+    zone: target.zone,
+    model: target.model,
+    endpoint: target.endpoint,
+    provider: target.provider,
+    filing: target.filing,
+    dialect: target.dialect,
+    status: 'swept',
+    code: null,
+    finish_reason: null,
+    usage_source: 'swept',
+    tokens,
+    calls: NO_CALLS,
+    ttfe_ms: last?.ttfe_ms ?? null,
+    duration_ms: Math.max(0, (last?.at ?? receipt.admitted_at) - receipt.admitted_at),
+    attempts: last?.attempts ?? [],
+    price_version: target.price_version,
+    price_rule: price.rule,
+    amount_nano: price.amount_nano,
+    cost_nano: charged(target.cost_version).amount_nano,
+    parts: split.parts,
+    hold: receipt,
+    overrun_nano: split.overrun_nano,
+    flags: last === null ? ['unknown_outcome'] : [],
+  }
+}

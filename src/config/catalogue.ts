@@ -1,0 +1,267 @@
+import { statSync } from 'node:fs'
+import { resolve } from 'node:path'
+import type { z } from 'zod'
+import type { ProviderFacts } from '../upstream/providers/provider.ts'
+import type { TransportOptions } from '../upstream/source.ts'
+import { valueAt } from './document.ts'
+import type { IssueList, Path, SourceFile } from './document.ts'
+import type { Catalogue, Endpoint, Model } from './model.ts'
+import { Unset } from './references.ts'
+import { CATALOGUE, ENDPOINT, MODEL, MODEL_ID, parseShape, PROVIDER } from './schema.ts'
+import { expectedOneOf } from './suggest.ts'
+
+/** Used where neither endpoint nor provider says otherwise. Far below any first-event timeout: a dial is a few round trips. */
+const CONNECT_TIMEOUT_MS = 5000
+
+/** What the rest of the configuration may refer to, entries with mistakes included. */
+export interface CatalogueNames {
+  readonly models: ReadonlySet<string>
+  readonly endpoints: ReadonlySet<string>
+  readonly aliases: ReadonlyMap<string, string>
+  /** Whether an endpoint could not be read, so that `endpoints` may lack its id. */
+  readonly incomplete: boolean
+}
+
+interface Building {
+  readonly source: SourceFile
+  readonly issues: IssueList
+  readonly config_dir: string
+  readonly facts: ReadonlyMap<string, ProviderFacts>
+  readonly providers: ReadonlyMap<string, ProviderEntry>
+  /** Endpoint id → where it was first given. */
+  readonly endpoints: Set<string>
+  incomplete: boolean
+}
+type ProviderEntry = z.output<typeof PROVIDER>
+type EndpointEntry = z.output<typeof ENDPOINT>
+type ModelEntry = z.output<typeof MODEL>
+
+/** `catalogue.yaml`, checked against the facts that are known about providers. Null when nothing of it can be used. */
+export function buildCatalogue(
+  source: SourceFile,
+  value: unknown,
+  context: { readonly config_dir: string; readonly providers: readonly ProviderFacts[] },
+  issues: IssueList,
+): { readonly catalogue: Catalogue; readonly names: CatalogueNames } | null {
+  const top = parseShape(CATALOGUE, value, source, [], issues)
+  if (top === null) return null
+  const facts = new Map(context.providers.map((provider) => [provider.id, provider]))
+  const building: Building = {
+    source,
+    issues,
+    config_dir: context.config_dir,
+    facts,
+    providers: readProviders(top.providers, source, facts, context.config_dir, issues),
+    endpoints: new Set(),
+    incomplete: false,
+  }
+  const models = new Map<string, Model>()
+  const aliases = new Map<string, string>()
+  const model_ids = new Set(Object.keys(top.models))
+  if (model_ids.size === 0) issues.add(source, ['models'], 'has no model', 'at least one model')
+  for (const [id, raw] of Object.entries(top.models)) {
+    const at = ['models', id]
+    parseShape(MODEL_ID, id, source, at, issues)
+    refuseReserved(id, at, building)
+    const entry = parseShape(MODEL, raw, source, at, issues)
+    if (entry === null) {
+      checkEndpointsOf(id, raw, building)
+      continue
+    }
+    addAliases(id, entry, { model_ids, aliases }, building)
+    models.set(id, buildModel(id, entry, building))
+  }
+  const names = { models: model_ids, endpoints: building.endpoints, aliases, incomplete: building.incomplete }
+  return { catalogue: { models, aliases }, names }
+}
+
+function readProviders(
+  raw: Readonly<Record<string, unknown>>,
+  source: SourceFile,
+  facts: ReadonlyMap<string, ProviderFacts>,
+  config_dir: string,
+  issues: IssueList,
+): ReadonlyMap<string, ProviderEntry> {
+  const providers = new Map<string, ProviderEntry>()
+  for (const [id, value] of Object.entries(raw)) {
+    const at = ['providers', id]
+    if (!facts.has(id)) issues.add(source, at, `unknown provider "${id}"`, expectedOneOf(id, [...facts.keys()]))
+    const entry = parseShape(PROVIDER, value, source, at, issues)
+    if (entry === null) continue
+    providers.set(id, entry)
+    checkFiles(entry, at, config_dir, source, issues)
+  }
+  return providers
+}
+
+function refuseReserved(name: string, at: Path, building: Building): void {
+  if (name !== 'auto' && !name.startsWith('auto/')) return
+  building.issues.add(building.source, at, `the name "${name}" is reserved for routes`, 'a name that does not begin with auto')
+}
+
+function addAliases(
+  id: string,
+  entry: ModelEntry,
+  taken: { readonly model_ids: ReadonlySet<string>; readonly aliases: Map<string, string> },
+  building: Building,
+): void {
+  for (const [index, alias] of entry.aliases.entries()) {
+    const at = ['models', id, 'aliases', index]
+    refuseReserved(alias, at, building)
+    const owner = taken.model_ids.has(alias) ? alias : taken.aliases.get(alias)
+    if (owner === undefined) taken.aliases.set(alias, id)
+    else building.issues.add(building.source, at, `the alias "${alias}" already names the model ${owner}`, 'a name that nothing else has')
+  }
+}
+
+function buildModel(id: string, entry: ModelEntry, building: Building): Model {
+  if (entry.max_output_tokens > entry.context_tokens) {
+    building.issues.add(
+      building.source,
+      ['models', id, 'max_output_tokens'],
+      `is ${entry.max_output_tokens}, above context_tokens`,
+      `at most ${entry.context_tokens}`,
+    )
+  }
+  if (entry.kind === 'chat' && entry.max_output_tokens === 0) {
+    building.issues.add(building.source, ['models', id, 'max_output_tokens'], 'is 0', 'at least 1 for a chat model')
+  }
+  const { endpoints, inactive } = buildEndpoints(id, entry.kind, entry.endpoints, building)
+  const { kind, domain, owned_by, context_tokens, max_output_tokens, tokenizer, capabilities } = entry
+  const created = Date.parse(entry.created) / 1000
+  return { id, kind, domain, owned_by, context_tokens, max_output_tokens, tokenizer, capabilities, created, endpoints, inactive }
+}
+
+/** The endpoints of a model that has mistakes of its own are still checked. */
+function checkEndpointsOf(id: string, raw: unknown, building: Building): void {
+  const list = valueAt(raw, ['endpoints'])
+  const kind = valueAt(raw, ['kind']) === 'embeddings' ? 'embeddings' : 'chat'
+  if (Array.isArray(list)) buildEndpoints(id, kind, list, building)
+  else building.incomplete = true
+}
+
+function buildEndpoints(
+  id: string,
+  kind: Model['kind'],
+  list: readonly unknown[],
+  building: Building,
+): Pick<Model, 'endpoints' | 'inactive'> {
+  const endpoints: Endpoint[] = []
+  const inactive: { endpoint: string; reason: string }[] = []
+  for (const [index, raw] of list.entries()) {
+    const at = ['models', id, 'endpoints', index]
+    const given = parseShape(ENDPOINT, raw, building.source, at, building.issues)
+    if (given === null) building.incomplete = true
+    const built = given === null ? null : buildEndpoint(id, kind, given, at, building)
+    if (built === null) continue
+    if ('reason' in built) inactive.push(built)
+    else endpoints.push(built)
+  }
+  return { endpoints, inactive }
+}
+
+/** An endpoint, or why it is not active, or null after a mistake. */
+function buildEndpoint(
+  model: string,
+  kind: Model['kind'],
+  given: EndpointEntry,
+  at: Path,
+  building: Building,
+): Endpoint | { readonly endpoint: string; readonly reason: string } | null {
+  const { source, issues } = building
+  const id = given.id ?? `${given.provider}/${model}`
+  if (building.endpoints.has(id))
+    issues.add(
+      source,
+      given.id === undefined ? at : [...at, 'id'],
+      `the endpoint id "${id}" is given twice`,
+      'an id of its own for each endpoint',
+    )
+  building.endpoints.add(id)
+  checkFiles(given, at, building.config_dir, source, issues)
+  const facts = building.facts.get(given.provider)
+  if (facts === undefined) {
+    issues.add(
+      source,
+      [...at, 'provider'],
+      `unknown provider "${given.provider}"`,
+      expectedOneOf(given.provider, [...building.facts.keys()]),
+    )
+    return null
+  }
+  const provider = building.providers.get(given.provider) ?? {}
+  const base_url = given.base_url ?? provider.base_url ?? facts.base_url
+  if (base_url === null)
+    issues.add(source, [...at, 'base_url'], 'is missing', `the base URL of this ${facts.id} server, here or under providers.${facts.id}`)
+  if (kind === 'embeddings' && facts.paths.embeddings === null) {
+    issues.add(source, [...at, 'provider'], `${facts.id} serves no embeddings`, 'a provider with embeddings')
+  }
+  if (base_url === null) return null
+  const api_key = given.api_key ?? provider.api_key ?? null
+  if (api_key instanceof Unset) return { endpoint: id, reason: api_key.reason }
+  if (api_key === null && facts.auth === 'bearer') return { endpoint: id, reason: noKey(facts) }
+  return {
+    id,
+    provider: facts.id,
+    dialect: facts.dialect,
+    base_url,
+    chat_path: facts.paths.chat,
+    embeddings_path: facts.paths.embeddings,
+    upstream_model: given.upstream_model ?? model,
+    api_key: facts.auth === 'none' ? null : api_key,
+    zone: given.zone ?? provider.zone ?? (facts.base_url === null ? 'private' : 'domestic'),
+    filing: given.filing ?? null,
+    tier: given.tier,
+    weight: given.weight,
+    timeouts: timeoutsOf(given, provider, facts),
+    transport: transportOf(given, provider, building.config_dir),
+    sandbox: false,
+  }
+}
+
+function noKey(facts: ProviderFacts): string {
+  const variable = facts.key_variable
+  return `no api_key is given for ${facts.id}` + (variable === null ? '' : ` (usually api_key: \${${variable}})`)
+}
+
+function timeoutsOf(endpoint: EndpointEntry, provider: ProviderEntry, facts: ProviderFacts): Endpoint['timeouts'] {
+  const own = endpoint.timeouts ?? {}
+  const shared = provider.timeouts ?? {}
+  return {
+    connect_timeout_ms: own.connect_timeout_ms ?? shared.connect_timeout_ms ?? CONNECT_TIMEOUT_MS,
+    headers_timeout_ms: own.headers_timeout_ms ?? shared.headers_timeout_ms ?? facts.timeouts.headers_timeout_ms,
+    first_event_timeout_ms: own.first_event_timeout_ms ?? shared.first_event_timeout_ms ?? facts.timeouts.first_event_timeout_ms,
+    silence_timeout_ms: own.silence_timeout_ms ?? shared.silence_timeout_ms ?? facts.timeouts.silence_timeout_ms,
+  }
+}
+
+function transportOf(endpoint: EndpointEntry, provider: ProviderEntry, config_dir: string): TransportOptions {
+  const path = (file: string | undefined): string | null => (file === undefined ? null : resolve(config_dir, file))
+  // A certificate and its key belong together, so they are never taken from different places.
+  const identity = endpoint.cert_file === undefined ? provider : endpoint
+  return {
+    ca_file: path(endpoint.ca_file ?? provider.ca_file),
+    cert_file: path(identity.cert_file),
+    key_file: path(identity.key_file),
+    proxy: endpoint.proxy ?? provider.proxy ?? null,
+  }
+}
+
+function checkFiles(
+  entry: Pick<ProviderEntry, 'ca_file' | 'cert_file' | 'key_file'>,
+  at: Path,
+  config_dir: string,
+  source: SourceFile,
+  issues: IssueList,
+): void {
+  for (const key of ['ca_file', 'cert_file', 'key_file'] as const) {
+    const file = entry[key]
+    if (file === undefined) continue
+    const path = resolve(config_dir, file)
+    if (statSync(path, { throwIfNoEntry: false })?.isFile() !== true)
+      issues.add(source, [...at, key], `there is no file ${path}`, 'the path of a PEM file')
+  }
+  if ((entry.cert_file === undefined) === (entry.key_file === undefined)) return
+  const [given, missing] = entry.cert_file === undefined ? ['key_file', 'cert_file'] : ['cert_file', 'key_file']
+  issues.add(source, [...at, missing ?? ''], 'is missing', `a file for ${missing}, since ${given} is given`)
+}

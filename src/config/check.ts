@@ -1,0 +1,77 @@
+import { dayOf } from '../base/clock.ts'
+import type { PriceVersion } from '../money/price.ts'
+import type { ConfigIssue, Configuration, Endpoint, Model, PriceBook } from './model.ts'
+
+/** Mistakes as text, one per line and its correction below it, in the order given. */
+export function formatIssues(issues: readonly ConfigIssue[]): string {
+  const lines = issues.map((issue) => {
+    const place = issue.line === null ? issue.file : `${issue.file}:${issue.line}`
+    const subject = issue.path === '' ? '' : `${issue.path} `
+    const expected = issue.expected.startsWith('did you mean') ? issue.expected : `expected ${issue.expected}`
+    return `${place}: ${subject}${issue.message}\n    ${expected}`
+  })
+  const count = issues.length === 1 ? '1 mistake' : `${issues.length} mistakes`
+  return `${lines.join('\n')}\n${count} in the configuration\n`
+}
+
+/**
+ * What a configuration amounts to, for `weir check`: models with their endpoints, the prices in force at `now_ms`,
+ * limits and digest. Contains no secret.
+ */
+export function summarise(configuration: Configuration, now_ms: number): string {
+  const { catalogue, prices, settings } = configuration
+  const models = [...catalogue.models.values()]
+  const active = models.reduce((sum, model) => sum + model.endpoints.length, 0)
+  const lines = [
+    `configuration ${configuration.digest}`,
+    `mode ${settings.mode}, data in ${settings.data_dir}`,
+    `API on ${settings.host}:${settings.port}, admin on ${settings.admin_host}:${settings.admin_port}`,
+    `${models.length} models, ${active} active endpoints`,
+    ...models.flatMap((model) => modelLines(model, aliasesOf(configuration, model.id), prices, now_ms)),
+    'limits',
+    ...Object.entries(settings.limits).map(([name, value]) => `  ${name} ${value}`),
+    ...calendarLines(prices, now_ms),
+  ]
+  return `${lines.join('\n')}\n`
+}
+
+function aliasesOf(configuration: Configuration, id: string): readonly string[] {
+  return [...configuration.catalogue.aliases].filter(([, model]) => model === id).map(([alias]) => alias)
+}
+
+function modelLines(model: Model, aliases: readonly string[], prices: PriceBook, now_ms: number): string[] {
+  const also = aliases.length === 0 ? '' : `, also ${aliases.join(', ')}`
+  return [
+    `  ${model.id} (${model.kind}, ${model.domain}, context ${model.context_tokens}, output ${model.max_output_tokens}${also})`,
+    `    sells by ${versionText(prices.sell.get(model.id), now_ms) ?? 'no price yet: it cannot be sold'}`,
+    ...model.endpoints.flatMap((endpoint) => [
+      `    endpoint ${endpoint.id}: ${endpointText(endpoint)}`,
+      `      costs by ${versionText(prices.cost.get(endpoint.id), now_ms) ?? 'no price: its margin is not known'}`,
+    ]),
+    ...model.inactive.map((endpoint) => `    endpoint ${endpoint.endpoint}: not active, ${endpoint.reason}`),
+  ]
+}
+
+function endpointText(endpoint: Endpoint): string {
+  const filing = endpoint.filing === null ? 'no filing' : `filing ${endpoint.filing.number}`
+  return `${endpoint.base_url} as ${endpoint.upstream_model}, ${endpoint.zone}, tier ${endpoint.tier}, weight ${endpoint.weight}, ${filing}`
+}
+
+/** The version in force and the ones to come. */
+function versionText(versions: readonly PriceVersion[] | undefined, now_ms: number): string | null {
+  const current = versions?.find((version) => version.effective_from <= now_ms)
+  const coming = (versions ?? [])
+    .filter((version) => version.effective_from > now_ms)
+    .map((version) => `${version.id} from ${dayOf(version.effective_from)}`)
+  if (current === undefined && coming.length === 0) return null
+  return [current?.id ?? 'nothing today', ...coming].join(', then ')
+}
+
+/** Windows hold on working days, so a year without holidays prices its public holidays as working days. */
+function calendarLines(prices: PriceBook, now_ms: number): string[] {
+  const year = dayOf(now_ms).slice(0, 4)
+  const known = [...prices.calendar.holidays].some((date) => date.startsWith(year))
+  return known || prices.calendar.windows.size === 0
+    ? []
+    : [`warning: the calendar has no holidays of ${year}, so windows count them as working days`]
+}

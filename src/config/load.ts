@@ -1,0 +1,74 @@
+import { createHash } from 'node:crypto'
+import type { ProviderFacts } from '../upstream/providers/provider.ts'
+import { buildCatalogue } from './catalogue.ts'
+import { IssueList, readSource } from './document.ts'
+import type { SourceFile } from './document.ts'
+import type { ConfigIssue, Configuration } from './model.ts'
+import { buildPriceBook } from './price-book.ts'
+import { resolveReferences } from './references.ts'
+import { buildSettings } from './settings.ts'
+
+/** The files of a configuration directory, in the order in which they are read and reported. */
+export const CONFIG_FILES = ['weir.yaml', 'catalogue.yaml', 'price-book.yaml'] as const
+
+/** A configuration, or every mistake that keeps it from being one. */
+export type LoadResult =
+  | { readonly ok: true; readonly configuration: Configuration }
+  | { readonly ok: false; readonly issues: readonly ConfigIssue[] }
+
+export interface LoadOptions {
+  readonly config_dir: string
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** What is known about providers; the catalogue may name only these. */
+  readonly providers: readonly ProviderFacts[]
+}
+
+/** A frozen copy of the environment, taken once at start. Nothing else reads `process.env`. */
+export function readEnvironment(): Readonly<Record<string, string | undefined>> {
+  return Object.freeze({ ...process.env })
+}
+
+/** The configuration directory: `WEIR_CONFIG_DIR`, else `./config`. */
+export function configDirectory(env: Readonly<Record<string, string | undefined>>): string {
+  return env['WEIR_CONFIG_DIR'] === undefined || env['WEIR_CONFIG_DIR'] === '' ? './config' : env['WEIR_CONFIG_DIR']
+}
+
+/**
+ * Reads `weir.yaml`, `catalogue.yaml` and `price-book.yaml` and checks them against each other. Every mistake is
+ * reported at once. The result is deeply frozen, its maps and sets only by type. Throws nothing for what a user wrote.
+ */
+export function loadConfiguration(options: LoadOptions): LoadResult {
+  const list = new IssueList()
+  const [weir, catalogue_file, price_file] = CONFIG_FILES.map((name) => readSource(options.config_dir, name, list))
+  const resolved = (source: SourceFile): unknown => resolveReferences(source, options, list)
+  const settings = weir ? buildSettings(weir, resolved(weir), options.env, list) : null
+  const catalogue = catalogue_file ? buildCatalogue(catalogue_file, resolved(catalogue_file), options, list) : null
+  const prices = price_file ? buildPriceBook(price_file, resolved(price_file), catalogue?.names ?? null, list) : null
+  if (list.issues.length > 0 || settings === null || catalogue === null || prices === null) {
+    return { ok: false, issues: Object.freeze(inFileOrder(list.issues)) }
+  }
+  const digest = digestOf([weir, catalogue_file, price_file])
+  return { ok: true, configuration: deepFreeze({ settings, catalogue: catalogue.catalogue, prices, digest }) }
+}
+
+/** Each name and length is hashed as well, so that text moved from one file to another changes the digest. */
+function digestOf(sources: readonly (SourceFile | null | undefined)[]): string {
+  const hash = createHash('sha256')
+  for (const source of sources) {
+    if (source) hash.update(`${source.name} ${source.contents.length}\n`).update(source.contents)
+  }
+  return hash.digest('hex')
+}
+
+function inFileOrder(issues: readonly ConfigIssue[]): ConfigIssue[] {
+  const position = (issue: ConfigIssue): number => CONFIG_FILES.findIndex((name) => name === issue.file)
+  return issues.toSorted((left, right) => position(left) - position(right) || (left.line ?? 0) - (right.line ?? 0))
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value
+  Object.freeze(value)
+  const members: Iterable<unknown> = value instanceof Map || value instanceof Set ? value.values() : Object.values(value)
+  for (const member of members) deepFreeze(member)
+  return value
+}

@@ -1,0 +1,324 @@
+import { z } from 'zod'
+import { nanoFromCny, picoFromCnyPerMillion } from '../money/amount.ts'
+import { formatPath, valueAt } from './document.ts'
+import type { IssueList, Path, SourceFile } from './document.ts'
+import { Unset } from './references.ts'
+import { expectedOneOf, nearest } from './suggest.ts'
+
+/** The closed set of domains a model may belong to (SEMANTICS 30). */
+export const DOMAINS = [
+  'finance',
+  'healthcare',
+  'education',
+  'government',
+  'industrial',
+  'legal',
+  'retail',
+  'customer_service',
+  'general',
+] as const
+const ZONES = ['private', 'domestic', 'overseas'] as const
+const MEBIBYTE = 1024 * 1024
+const DAY_MS = 86_400_000
+
+// Every leaf's error text is what would have been right; parseShape adds what was found.
+const text = (expected: string) => z.string({ error: expected }).regex(/^[^\p{Cc}]{1,1024}$/u, { error: expected })
+const whole = (least: number, most: number, unit: string) => {
+  const error = `a whole number of ${unit} from ${least} to ${most}`
+  return z.int({ error }).min(least, { error }).max(most, { error })
+}
+const milliseconds = whole(1, DAY_MS, 'milliseconds')
+const milliseconds_or_none = whole(0, DAY_MS, 'milliseconds')
+const bytes = (most: number) => whole(1024, most, 'bytes')
+const oneOf = <const T extends readonly string[]>(values: T) => z.enum(values, { error: values.join(' | ') })
+
+/** A mapping that knows its keys; the error of an unknown key carries the known ones. */
+const shape = <T extends z.core.$ZodLooseShape>(fields: T) =>
+  z.strictObject(fields, {
+    error: (issue) =>
+      issue.code === 'unrecognized_keys' ? Object.keys(fields).join(' ') : `a mapping with the keys ${Object.keys(fields).join(', ')}`,
+  })
+const table = (expected: string) => z.record(z.string(), z.unknown(), { error: expected })
+
+/** A date that exists, as `2026-08-17`. */
+export function isDate(value: string): boolean {
+  return /^\d{4}-\d{2}-\d{2}$/.test(value) && !Number.isNaN(Date.parse(value)) && new Date(value).toISOString().startsWith(value)
+}
+const DATE = 'a date such as "2026-08-17"'
+const date = z.string({ error: DATE }).refine(isDate, { error: DATE })
+
+const INSTANT = 'a date ("2026-08-17", from 00:00 Asia/Shanghai) or a date and time with offset ("2026-08-17T09:00:00+08:00")'
+const instant = z.string({ error: INSTANT }).transform((value, context) => {
+  const at_ms = isDate(value) ? Date.parse(`${value}T00:00:00+08:00`) : Date.parse(value)
+  const form = /^\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2}))?$/
+  if (form.test(value) && isDate(value.slice(0, 10)) && !Number.isNaN(at_ms)) return at_ms
+  context.issues.push({ code: 'custom', message: INSTANT, input: value })
+  return z.NEVER
+})
+
+/** A decimal string, converted exactly; numbers are refused because YAML reads them as floats. */
+const decimal = (convert: (value: string) => bigint, unit: string) => {
+  const expected = `${unit} as a decimal string such as "1.5"`
+  return z
+    .string({ error: (issue) => (typeof issue.input === 'number' ? `${expected}: write it as a string, floats lose digits` : expected) })
+    .transform((value, context) => {
+      try {
+        if (/^\d/.test(value)) return convert(value)
+      } catch (error) {
+        if (!(error instanceof RangeError)) throw error
+      }
+      context.issues.push({
+        code: 'custom',
+        message: `${expected}, not negative, no more than ${unit === PER_CALL ? 9 : 6} decimals`,
+        input: value,
+      })
+      return z.NEVER
+    })
+}
+const PER_CALL = 'CNY per call'
+const per_million = decimal(picoFromCnyPerMillion, 'CNY per million tokens')
+const per_call = decimal(nanoFromCny, PER_CALL)
+
+const BASE_URL = 'an http:// or https:// URL without credentials, query or fragment'
+const base_url = z
+  .string({ error: BASE_URL })
+  .refine((value) => isHttpUrl(value, false), { error: BASE_URL })
+  .transform((value) => value.replace(/\/+$/, ''))
+const PROXY_URL = 'an http:// or https:// URL of a proxy'
+const proxy = z.string({ error: PROXY_URL }).refine((value) => isHttpUrl(value, true), { error: PROXY_URL })
+
+/** Whether `value` is an http(s) URL without query and fragment. */
+export function isHttpUrl(value: string, with_credentials: boolean): boolean {
+  if (!URL.canParse(value) || /[?#\s]/.test(value)) return false
+  const url = new URL(value)
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') return false
+  return with_credentials || (url.username === '' && url.password === '' && !value.includes('@'))
+}
+
+const SECRET = 'a key of visible ASCII characters, best as ${NAME} or ${file:/path}'
+const secret = z.custom<string | Unset>(
+  (value) => value instanceof Unset || (typeof value === 'string' && /^[\x21-\x7e]{1,4096}$/.test(value)),
+  {
+    error: SECRET,
+  },
+)
+const NAME = 'a name of letters, digits and . _ : / -, 128 characters at most, beginning with a letter or digit'
+const name = z.string({ error: NAME }).regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/, { error: NAME })
+const file = text('the path of a file')
+
+/** `weir.yaml`. */
+export const SETTINGS = shape({
+  host: text('an address to listen on').default('0.0.0.0'),
+  port: whole(0, 65_535, 'a TCP port').default(8080),
+  admin_host: text('an address to listen on').default('127.0.0.1'),
+  admin_port: whole(0, 65_535, 'a TCP port').default(8081),
+  data_dir: text('a directory').default('./data'),
+  limits: shape({
+    max_body_bytes: bytes(1024 * MEBIBYTE).default(20 * MEBIBYTE),
+    max_answer_bytes: bytes(1024 * MEBIBYTE).default(64 * MEBIBYTE),
+    max_event_bytes: bytes(64 * MEBIBYTE).default(MEBIBYTE),
+    max_header_bytes: bytes(MEBIBYTE).default(32 * 1024),
+    max_json_depth: whole(8, 1024, 'levels').default(128),
+    max_open_requests: whole(1, 1_000_000, 'requests').default(4000),
+    tenant_share_percent: whole(1, 100, 'percent').optional(),
+    max_connections: whole(1, 1_000_000, 'connections').default(10_000),
+    headers_timeout_ms: milliseconds.default(15_000),
+    request_timeout_ms: milliseconds.default(60_000),
+    idle_timeout_ms: milliseconds.default(75_000),
+    total_timeout_ms: milliseconds.default(20 * 60_000),
+    max_attempts: whole(1, 10, 'tries').default(3),
+    slice_tokens: whole(64, 1_000_000, 'tokens').default(2048),
+    keepalive_after_ms: milliseconds.default(15_000),
+    drain_abort_timeout_ms: milliseconds.default(60_000),
+    upstream_connections_per_origin: whole(1, 1_000_000, 'connections').default(5000),
+  }).prefault({}),
+  drain: shape({
+    delay_ms: milliseconds_or_none.optional(),
+    timeout_ms: milliseconds_or_none.default(10 * 60_000),
+  }).prefault({}),
+  journal: shape({
+    commit_timeout_ms: milliseconds.default(5000),
+    keep_days: whole(1, 3650, 'days').default(7),
+  }).prefault({}),
+  log: shape({ level: oneOf(['fatal', 'error', 'warn', 'info', 'debug']).default('info') }).prefault({}),
+  cors: shape({
+    origins: z.array(text('an origin such as "https://app.example.cn", or "*"'), { error: 'a list of origins' }).default(['*']),
+  }).prefault({}),
+})
+
+const connection = {
+  base_url: base_url.optional(),
+  api_key: secret.optional(),
+  zone: oneOf(ZONES).optional(),
+  timeouts: shape({
+    connect_timeout_ms: milliseconds.optional(),
+    headers_timeout_ms: milliseconds.optional(),
+    first_event_timeout_ms: milliseconds.optional(),
+    silence_timeout_ms: milliseconds.optional(),
+  }).optional(),
+  ca_file: file.optional(),
+  cert_file: file.optional(),
+  key_file: file.optional(),
+  proxy: proxy.optional(),
+}
+
+/** `catalogue.yaml`; its entries are parsed one by one, so that a mistake in one hides none in another. */
+export const CATALOGUE = shape({
+  providers: table('a mapping of provider ids').default({}),
+  models: table('a mapping of model ids'),
+})
+export const PROVIDER = shape(connection)
+export const MODEL = shape({
+  kind: oneOf(['chat', 'embeddings']),
+  domain: oneOf(DOMAINS).default('general'),
+  owned_by: text('who made the model'),
+  context_tokens: whole(1, 100_000_000, 'tokens'),
+  max_output_tokens: whole(0, 100_000_000, 'tokens'),
+  tokenizer: oneOf(['qwen3', 'deepseek_v3', 'general', 'sandbox']).default('general'),
+  capabilities: z.array(text('a capability such as "tools"'), { error: 'a list of capabilities' }).default([]),
+  created: date,
+  aliases: z.array(name, { error: 'a list of names' }).default([]),
+  endpoints: z.array(z.unknown(), { error: 'a list of endpoints' }).min(1, { error: 'at least one endpoint' }),
+})
+export const MODEL_ID = name
+const FILING = 'a filing number such as "Beijing-DeepseekChat-202404280016"'
+export const ENDPOINT = shape({
+  ...connection,
+  id: name.optional(),
+  provider: text('the id of a provider'),
+  upstream_model: text('the model id that the provider knows').optional(),
+  tier: whole(1, 100, 'a tier').default(1),
+  weight: whole(1, 1_000_000, 'parts').default(1),
+  filing: shape({
+    number: z.string({ error: FILING }).regex(/^[A-Za-z]+-[\p{L}\p{N}_.-]+-\d{8}(S?\d{4}|\d{6})?$/u, { error: FILING }),
+    evidence: text('where the pairing of model and number was published'),
+  }).optional(),
+})
+
+/** `price-book.yaml`; versions and rules are parsed one by one. */
+export const PRICE_BOOK = shape({
+  calendar: z.unknown(),
+  sell: table('a mapping of model ids to lists of versions').default({}),
+  cost: table('a mapping of endpoint ids to lists of versions').default({}),
+})
+const SPAN = 'a span of one day such as "09:00-12:00"'
+const DAYS = 'a date such as "2026-10-01" or a range such as "2026-10-01..2026-10-07"'
+export const CALENDAR = shape({
+  windows: z
+    .record(z.string(), z.array(z.string({ error: SPAN }), { error: `a list of spans, each ${SPAN}` }), { error: 'a mapping of names' })
+    .default({}),
+  holidays: z.array(z.string({ error: DAYS }), { error: 'a list of dates' }).default([]),
+  workdays: z.array(z.string({ error: DAYS }), { error: 'a list of dates' }).default([]),
+}).prefault({})
+export const VERSIONS = z.array(z.unknown(), { error: 'a list of price versions' }).min(1, { error: 'at least one price version' })
+const tokens = whole(0, 100_000_000, 'tokens').optional()
+export const VERSION = shape({
+  version: name,
+  effective_from: instant,
+  source: text('where the price was published'),
+  as_of: date,
+  rules: z.array(z.unknown(), { error: 'a list of rules' }).min(1, { error: 'at least one rule' }),
+})
+export const RULE = shape({
+  name: text('the name of the rule'),
+  when: shape({
+    window: text('the name of a window of the calendar').optional(),
+    input_above: tokens,
+    input_up_to: tokens,
+    output_above: tokens,
+    output_up_to: tokens,
+    thinking: z.boolean({ error: 'true or false' }).optional(),
+  }).optional(),
+  input: per_million,
+  cached_input: per_million.optional(),
+  cache_write: per_million.optional(),
+  output: per_million,
+  search: per_call.optional(),
+  image: per_call.optional(),
+})
+
+/**
+ * Checks `value`, found at `at` of a file, against a schema; every mistake goes to `issues`.
+ * Unknown keys are reported and then ignored, so that the rest can still be checked.
+ * @returns the parsed value, or null when it has other mistakes
+ */
+export function parseShape<T extends z.ZodType>(
+  schema: T,
+  value: unknown,
+  source: SourceFile,
+  at: Path,
+  issues: IssueList,
+): z.output<T> | null {
+  const result = schema.safeParse(value)
+  if (result.success) return result.data
+  const meant = reportUnknownKeys(result.error.issues, value, source, at, issues)
+  let only_unknown_keys = true
+  for (const issue of result.error.issues) {
+    if (issue.code === 'unrecognized_keys') continue
+    only_unknown_keys = false
+    const path = [...at, ...(issue.path as Path)]
+    const found = valueAt(value, issue.path as Path)
+    // An unset reference was reported where it was resolved; a misspelled key where it stands.
+    if (found instanceof Unset || (found === undefined && meant.has(formatPath(path)))) continue
+    reportLeaf(issue.message, found, source, path, issues)
+  }
+  return only_unknown_keys ? (schema.safeParse(withoutUnknownKeys(value, result.error.issues)).data ?? null) : null
+}
+
+/** @returns the paths that misspelled keys were probably meant to be */
+function reportUnknownKeys(
+  found: readonly z.core.$ZodIssue[],
+  value: unknown,
+  source: SourceFile,
+  at: Path,
+  issues: IssueList,
+): ReadonlySet<string> {
+  const meant = new Set<string>()
+  for (const issue of found) {
+    if (issue.code !== 'unrecognized_keys') continue
+    const known = issue.message.split(' ')
+    const owner = valueAt(value, issue.path as Path)
+    const missing = known.filter((key) => valueAt(owner, [key]) === undefined)
+    for (const key of issue.keys) {
+      const path = [...at, ...(issue.path as Path)]
+      const near = nearest(key, missing)
+      if (near !== null) meant.add(formatPath([...path, near]))
+      issues.add(source, [...path, key], `unknown key "${key}"`, near === null ? expectedOneOf(key, known) : expectedOneOf(key, missing))
+    }
+  }
+  return meant
+}
+
+function reportLeaf(expected: string, found: unknown, source: SourceFile, path: Path, issues: IssueList): void {
+  const raw = valueAt(source.raw, path)
+  const choices = expected.split(' | ')
+  const hint = choices.length > 1 && typeof found === 'string' ? expectedOneOf(found, choices) : expected
+  issues.add(source, path, describe(found === undefined ? undefined : (raw ?? found), path), hint)
+}
+
+const CONFIDENTIAL = new Set(['api_key', 'proxy', 'base_url'])
+
+/** What was found, as written (references unresolved); never the value of a confidential member. */
+function describe(raw: unknown, path: Path): string {
+  if (raw === undefined) return 'is missing'
+  if (Array.isArray(raw)) return raw.length === 0 ? 'is an empty list' : 'is a list'
+  if (typeof raw === 'object') return 'is a mapping'
+  if (CONFIDENTIAL.has(String(path.at(-1)))) return 'has a value that cannot be used'
+  if (typeof raw === 'string') return `is ${JSON.stringify(raw.slice(0, 60))}`
+  return `is the ${typeof raw} ${JSON.stringify(raw)}`
+}
+
+function withoutUnknownKeys(value: unknown, found: readonly z.core.$ZodIssue[]): unknown {
+  const unknown = new Set(
+    found.flatMap((issue) =>
+      issue.code === 'unrecognized_keys' ? issue.keys.map((key) => formatPath([...(issue.path as Path), key])) : [],
+    ),
+  )
+  const walk = (part: unknown, path: Path): unknown => {
+    if (Array.isArray(part)) return part.map((item, index) => walk(item, [...path, index]))
+    if (typeof part !== 'object' || part === null || part instanceof Unset) return part
+    const entries = Object.entries(part).filter(([key]) => !unknown.has(formatPath([...path, key])))
+    return Object.fromEntries(entries.map(([key, item]) => [key, walk(item, [...path, key])]))
+  }
+  return walk(value, [])
+}

@@ -1,0 +1,123 @@
+import { resolve } from 'node:path'
+import { ENVIRONMENT } from './document.ts'
+import type { IssueList, SourceFile } from './document.ts'
+import type { Settings } from './model.ts'
+import { isHttpUrl, parseShape, SETTINGS } from './schema.ts'
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/**
+ * `weir.yaml` and the environment, which wins. Demo mode differs in two defaults: no drain delay, and the one
+ * demo tenant may use the whole node.
+ * @returns null after a mistake of the file's shape
+ */
+export function buildSettings(source: SourceFile, value: unknown, env: Environment, issues: IssueList): Settings | null {
+  const before = issues.issues.length
+  const file = parseShape(SETTINGS, value, source, [], issues)
+  // After a misspelled key the value compared with would be a default that nobody chose.
+  const complete = issues.issues.length === before
+  const from_env = readSettings(env, issues)
+  if (file === null) return null
+  const demo = from_env.mode === 'demo'
+  const settings: Settings = {
+    mode: from_env.mode,
+    host: file.host,
+    port: from_env.port ?? file.port,
+    admin_host: file.admin_host,
+    admin_port: from_env.admin_port ?? file.admin_port,
+    data_dir: resolve(from_env.data_dir ?? file.data_dir),
+    limits: { ...file.limits, tenant_share_percent: file.limits.tenant_share_percent ?? (demo ? 100 : 25) },
+    drain: { ...file.drain, delay_ms: file.drain.delay_ms ?? (demo ? 0 : 5000) },
+    journal: file.journal,
+    log: file.log,
+    cors: file.cors,
+    proxy: from_env.proxy,
+  }
+  if (complete) crossCheck(settings, source, issues)
+  return settings
+}
+
+function crossCheck(settings: Settings, source: SourceFile, issues: IssueList): void {
+  const { limits } = settings
+  if (limits.upstream_connections_per_origin <= limits.max_open_requests) {
+    const message = `is ${limits.upstream_connections_per_origin}, not above max_open_requests (${limits.max_open_requests})`
+    issues.add(
+      source,
+      ['limits', 'upstream_connections_per_origin'],
+      message,
+      'more than max_open_requests: a request that waits for a connection has no timeout',
+    )
+  }
+  if (limits.headers_timeout_ms > limits.request_timeout_ms) {
+    const message = `is ${limits.headers_timeout_ms}, above request_timeout_ms (${limits.request_timeout_ms})`
+    issues.add(source, ['limits', 'headers_timeout_ms'], message, 'at most request_timeout_ms')
+  }
+  if (limits.max_event_bytes > limits.max_answer_bytes) {
+    issues.add(source, ['limits', 'max_event_bytes'], 'is above max_answer_bytes', 'at most max_answer_bytes')
+  }
+  if (settings.port !== 0 && settings.port === settings.admin_port) {
+    issues.add(source, ['admin_port'], `is ${settings.admin_port}, the same as port`, 'another port')
+  }
+}
+
+interface FromEnvironment {
+  readonly mode: Settings['mode']
+  readonly port: number | null
+  readonly admin_port: number | null
+  readonly data_dir: string | null
+  readonly proxy: Settings['proxy']
+}
+
+function readSettings(env: Environment, issues: IssueList): FromEnvironment {
+  refuseCluster(env, issues)
+  return {
+    mode: env['NODE_ENV'] === 'production' ? 'production' : 'demo',
+    port: readPort(env, 'WEIR_PORT', issues),
+    admin_port: readPort(env, 'WEIR_ADMIN_PORT', issues),
+    data_dir: given(env, ['WEIR_DATA_DIR']),
+    proxy: {
+      https: readProxy(env, ['HTTPS_PROXY', 'https_proxy'], issues),
+      http: readProxy(env, ['HTTP_PROXY', 'http_proxy'], issues),
+      no_proxy: given(env, ['NO_PROXY', 'no_proxy']),
+    },
+  }
+}
+
+function refuseCluster(env: Environment, issues: IssueList): void {
+  for (const name of ['WEIR_REDIS_URL', 'WEIR_DATABASE_URL']) {
+    if (given(env, [name]) === null) continue
+    issues.add(
+      ENVIRONMENT,
+      [name],
+      'is set, but this release has embedded mode only',
+      `no ${name}; storage is the SQLite file in WEIR_DATA_DIR`,
+    )
+  }
+}
+
+/** The first of these variables that has a value. An empty one counts as not set. */
+function given(env: Environment, names: readonly string[]): string | null {
+  for (const name of names) {
+    const value = env[name]
+    if (value !== undefined && value !== '') return value
+  }
+  return null
+}
+
+function readPort(env: Environment, name: string, issues: IssueList): number | null {
+  const value = given(env, [name])
+  if (value === null) return null
+  if (/^\d{1,5}$/.test(value) && Number(value) <= 65_535) return Number(value)
+  issues.add(ENVIRONMENT, [name], `is ${JSON.stringify(value.slice(0, 60))}`, 'a TCP port from 0 (any free one) to 65535')
+  return null
+}
+
+function readProxy(env: Environment, names: readonly string[], issues: IssueList): string | null {
+  const value = given(env, names)
+  if (value === null) return null
+  // A bare host:port is what curl accepts as well.
+  const url = /^[a-z][a-z0-9+.-]*:\/\//i.test(value) ? value : `http://${value}`
+  if (isHttpUrl(url, true)) return url
+  issues.add(ENVIRONMENT, [names[0] ?? ''], 'has a value that cannot be used', 'an http:// or https:// URL of a proxy')
+  return null
+}

@@ -1,0 +1,312 @@
+import { cpSync, readFileSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { summarise } from '../../src/config/check.ts'
+import { configDirectory, loadConfiguration, readEnvironment } from '../../src/config/load.ts'
+import type { LoadResult } from '../../src/config/load.ts'
+import type { Configuration, Endpoint } from '../../src/config/model.ts'
+import { PROVIDERS } from '../../src/upstream/providers/registry.ts'
+import { REPO_ROOT } from '../support/root.ts'
+import { sharedData } from '../support/shared.ts'
+import { tempDir } from '../support/temp.ts'
+
+const SOUND = join(REPO_ROOT, 'tests', 'fixtures', 'config', 'sound')
+const SHIPPED = join(REPO_ROOT, 'config')
+const KEYS = { DEEPSEEK_API_KEY: 'sk-one', DASHSCOPE_API_KEY: 'sk-two' }
+const NOON = Date.parse('2026-11-23T12:00:00+08:00')
+
+type Edits = Readonly<Record<string, (text: string) => string>>
+
+function load(config_dir: string, env: Readonly<Record<string, string | undefined>> = KEYS): LoadResult {
+  return loadConfiguration({ config_dir, env, providers: [...PROVIDERS.values()] })
+}
+
+function loaded(config_dir: string, env: Readonly<Record<string, string | undefined>> = KEYS): Configuration {
+  const result = load(config_dir, env)
+  if (!result.ok) throw new Error(JSON.stringify(result.issues, null, 2))
+  return result.configuration
+}
+
+/** The sound fixture with some of its files changed. */
+function edited(edits: Edits): string {
+  const dir = tempDir()
+  cpSync(SOUND, dir, { recursive: true })
+  for (const [name, edit] of Object.entries(edits)) writeFileSync(join(dir, name), edit(readFileSync(join(dir, name), 'utf8')))
+  return dir
+}
+
+function onlyEndpoint(configuration: Configuration): Endpoint {
+  const endpoint = configuration.catalogue.models.get('deepseek-flash')?.endpoints[0]
+  if (endpoint === undefined) throw new Error('the fixture has no active endpoint')
+  return endpoint
+}
+
+function pathsOf(result: LoadResult): readonly string[] {
+  return result.ok ? [] : result.issues.map((issue) => `${issue.file} ${issue.path}`)
+}
+
+const withEndpoint = (lines: string) => (text: string) => text.replace('- provider: deepseek\n', `- ${lines}\n`)
+
+describe('the shipped configuration', () => {
+  it('is sound with and without keys, and lists a chat model first', () => {
+    const models = [...loaded(SHIPPED).catalogue.models.values()]
+    expect(models.map((model) => [model.id, model.kind, model.endpoints.length, model.inactive.length])).toEqual([
+      ['deepseek-flash', 'chat', 1, 0],
+      ['deepseek-v4-pro', 'chat', 1, 0],
+      ['qwen3.8-max', 'chat', 1, 0],
+      ['qwen3.7-plus', 'chat', 1, 0],
+      ['text-embedding-v4', 'embeddings', 1, 0],
+    ])
+    expect(loaded(SHIPPED, {}).catalogue.models.get('qwen3.7-plus')?.inactive).toEqual([
+      { endpoint: 'qwen/qwen3.7-plus', reason: 'DASHSCOPE_API_KEY is not set' },
+    ])
+  })
+
+  it('writes out exactly the defaults', () => {
+    const dir = tempDir()
+    cpSync(SHIPPED, dir, { recursive: true })
+    writeFileSync(join(dir, 'weir.yaml'), '')
+    expect(loaded(dir).settings).toEqual(loaded(SHIPPED).settings)
+    expect(loaded(dir).digest).not.toBe(loaded(SHIPPED).digest)
+  })
+
+  it('prices and filings agree with the data they were taken from', (context) => {
+    const providers = sharedData('providers.json')
+    const filings = sharedData('filings.csv')
+    if (providers === null || filings === null) return context.skip('shared data is absent')
+    const known = readKnownPrices(readFileSync(providers, 'utf8'))
+    const registry = readFileSync(filings, 'utf8')
+    const { catalogue, prices } = loaded(SHIPPED)
+    for (const model of catalogue.models.values()) {
+      const rules = prices.sell.get(model.id)?.[0]?.rules ?? []
+      const last = rules.at(-1)?.tokens
+      const micros = (price: number | null): bigint => BigInt(Math.round((price ?? 0) * 1_000_000))
+      expect([model.id, last?.input, last?.output]).toEqual([
+        model.id,
+        micros(known.get(model.id)?.input ?? null),
+        micros(known.get(model.id)?.output ?? null),
+      ])
+      expect(prices.cost.get(`${model.owned_by === 'alibaba' ? 'qwen' : 'deepseek'}/${model.id}`)?.[0]?.rules).toEqual(rules)
+      const numbers = model.endpoints.flatMap((endpoint) => (endpoint.filing === null ? [] : [endpoint.filing.number]))
+      expect(numbers.filter((number) => !registry.includes(`,${number},`))).toEqual([])
+    }
+  })
+
+  it('has the windows, holidays and peak prices of 2026', () => {
+    const { calendar, sell } = loaded(SHIPPED).prices
+    expect(calendar.windows.get('peak')).toEqual([
+      { from_minute: 540, to_minute: 720 },
+      { from_minute: 840, to_minute: 1080 },
+    ])
+    expect([calendar.holidays.size, calendar.workdays.size]).toEqual([33, 6])
+    const [version] = sell.get('deepseek-flash') ?? []
+    expect(version?.id).toBe('sell:deepseek-flash@2026-08-17')
+    expect(version?.effective_from).toBe(Date.parse('2026-08-17T00:00:00+08:00'))
+    expect(version?.rules.map((rule) => [rule.name, rule.when, rule.tokens])).toEqual([
+      ['peak', { window: 'peak' }, { input: 2_000_000n, cached_input: 40_000n, cache_write: 2_000_000n, output: 8_000_000n }],
+      ['off_peak', {}, { input: 1_000_000n, cached_input: 20_000n, cache_write: 1_000_000n, output: 4_000_000n }],
+    ])
+  })
+})
+
+function readKnownPrices(text: string): ReadonlyMap<string, { input: number | null; output: number | null }> {
+  const providers = JSON.parse(text) as readonly {
+    provider: string
+    models: readonly { id: string; input_price_cny_per_mtok: number | null; output_price: number | null }[]
+  }[]
+  const own = providers.filter((entry) => entry.provider === 'deepseek' || entry.provider === 'qwen')
+  return new Map(
+    own.flatMap((entry) => entry.models.map((model) => [model.id, { input: model.input_price_cny_per_mtok, output: model.output_price }])),
+  )
+}
+
+describe('settings', () => {
+  it('come from the environment before the file', () => {
+    const { settings } = loaded(SOUND, {
+      WEIR_PORT: '0',
+      WEIR_ADMIN_PORT: '9001',
+      WEIR_DATA_DIR: '/tmp/weir',
+      https_proxy: 'http://proxy.example:3128',
+    })
+    expect([settings.port, settings.admin_port, settings.data_dir]).toEqual([0, 9001, '/tmp/weir'])
+    expect(settings.proxy).toEqual({ https: 'http://proxy.example:3128', http: null, no_proxy: null })
+    expect(loaded(SOUND, {}).settings.data_dir).toBe(resolve('data'))
+  })
+
+  it('differ between demo and production where one tenant and no load balancer make the difference', () => {
+    const demo = loaded(SOUND, {}).settings
+    const production = loaded(SOUND, { NODE_ENV: 'production' }).settings
+    expect([demo.mode, demo.limits.tenant_share_percent, demo.drain.delay_ms]).toEqual(['demo', 100, 0])
+    expect([production.mode, production.limits.tenant_share_percent, production.drain.delay_ms]).toEqual(['production', 25, 5000])
+  })
+
+  it('refuse cluster mode and unusable values of the environment, all at once', () => {
+    const env = {
+      WEIR_REDIS_URL: 'redis://r',
+      WEIR_DATABASE_URL: 'postgres://p',
+      WEIR_PORT: '80a',
+      WEIR_ADMIN_PORT: '70000',
+      HTTP_PROXY: 'socks5://s',
+    }
+    const result = load(SOUND, env)
+    expect(pathsOf(result)).toEqual([
+      'environment WEIR_REDIS_URL',
+      'environment WEIR_DATABASE_URL',
+      'environment WEIR_PORT',
+      'environment WEIR_ADMIN_PORT',
+      'environment HTTP_PROXY',
+    ])
+    expect(result.ok ? '' : result.issues[0]?.message).toContain('this release has embedded mode only')
+  })
+
+  it('are read from the environment in one place', () => {
+    expect(readEnvironment()['PATH']).toBe(process.env['PATH'])
+    expect(Object.isFrozen(readEnvironment())).toBe(true)
+    expect(configDirectory({})).toBe('./config')
+    expect(configDirectory({ WEIR_CONFIG_DIR: '/etc/weir' })).toBe('/etc/weir')
+  })
+})
+
+describe('references', () => {
+  const owner = (text: string) => ({ 'catalogue.yaml': (yaml: string) => yaml.replace('owned_by: deepseek', () => `owned_by: '${text}'`) })
+  const ownedBy = (text: string, env: Readonly<Record<string, string>>) =>
+    loaded(edited(owner(text)), env).catalogue.models.get('deepseek-flash')?.owned_by
+
+  it('are filled from the environment, their defaults and files', () => {
+    expect(ownedBy('${WHO}', { WHO: 'us' })).toBe('us')
+    expect(ownedBy('a-${WHO:-nobody}-${WHO:-}b', {})).toBe('a-nobody-b')
+    expect(ownedBy('${WHO:-nobody}', { WHO: '' })).toBe('nobody')
+    expect(ownedBy('$${WHO}', { WHO: 'us' })).toBe('${WHO}')
+    const file = join(tempDir(), 'secret')
+    writeFileSync(file, ' sk-file\n')
+    const dir = edited({ 'catalogue.yaml': (text) => text.replace('${DEEPSEEK_API_KEY}', `\${file:${file}}`) })
+    expect(onlyEndpoint(loaded(dir)).api_key).toBe('sk-file')
+  })
+
+  it('make an endpoint inactive when its key is not set, or has none at all', () => {
+    const reasons = (dir: string) =>
+      loaded(dir, {})
+        .catalogue.models.get('deepseek-flash')
+        ?.inactive.map((entry) => entry.reason)
+    expect(reasons(SOUND)).toEqual(['DEEPSEEK_API_KEY is not set'])
+    expect(reasons(edited({ 'catalogue.yaml': withEndpoint('{provider: deepseek, api_key: "${OTHER_KEY}"}') }))).toEqual([
+      'OTHER_KEY is not set',
+    ])
+    const without = edited({ 'catalogue.yaml': (text) => text.replace(/ {4}api_key.*\n/, '') })
+    expect(reasons(without)).toEqual(['no api_key is given for deepseek (usually api_key: ${DEEPSEEK_API_KEY})'])
+  })
+
+  it('never show what they were filled with', () => {
+    const dir = edited({ 'catalogue.yaml': (text) => text.replace('kind: chat', 'kind: ${SECRET}') })
+    const text = JSON.stringify(load(dir, { ...KEYS, SECRET: 'sk very secret', DEEPSEEK_API_KEY: 'not a key' }))
+    expect(text).toContain('${SECRET}')
+    expect(text).not.toContain('very secret')
+    expect(text).not.toContain('not a key')
+    expect(summarise(loaded(SOUND), NOON)).not.toContain('sk-one')
+  })
+})
+
+describe('endpoints', () => {
+  it('take what they do not say from their provider, and that from its facts', () => {
+    const endpoint = onlyEndpoint(loaded(SOUND))
+    const facts = PROVIDERS.get('deepseek')
+    expect(endpoint).toMatchObject({
+      id: 'deepseek/deepseek-flash',
+      base_url: facts?.base_url,
+      upstream_model: 'deepseek-flash',
+      api_key: 'sk-one',
+      zone: 'domestic',
+      tier: 1,
+      weight: 1,
+      filing: null,
+      sandbox: false,
+      timeouts: { connect_timeout_ms: 5000, ...facts?.timeouts },
+      transport: { ca_file: null, cert_file: null, key_file: null, proxy: null },
+    })
+  })
+
+  it('may say it all themselves; self-hosted ones are private and need no key', () => {
+    const dir = edited({
+      'catalogue.yaml': withEndpoint(
+        '{id: own/a, provider: vllm, base_url: "http://127.0.0.1:8000/v1//", upstream_model: Qwen/Q, tier: 2, weight: 7, ' +
+          'ca_file: ca.pem, timeouts: {silence_timeout_ms: 9}}',
+      ),
+    })
+    writeFileSync(join(dir, 'ca.pem'), 'x')
+    expect(onlyEndpoint(loaded(dir))).toMatchObject({
+      id: 'own/a',
+      base_url: 'http://127.0.0.1:8000/v1',
+      upstream_model: 'Qwen/Q',
+      api_key: null,
+      zone: 'private',
+      tier: 2,
+      weight: 7,
+      timeouts: { silence_timeout_ms: 9 },
+      transport: { ca_file: join(dir, 'ca.pem') },
+    })
+  })
+})
+
+describe('prices', () => {
+  it('are ordered newest first and accept an instant with offset', () => {
+    const older =
+      "    - {version: old, effective_from: '2026-01-01T09:00+08:00', source: s, as_of: '2026-01-01'," +
+      " rules: [{name: all, input: '0.000001', output: '3', search: '0.004'}]}\n"
+    const { sell } = loaded(
+      edited({ 'price-book.yaml': (text) => text.replace('  deepseek-flash:\n', `  deepseek-flash:\n${older}`) }),
+    ).prices
+    expect(sell.get('deepseek-flash')?.map((version) => version.id)).toEqual(['sell:deepseek-flash@2026-08-17', 'sell:deepseek-flash@old'])
+    const old = sell.get('deepseek-flash')?.[1]
+    expect(old?.effective_from).toBe(Date.parse('2026-01-01T01:00:00Z'))
+    expect(old?.rules[0]).toEqual({
+      name: 'all',
+      when: {},
+      tokens: { input: 1n, cached_input: 1n, cache_write: 1n, output: 3_000_000n },
+      calls: { search: 4_000_000n, image: 0n },
+    })
+  })
+})
+
+describe('the result', () => {
+  it('is frozen all the way down', () => {
+    const configuration = loaded(SHIPPED)
+    const endpoint = onlyEndpoint(configuration)
+    const rule = configuration.prices.sell.get('deepseek-flash')?.[0]?.rules[0]
+    for (const part of [configuration, configuration.settings.limits, endpoint, endpoint.timeouts, rule, rule?.tokens])
+      expect(Object.isFrozen(part)).toBe(true)
+  })
+
+  it('survives documents that are hostile rather than mistaken', () => {
+    const bomb = ['a: &a [x, x, x, x, x, x, x, x, x]']
+    for (let level = 1; level < 12; level++)
+      bomb.push(`k${level}: &l${level} [${Array.from({ length: 9 }, () => `*${level === 1 ? 'a' : `l${level - 1}`}`).join(', ')}]`)
+    for (const text of [
+      bomb.join('\n'),
+      'limits: &x {again: *x}',
+      '? [a]\n: b',
+      '--- a\n--- b',
+      '- list',
+      '"text"',
+      '__proto__: {polluted: 1}',
+      '\u0000',
+      '['.repeat(2000),
+    ]) {
+      const result = load(edited({ 'weir.yaml': () => text }))
+      expect([text.slice(0, 20), result.ok]).toEqual([text.slice(0, 20), false])
+      expect(pathsOf(result).every((path) => path.startsWith('weir.yaml'))).toBe(true)
+    }
+    expect(Reflect.get({}, 'polluted')).toBeUndefined()
+  })
+
+  it('is summarised with what is active, why the rest is not, and the prices in force', () => {
+    const text = summarise(loaded(SHIPPED, { DEEPSEEK_API_KEY: 'sk-one' }), NOON)
+    expect(text).toContain('5 models, 2 active endpoints')
+    expect(text).toContain('sells by sell:deepseek-flash@2026-08-17')
+    expect(text).toContain('endpoint qwen/qwen3.8-max: not active, DASHSCOPE_API_KEY is not set')
+    expect(text).not.toContain('warning')
+    expect(summarise(loaded(SHIPPED), Date.parse('2027-03-01'))).toContain('no holidays of 2027')
+    expect(summarise(loaded(SHIPPED), Date.parse('2026-01-01'))).toContain(
+      'nothing today, then sell:deepseek-flash@2026-08-17 from 2026-08-17',
+    )
+  })
+})

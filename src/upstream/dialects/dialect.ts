@@ -1,3 +1,4 @@
+import type { Tokenizer } from '../../money/estimate.ts'
 import type { PaidCalls, TokenUsage } from '../../money/usage.ts'
 import type { UpstreamFailure } from '../failure.ts'
 
@@ -10,7 +11,7 @@ export interface AnswerContext {
   /** Estimate of the prompt's tokens, for an estimated usage chunk. */
   readonly prompt_tokens: number
   /** Names the estimator's coefficients. */
-  readonly tokenizer: string
+  readonly tokenizer: Tokenizer
   /** Largest event accepted, in bytes. */
   readonly max_event_bytes: number
   /** Unix seconds, for chunks that Weir itself must make. */

@@ -1,0 +1,18 @@
+import type { ProviderFacts } from './provider.ts'
+
+/** Weir's own provider for demonstrations and tests. Demo mode starts it and gives its base URL. */
+export const sandbox: ProviderFacts = {
+  id: 'sandbox',
+  company: 'Weir sandbox',
+  base_url: null,
+  key_variable: null,
+  dialect: 'openai',
+  auth: 'none',
+  paths: { chat: '/chat/completions', embeddings: '/embeddings', models: '/models' },
+  usage_place: 'own_chunk',
+  timeouts: { headers_timeout_ms: 30_000, first_event_timeout_ms: 60_000, silence_timeout_ms: 30_000 },
+  errors: [],
+  parameters: [],
+  source: 'src/sandbox',
+  as_of: '2026-11-23',
+}

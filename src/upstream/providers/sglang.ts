@@ -1,0 +1,25 @@
+import type { ProviderFacts } from './provider.ts'
+
+/** SGLang, run by oneself. The base URL to configure ends in `/v1`, e.g. `http://host:30000/v1`. */
+export const sglang: ProviderFacts = {
+  id: 'sglang',
+  company: 'self-hosted SGLang',
+  base_url: null,
+  key_variable: null,
+  dialect: 'openai',
+  auth: 'optional_bearer',
+  paths: { chat: '/chat/completions', embeddings: '/embeddings', models: '/models' },
+  usage_place: 'own_chunk',
+  timeouts: { headers_timeout_ms: 600_000, first_event_timeout_ms: 600_000, silence_timeout_ms: 300_000 },
+  errors: [
+    { message: "longer than the model's context length", kind: 'context_length' },
+    { message: 'the request queue is full', kind: 'overload' },
+  ],
+  parameters: [
+    { name: 'chat_template_kwargs', note: 'thinking, by model' },
+    { name: 'reasoning_effort', note: 'only high and max reach DeepSeek V4' },
+    { name: 'stream_options.include_usage', note: 'cached tokens are reported only with --enable-cache-report and above zero' },
+  ],
+  source: 'sgl-project/sglang serving_chat.py at commit 002897c',
+  as_of: '2026-11-23',
+}

@@ -1,0 +1,27 @@
+import type { ProviderFacts } from './provider.ts'
+
+/** vLLM, run by oneself. The base URL to configure ends in `/v1`, e.g. `http://host:8000/v1`. */
+export const vllm: ProviderFacts = {
+  id: 'vllm',
+  company: 'self-hosted vLLM',
+  base_url: null,
+  key_variable: null,
+  dialect: 'openai',
+  auth: 'optional_bearer',
+  paths: { chat: '/chat/completions', embeddings: '/embeddings', models: '/models' },
+  usage_place: 'own_chunk',
+  // No keep-alive comments: a queued request is silent until its first token.
+  timeouts: { headers_timeout_ms: 600_000, first_event_timeout_ms: 600_000, silence_timeout_ms: 300_000 },
+  errors: [
+    { message: 'longer than the maximum model length', kind: 'context_length' },
+    { message: 'too long to fit into the model', kind: 'context_length' },
+    { status: 404, kind: 'model_missing' },
+  ],
+  parameters: [
+    { name: 'chat_template_kwargs', note: 'enable_thinking or thinking, by model' },
+    { name: 'stream_options.continuous_usage_stats', note: 'adds cumulative usage to every chunk' },
+    { name: 'tool_choice', note: 'a named tool may finish with "stop"' },
+  ],
+  source: 'vllm-project/vllm serving.py at commit 006c49d',
+  as_of: '2026-11-23',
+}

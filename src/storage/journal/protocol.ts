@@ -1,0 +1,55 @@
+import type { LedgerTransaction, PostResult } from '../ports.ts'
+import type { SqlRow, SqlStatement } from '../sql/executor.ts'
+
+/** What the writer's thread is started with. */
+export interface WriterStart {
+  readonly data_dir: string
+  readonly keep_days: number
+  /** Name for a journal that has none yet. */
+  readonly new_node: string
+  readonly now_ms: number
+}
+
+/** A journal row on its way to the writer: short tuples, because copying them between threads is on the hot path. */
+export type RowMessage =
+  | readonly [kind: 'S' | 'C', id: string, body: string]
+  | readonly [kind: 'U', id: string, unnumbered_body: string, revision: number, day: string]
+  | readonly [kind: 'R', id: string]
+
+export type Ask =
+  | { readonly what: 'write'; readonly statements: readonly SqlStatement[] }
+  | { readonly what: 'transact'; readonly transaction: LedgerTransaction }
+  | { readonly what: 'post' }
+  | { readonly what: 'unfinished' }
+  | { readonly what: 'close' }
+
+/** Answers by question. */
+export interface Answers {
+  readonly write: readonly (readonly SqlRow[])[]
+  readonly transact: 'posted' | 'duplicate'
+  readonly post: PostResult
+  readonly unfinished: ReadonlyArray<{ readonly open: string; readonly last: string | null }>
+  readonly close: null
+}
+
+export type ToWriter =
+  | { readonly kind: 'rows'; readonly number: number; readonly at: number; readonly rows: readonly RowMessage[] }
+  | { readonly kind: 'ask'; readonly id: number; readonly ask: Ask }
+
+export type FromWriter =
+  | { readonly kind: 'ready'; readonly node: string; readonly unposted: number }
+  | { readonly kind: 'not_started'; readonly name: string; readonly message: string }
+  /** Batches up to `number` are committed; `seqs` numbers their U rows in order. */
+  | { readonly kind: 'committed'; readonly number: number; readonly seqs: readonly number[]; readonly unposted: number }
+  /** Batches up to `number` that had not been committed are not, and will not be. */
+  | { readonly kind: 'refused'; readonly number: number; readonly message: string }
+  | { readonly kind: 'answer'; readonly id: number; readonly value: Answers[keyof Answers] }
+  | { readonly kind: 'no_answer'; readonly id: number; readonly name: string; readonly message: string }
+  | { readonly kind: 'posted'; readonly unposted: number }
+  /** Work that nobody waits for failed and will be tried again. */
+  | { readonly kind: 'trouble'; readonly message: string }
+
+export type ToReader = { readonly id: number; readonly statements: readonly SqlStatement[] }
+export type FromReader =
+  | { readonly id: number; readonly rows: readonly (readonly SqlRow[])[] }
+  | { readonly id: number; readonly message: string }

@@ -1,0 +1,161 @@
+import { type Compilable, DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
+import {
+  type GrantRecord,
+  type KeyRecord,
+  type NumberedChange,
+  PriceVersionConflict,
+  type PriceVersionRecord,
+  type ProjectRecord,
+  type RecordChange,
+  type Records,
+  type TenantRecord,
+} from '../ports.ts'
+import { numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
+import {
+  changeBody,
+  changeOf,
+  grantColumns,
+  grantOf,
+  keyColumns,
+  keyOf,
+  priceVersionOf,
+  projectColumns,
+  projectOf,
+  type Tables,
+  tenantColumns,
+  tenantOf,
+} from './tables.ts'
+
+/** Builds SQL and runs none: statements go through the executor, wherever its database lives. */
+const sql = new Kysely<Tables>({
+  dialect: {
+    createAdapter: () => new SqliteAdapter(),
+    createDriver: () => new DummyDriver(),
+    createIntrospector: (database) => new SqliteIntrospector(database),
+    createQueryCompiler: () => new SqliteQueryCompiler(),
+  },
+})
+
+/** Records on SQL: each write and its numbered change in one transaction. */
+export class SqlRecords implements Records {
+  readonly #executor: SqlExecutor
+
+  constructor(executor: SqlExecutor) {
+    this.#executor = executor
+  }
+
+  async put(change: RecordChange): Promise<number> {
+    const log = sql.insertInto('changes').values({ kind: change.kind, body: changeBody(change) }).returning('seq')
+    const results = await this.#executor.write([upsert(change), statementOf(log)])
+    const [row] = results[1] ?? []
+    if (row === undefined) throw new TypeError('a change was written without a number')
+    return numberOf(row, 'seq')
+  }
+
+  async tenant(id: string): Promise<TenantRecord | null> {
+    const [row] = await this.#read(sql.selectFrom('tenants').selectAll().where('id', '=', id))
+    return row === undefined ? null : tenantOf(row)
+  }
+
+  async tenants(): Promise<readonly TenantRecord[]> {
+    return (await this.#read(sql.selectFrom('tenants').selectAll().orderBy('id'))).map(tenantOf)
+  }
+
+  async projects(tenant: string): Promise<readonly ProjectRecord[]> {
+    return (await this.#read(sql.selectFrom('projects').selectAll().where('tenant', '=', tenant).orderBy('id'))).map(projectOf)
+  }
+
+  async keys(tenant?: string): Promise<readonly KeyRecord[]> {
+    const all = sql.selectFrom('keys').selectAll().orderBy('id')
+    return (await this.#read(tenant === undefined ? all : all.where('tenant', '=', tenant))).map(keyOf)
+  }
+
+  async key(id: string): Promise<KeyRecord | null> {
+    const [row] = await this.#read(sql.selectFrom('keys').selectAll().where('id', '=', id))
+    return row === undefined ? null : keyOf(row)
+  }
+
+  async grants(tenant?: string): Promise<readonly GrantRecord[]> {
+    const all = sql.selectFrom('grants').selectAll().orderBy('id')
+    return (await this.#read(tenant === undefined ? all : all.where('tenant', '=', tenant))).map(grantOf)
+  }
+
+  async load(): ReturnType<Records['load']> {
+    const [seqs, tenants, projects, keys, grants] = await this.#executor.read([
+      statementOf(sql.selectFrom('changes').select('seq').orderBy('seq', 'desc').limit(1)),
+      statementOf(sql.selectFrom('tenants').selectAll().orderBy('id')),
+      statementOf(sql.selectFrom('projects').selectAll().orderBy('id')),
+      statementOf(sql.selectFrom('keys').selectAll().orderBy('id')),
+      statementOf(sql.selectFrom('grants').selectAll().orderBy('id')),
+    ])
+    const [last] = seqs ?? []
+    return {
+      seq: last === undefined ? 0 : numberOf(last, 'seq'),
+      tenants: (tenants ?? []).map(tenantOf),
+      projects: (projects ?? []).map(projectOf),
+      keys: (keys ?? []).map(keyOf),
+      grants: (grants ?? []).map(grantOf),
+    }
+  }
+
+  async changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]> {
+    const rows = await this.#read(sql.selectFrom('changes').selectAll().where('seq', '>', seq).orderBy('seq').limit(limit))
+    return rows.map((row) => ({
+      seq: numberOf(row, 'seq'),
+      change: changeOf(textOf(row, 'kind') as RecordChange['kind'], textOf(row, 'body')),
+    }))
+  }
+
+  async putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void> {
+    const known = new Map((await this.priceVersions()).map((version) => [version.id, version.body]))
+    const missing = new Map<string, PriceVersionRecord>()
+    for (const version of versions) {
+      const body = known.get(version.id) ?? missing.get(version.id)?.body
+      if (body === undefined) missing.set(version.id, version)
+      else if (body !== version.body) throw new PriceVersionConflict(version.id)
+    }
+    // No "on conflict": should another writer have stored the id meanwhile, the primary key refuses the whole batch.
+    const inserts = [...missing.values()].map((version) => statementOf(sql.insertInto('price_versions').values(version)))
+    if (inserts.length > 0) await this.#executor.write(inserts)
+  }
+
+  async priceVersions(): Promise<readonly PriceVersionRecord[]> {
+    return (await this.#read(sql.selectFrom('price_versions').selectAll().orderBy('id'))).map(priceVersionOf)
+  }
+
+  async #read(query: Compilable): Promise<readonly SqlRow[]> {
+    const [rows] = await this.#executor.read([statementOf(query)])
+    return rows ?? []
+  }
+}
+
+function upsert(change: RecordChange): SqlStatement {
+  switch (change.kind) {
+    case 'tenant': {
+      const { id, ...rest } = tenantColumns(change.record)
+      return statementOf(sql.insertInto('tenants').values({ id, ...rest }).onConflict((known) => known.column('id').doUpdateSet(rest)))
+    }
+    case 'project': {
+      const { id, ...rest } = projectColumns(change.record)
+      return statementOf(sql.insertInto('projects').values({ id, ...rest }).onConflict((known) => known.column('id').doUpdateSet(rest)))
+    }
+    case 'key': {
+      const { id, ...rest } = keyColumns(change.record)
+      return statementOf(sql.insertInto('keys').values({ id, ...rest }).onConflict((known) => known.column('id').doUpdateSet(rest)))
+    }
+    case 'grant': {
+      const { id, ...rest } = grantColumns(change.record)
+      return statementOf(sql.insertInto('grants').values({ id, ...rest }).onConflict((known) => known.column('id').doUpdateSet(rest)))
+    }
+  }
+}
+
+function statementOf(query: Compilable): SqlStatement {
+  const compiled = query.compile()
+  return { sql: compiled.sql, params: compiled.parameters.map(parameterOf) }
+}
+
+function parameterOf(value: unknown): string | number | bigint | null {
+  if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint') return value
+  throw new TypeError(`a ${typeof value} is no SQL value`)
+}

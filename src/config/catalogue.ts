@@ -22,10 +22,16 @@ export interface CatalogueNames {
   readonly incomplete: boolean
 }
 
+interface LoadContext {
+  readonly config_dir: string
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly providers: readonly ProviderFacts[]
+}
 interface Building {
   readonly source: SourceFile
   readonly issues: IssueList
   readonly config_dir: string
+  readonly production: boolean
   readonly facts: ReadonlyMap<string, ProviderFacts>
   readonly providers: ReadonlyMap<string, ProviderEntry>
   /** Endpoint id → where it was first given. */
@@ -40,7 +46,7 @@ type ModelEntry = z.output<typeof MODEL>
 export function buildCatalogue(
   source: SourceFile,
   value: unknown,
-  context: { readonly config_dir: string; readonly providers: readonly ProviderFacts[] },
+  context: LoadContext,
   issues: IssueList,
 ): { readonly catalogue: Catalogue; readonly names: CatalogueNames } | null {
   const top = parseShape(CATALOGUE, value, source, [], issues)
@@ -50,6 +56,7 @@ export function buildCatalogue(
     source,
     issues,
     config_dir: context.config_dir,
+    production: context.env['NODE_ENV'] === 'production',
     facts,
     providers: readProviders(top.providers, source, facts, context.config_dir, issues),
     endpoints: new Set(),
@@ -189,6 +196,9 @@ function buildEndpoint(
     )
     return null
   }
+  if (facts.id === 'sandbox' && building.production) {
+    issues.add(source, [...at, 'provider'], 'the sandbox is not served in production', 'a real provider: sandbox targets exist in demo mode only')
+  }
   const provider = building.providers.get(given.provider) ?? {}
   const base_url = given.base_url ?? provider.base_url ?? facts.base_url
   if (base_url === null)
@@ -215,7 +225,7 @@ function buildEndpoint(
     weight: given.weight,
     timeouts: timeoutsOf(given, provider, facts),
     transport: transportOf(given, provider, building.config_dir),
-    sandbox: false,
+    sandbox: facts.id === 'sandbox',
   }
 }
 

@@ -108,7 +108,7 @@ const file = text('the path of a file')
 
 /** `weir.yaml`. */
 export const SETTINGS = shape({
-  host: text('an address to listen on').default('0.0.0.0'),
+  host: text('an address to listen on').optional(),
   port: whole(0, 65_535, 'a TCP port').default(8080),
   admin_host: text('an address to listen on').default('127.0.0.1'),
   admin_port: whole(0, 65_535, 'a TCP port').default(8081),

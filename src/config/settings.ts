@@ -7,7 +7,7 @@ import { isHttpUrl, parseShape, SETTINGS } from './schema.ts'
 type Environment = Readonly<Record<string, string | undefined>>
 
 /**
- * `weir.yaml` and the environment, which wins. Demo mode differs in two defaults: no drain delay, and the one
+ * `weir.yaml` and the environment, which wins. Demo mode differs in three defaults: it listens on loopback, has no drain delay, and the one
  * demo tenant may use the whole node.
  * @returns null after a mistake of the file's shape
  */
@@ -21,7 +21,7 @@ export function buildSettings(source: SourceFile, value: unknown, env: Environme
   const demo = from_env.mode === 'demo'
   const settings: Settings = {
     mode: from_env.mode,
-    host: file.host,
+    host: file.host ?? (demo ? '127.0.0.1' : '0.0.0.0'),
     port: from_env.port ?? file.port,
     admin_host: file.admin_host,
     admin_port: from_env.admin_port ?? file.admin_port,

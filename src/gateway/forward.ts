@@ -60,7 +60,7 @@ export async function forward(call: Call, admission: Admission, settlement: Sett
 /** Once a keep-alive has committed the headers, only targets that they describe may follow. */
 function mayTry(call: Call, admission: Admission, target: Endpoint, plane: Plane): boolean {
   if (call.reply.committed && target.filing?.number !== admission.route.targets[0]?.filing?.number) return false
-  return plane.breakers.take(target.id, plane.clock.now_ms())
+  return plane.breakers.begin(target.id, plane.clock.now_ms())
 }
 
 async function oneTry(call: Call, admission: Admission, settlement: Settlement, target: Endpoint, plane: Plane): Promise<Answer> {
@@ -72,7 +72,7 @@ async function oneTry(call: Call, admission: Admission, settlement: Settlement, 
     const { answer, status } = await tryTarget(call, admission, progress, target, plane)
     const duration_ms = Math.round(plane.clock.monotonic_ms() - started_ms)
     progress.attempts.push({ ...attempt, outcome: 'answered', http_status: status, duration_ms })
-    plane.breakers.succeeded(target.id)
+    plane.breakers.success(target.id)
     plane.metrics.upstream(target.id, 'answered', duration_ms)
     return answer
   } catch (error) {
@@ -80,7 +80,7 @@ async function oneTry(call: Call, admission: Admission, settlement: Settlement, 
     const duration_ms = Math.round(plane.clock.monotonic_ms() - started_ms)
     progress.attempts.push({ ...attempt, outcome: failure.kind, http_status: failure.details.status ?? null, duration_ms })
     if (FAILURES[failure.kind].reached) progress.reached = true
-    plane.breakers.failed(target.id, failure.kind, plane.clock.now_ms(), failure.details.retry_after_ms ?? null)
+    plane.breakers.failure(target.id, failure.kind, plane.clock.now_ms(), failure.details.retry_after_ms ?? null)
     plane.metrics.upstream(target.id, failure.kind, duration_ms)
     throw failure
   }

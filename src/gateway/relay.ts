@@ -186,7 +186,7 @@ class StreamRelay implements ByteSink {
   #blame(failure: UpstreamFailure): void {
     const { target } = this.#settlement.progress
     if (target === null || failure.kind === 'client_gone') return
-    this.#plane.breakers.failed(target.id, failure.kind, this.#plane.clock.now_ms(), null)
+    this.#plane.breakers.failure(target.id, failure.kind, this.#plane.clock.now_ms(), null)
     this.#plane.metrics.upstreamFailed(target.id, failure.kind)
   }
 

@@ -16,6 +16,8 @@ export interface RouteFacts {
   readonly snapshot: Snapshot
   /** False while a breaker holds the endpoint back. */
   readonly mayTry: (endpoint: string) => boolean
+  /** Milliseconds until a breaker lets the endpoint be tried again. */
+  readonly retryInMs: (endpoint: string) => number
   /** A number in [0, 1). */
   readonly random: () => number
 }
@@ -38,7 +40,10 @@ export function chooseRoute(model_asked: string, protocol: Protocol, caller: Cal
   const filed = zoned.filter((endpoint) => mayServeAudience(caller, endpoint))
   if (filed.length === 0) throw new WeirError('filing_required', { values, param: 'model' })
   const healthy = filed.filter((endpoint) => facts.mayTry(endpoint.id))
-  if (healthy.length === 0) throw new WeirError('no_upstream_available', { values, retry_after_ms: 5000 })
+  if (healthy.length === 0) {
+    const retry_after_ms = Math.max(1, Math.min(...filed.map((endpoint) => facts.retryInMs(endpoint.id))))
+    throw new WeirError('no_upstream_available', { values, retry_after_ms })
+  }
   const reason = alias === undefined ? `asked for ${model.id}` : `alias ${shown(model_asked)} of ${model.id}`
   return { model, targets: orderTargets(healthy, facts.random), reason }
 }

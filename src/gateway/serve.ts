@@ -29,6 +29,7 @@ export async function serve(call: Call, plane: Plane): Promise<void> {
       snapshot,
       random: plane.random,
       mayTry: (endpoint) => plane.breakers.mayTry(endpoint, now_ms),
+      retryInMs: (endpoint) => plane.breakers.retryAt(endpoint) - now_ms,
     })
     call.notes.model = route.model.id
     const quote = quoteFor(facts, route, snapshot.configuration.prices, limits.slice_tokens, now_ms)

@@ -1,0 +1,266 @@
+import { randomBytes } from 'node:crypto'
+import type { Server } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import type { Clock } from './base/clock.ts'
+import type { RandomBytes } from './base/ids.ts'
+import { loadConfiguration } from './config/load.ts'
+import type { ConfigIssue, Configuration } from './config/model.ts'
+import { watchConfiguration } from './config/watch.ts'
+import { createDemo } from './control/demo.ts'
+import { publishPrices } from './control/prices.ts'
+import { drainServer } from './drain.ts'
+import { createGatewayServer } from './gateway/ingress.ts'
+import { KeyTable } from './gateway/keys.ts'
+import { OpenCalls } from './gateway/open-calls.ts'
+import type { Plane } from './gateway/plane.ts'
+import { RecentRefusals } from './gateway/refusals.ts'
+import { buildSnapshot, type Snapshot } from './gateway/snapshot.ts'
+import { StreamTicker } from './gateway/ticker.ts'
+import { endUserSecret, startAdmin, type Admin } from './admin.ts'
+import { decodePriceVersion } from './money/price-json.ts'
+import type { Logger } from './observe/log.ts'
+import { createMetrics, type Metrics } from './observe/metrics.ts'
+import { startSandbox, type Sandbox } from './sandbox/server.ts'
+import { withStandIns } from './standin.ts'
+import { openEmbedded, type Storage } from './storage/open.ts'
+import { BreakerBoard } from './upstream/breaker.ts'
+import { createTransport } from './upstream/pool.ts'
+import { PROVIDERS } from './upstream/providers/registry.ts'
+import { closeUnfinished, sweepExpired, type SweepDeps } from './worker/sweep.ts'
+
+const SWEEP_EVERY_MS = 5000
+
+export interface WeirOptions {
+  readonly config_dir: string
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly random?: () => number
+  readonly randomBytes?: RandomBytes
+}
+
+/** A running gateway with its roles in one process. */
+export interface Weir {
+  readonly url: string
+  readonly admin_url: string
+  readonly configuration: Configuration
+  /** The demo tenant's key, at the very first start in demo mode only: it cannot be shown again. */
+  readonly demo_key: string | null
+  /** Requests that a dead process had left open, closed at this start. */
+  readonly swept: number
+  /** Reads the configuration again; a bad one keeps the old. */
+  reload(): void
+  /** Finishes what is open, posts, and closes storage. Safe to call twice. */
+  drain(): Promise<void>
+}
+
+/** The configuration that was refused at start, with every mistake. */
+export class ConfigurationRefused extends Error {
+  override name = 'ConfigurationRefused'
+  readonly issues: readonly ConfigIssue[]
+  constructor(issues: readonly ConfigIssue[]) {
+    super(`${issues.length} mistake${issues.length === 1 ? '' : 's'} in the configuration`)
+    this.issues = issues
+  }
+}
+
+/**
+ * Starts everything: configuration, storage, the sweep of what a dead process left, both planes.
+ *
+ * @throws ConfigurationRefused, DataDirectoryInUse, PriceVersionConflict, or the error of a port that cannot be had
+ */
+export async function startWeir(options: WeirOptions): Promise<Weir> {
+  const configuration = loadOrThrow(options)
+  const { settings } = configuration
+  const storage = await openEmbedded({
+    data_dir: settings.data_dir,
+    clock: options.clock,
+    commit_timeout_ms: settings.journal.commit_timeout_ms,
+    keep_days: settings.journal.keep_days,
+    on_trouble: (error) => options.logger.error({ err: error }, 'storage'),
+  })
+  try {
+    return await new Starter(options, configuration, storage).start()
+  } catch (error) {
+    await storage.close()
+    throw error
+  }
+}
+
+function loadOrThrow({ config_dir, env }: WeirOptions): Configuration {
+  const result = loadConfiguration({ config_dir, env, providers: [...PROVIDERS.values()] })
+  if (!result.ok) throw new ConfigurationRefused(result.issues)
+  return result.configuration
+}
+
+/** One start, step by step, and the way back down. */
+class Starter {
+  readonly #options: WeirOptions
+  readonly #storage: Storage
+  readonly #metrics: Metrics
+  readonly #state = { draining: false }
+  readonly #breakers = new BreakerBoard()
+  #configuration: Configuration
+  #snapshot: Snapshot
+  #sandbox: Sandbox | null = null
+  #timers: NodeJS.Timeout[] = []
+
+  constructor(options: WeirOptions, configuration: Configuration, storage: Storage) {
+    this.#options = options
+    this.#configuration = configuration
+    this.#snapshot = buildSnapshot(configuration)
+    this.#storage = storage
+    this.#metrics = createMetrics({
+      openHolds: () => storage.limits.openHolds(),
+      unposted: () => storage.log.health().unposted,
+      journalOk: () => storage.log.health().ok,
+      breakerState: (endpoint) => this.#breakers.stateOf(endpoint).phase,
+    })
+  }
+
+  async start(): Promise<Weir> {
+    const { clock } = this.#options
+    const { settings } = this.#configuration
+    const { records, ledger, limits, changes } = this.#storage
+    await publishPrices(records, this.#configuration.prices, clock.now_ms())
+    const swept = await this.#sweepDead()
+    const demo = settings.mode === 'demo' ? await createDemo({ records, ledger, limits, clock, random: this.#randomBytes }) : null
+    if (settings.mode === 'demo') this.#sandbox = await startSandbox({ port: 0 })
+    this.#adopt(this.#configuration)
+    const plane = await this.#plane()
+    changes.subscribe(() => void plane.keys.follow(records).catch((error: unknown) => this.#trouble(error, 'following changes of records')))
+    this.#timers.push(setInterval(() => void this.#sweepLive().catch((error: unknown) => this.#trouble(error, 'sweeping')), SWEEP_EVERY_MS))
+    plane.ticker.start()
+    const server = createGatewayServer(plane, settings)
+    const url = await listen(server, settings.host, settings.port)
+    const watch = this.#watch()
+    const admin = await startAdmin(TODO)
+    let draining: Promise<void> | null = null
+    return {
+      url,
+      admin_url: admin.url,
+      configuration: this.#configuration,
+      demo_key: demo?.secret ?? null,
+      swept,
+      reload: () => watch.reload(),
+      drain: () => (draining ??= this.#drain(server, admin, plane, () => watch.close())),
+    }
+  }
+
+  async #plane(): Promise<Plane> {
+    const { clock, logger, random } = this.#options
+    const { log, limits, ledger, records } = this.#storage
+    const { settings } = this.#configuration
+    const keys = new KeyTable()
+    await keys.load(records)
+    return {
+      snapshot: () => this.#snapshot,
+      keys,
+      limits,
+      log,
+      ledger,
+      transport: createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy }),
+      breakers: this.#breakers,
+      providers: PROVIDERS,
+      clock,
+      random: random ?? Math.random,
+      randomBytes: this.#randomBytes,
+      metrics: this.#metrics,
+      logger,
+      open: new OpenCalls(),
+      refusals: new RecentRefusals(),
+      ticker: new StreamTicker(limits, log, clock, logger),
+      end_user_secret: endUserSecret(settings.data_dir, this.#randomBytes),
+      state: this.#state,
+    }
+  }
+
+  get #randomBytes(): RandomBytes {
+    return this.#options.randomBytes ?? randomBytes
+  }
+
+  /** Makes a configuration the one in force: one frozen snapshot, swapped whole. */
+  #adopt(configuration: Configuration): void {
+    const { settings } = configuration
+    this.#configuration = settings.mode === 'demo' && this.#sandbox !== null ? withStandIns(configuration, this.#sandbox.url) : configuration
+    this.#snapshot = buildSnapshot(this.#configuration)
+    this.#breakers.prune(new Set(this.#snapshot.endpoints.keys()))
+    this.#metrics.setKnown([...this.#configuration.catalogue.models.keys()], [...this.#snapshot.endpoints.keys()])
+    this.#metrics.configuration('ok', configuration.digest)
+  }
+
+  #watch(): ReturnType<typeof watchConfiguration> {
+    const { config_dir, env, clock, logger } = this.#options
+    const refuse = (issues: readonly ConfigIssue[]): void => {
+      this.#metrics.configuration('failed', this.#configuration.digest)
+      logger.error({ issues }, 'the new configuration was refused; the old one stays in force')
+    }
+    return watchConfiguration({
+      config_dir,
+      digest: this.#configuration.digest,
+      load: () => loadConfiguration({ config_dir, env, providers: [...PROVIDERS.values()] }),
+      onIssues: refuse,
+      onChange: (configuration) => {
+        publishPrices(this.#storage.records, configuration.prices, clock.now_ms()).then(
+          () => {
+            this.#adopt(configuration)
+            logger.info({ digest: configuration.digest }, 'configuration reloaded')
+          },
+          (error: Error) => refuse([{ file: 'price-book.yaml', path: '', line: null, message: error.message, expected: 'a new version' }]),
+        )
+      },
+    })
+  }
+
+  /** Events first, then limits from the ledger: so that what a dead process spent is spent. */
+  async #sweepDead(): Promise<number> {
+    const swept = await closeUnfinished(await this.#sweepDeps())
+    await this.#storage.ledger.post()
+    await this.#storage.rebuildLimits()
+    if (swept > 0) this.#options.logger.warn({ swept }, 'closed requests that a dead process had left open')
+    return swept
+  }
+
+  async #sweepLive(): Promise<void> {
+    const swept = await sweepExpired(await this.#sweepDeps())
+    if (swept > 0) this.#options.logger.error({ swept }, 'closed requests whose lease had ended')
+  }
+
+  async #sweepDeps(): Promise<SweepDeps> {
+    const { log, limits, records } = this.#storage
+    const versions = new Map((await records.priceVersions()).map(({ id, body }) => [id, body]))
+    const price = (id: string): ReturnType<SweepDeps['price']> => {
+      const body = versions.get(id)
+      return body === undefined ? null : decodePriceVersion(body)
+    }
+    return { log, limits, clock: this.#options.clock, calendar: this.#configuration.prices.calendar, price }
+  }
+
+  #trouble(error: unknown, doing: string): void {
+    this.#options.logger.error({ err: error }, `${doing} failed; trying again`)
+  }
+
+  async #drain(server: Server, admin: Admin, plane: Plane, stopWatching: () => void): Promise<void> {
+    this.#state.draining = true
+    stopWatching()
+    await drainServer(server, this.#configuration.settings.drain, () => plane.open.total)
+    for (const timer of this.#timers) clearInterval(timer)
+    plane.ticker.stop()
+    await admin.close()
+    await plane.transport.close()
+    await this.#sandbox?.close()
+    await this.#storage.close()
+  }
+}
+
+function listen(server: Server, host: string, port: number): Promise<string> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.off('error', reject)
+      const { port: actual } = server.address() as AddressInfo
+      const shown = host === '0.0.0.0' || host === '::' ? '127.0.0.1' : host
+      resolve(`http://${shown.includes(':') ? `[${shown}]` : shown}:${actual}`)
+    })
+  })
+}

@@ -177,12 +177,12 @@ class Writer {
       this.#rows.syncFully(false)
       const { rows, events, transactions } = this.#poster.postSome(POST_SLICE)
       this.#unposted = rows < POST_SLICE ? 0 : this.#unposted - rows
+      if (rows > 0) this.#tell({ kind: 'posted', unposted: this.#unposted })
       for (const post of this.#posts) {
         post.events += events
         post.transactions += transactions
       }
       if (rows < POST_SLICE) this.#answerPosts()
-      if (rows > 0) this.#tell({ kind: 'posted', unposted: this.#unposted })
       this.#planPosting()
     } catch (error) {
       this.#postFailed(messageOf(error))
@@ -210,7 +210,8 @@ class Writer {
     this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)')
     this.#database.close()
     this.#lock.close()
-    this.#port.close()
+    // After the answer to this has been sent; with the port the thread ends.
+    setImmediate(() => this.#port.close())
     return null
   }
 

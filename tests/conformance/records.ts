@@ -1,0 +1,112 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import {
+  type GrantRecord,
+  type KeyRecord,
+  PriceVersionConflict,
+  type PriceVersionRecord,
+  type ProjectRecord,
+  type RecordChange,
+  type TenantRecord,
+} from '../../src/storage/ports.ts'
+import type { StorageSubject } from './usage-log.ts'
+
+const TENANT: TenantRecord = {
+  id: 'acme',
+  name: '某某科技',
+  audience: 'public',
+  status: 'active',
+  locale: 'zh',
+  time_zone: 'Asia/Shanghai',
+  zones: ['domestic'],
+  on_client_abort: 'cancel',
+  on_limits_away: 'closed',
+  credit_line_nano: 9_007_199_254_740_993n,
+  limits: [{ kind: 'requests_per_minute', model: null, limit: '600', window: null }],
+  created_at: 1_700_000_000_000,
+}
+const PROJECT: ProjectRecord = { id: 'web', tenant: 'acme', name: 'Web', limits: [], zones: null, created_at: 2 }
+const KEY: KeyRecord = {
+  id: 'key-1',
+  tenant: 'acme',
+  project: 'web',
+  name: 'server',
+  hash: 'ab'.repeat(32),
+  last4: 'wxyz',
+  scopes: ['chat'],
+  models: ['qwen3-max'],
+  zones: null,
+  limits: [],
+  expires_at: null,
+  revoked_at: null,
+  created_at: 3,
+}
+const GRANT: GrantRecord = {
+  id: 'pack-1',
+  tenant: 'acme',
+  kind: 'pack',
+  unit: 'tokens',
+  amount: 9_007_199_254_740_993n,
+  priority: 5,
+  weights: { 'qwen3-max': '1.5' },
+  expires_at: 1_800_000_000_000,
+  created_at: 4,
+}
+const PRICE: PriceVersionRecord = { id: 'p@1', side: 'sell', subject: 'qwen3-max', effective_from: 5, body: '{"a":1}', created_at: 6 }
+const ALL: readonly RecordChange[] = [
+  { kind: 'tenant', record: TENANT },
+  { kind: 'project', record: PROJECT },
+  { kind: 'key', record: KEY },
+  { kind: 'grant', record: GRANT },
+]
+
+/** Every driver of the records passes these. */
+export function recordsConformance(name: string, make: () => Promise<StorageSubject>): void {
+  describe(`records: ${name}`, () => {
+    let subject: StorageSubject
+    beforeEach(async () => {
+      subject = await make()
+    })
+    afterEach(() => subject.end())
+
+    it('gives back what was put, exactly, also after a restart', async () => {
+      for (const change of ALL) await subject.storage.records.put(change)
+      const { records } = await subject.reopen()
+      expect(await records.tenant('acme')).toEqual(TENANT)
+      expect(await records.tenant('nobody')).toBeNull()
+      expect(await records.tenants()).toEqual([TENANT])
+      expect(await records.projects('acme')).toEqual([PROJECT])
+      expect(await records.keys('acme')).toEqual([KEY])
+      expect(await records.keys('nobody')).toEqual([])
+      expect(await records.key('key-1')).toEqual(KEY)
+      expect(await records.grants()).toEqual([GRANT])
+      expect(await records.load()).toEqual({ seq: 4, tenants: [TENANT], projects: [PROJECT], keys: [KEY], grants: [GRANT] })
+    })
+
+    it('numbers every change, and gives those after a number', async () => {
+      const { records } = subject.storage
+      for (const change of ALL) await records.put(change)
+      const revoked = { ...KEY, revoked_at: 99 }
+      expect(await records.put({ kind: 'key', record: revoked })).toBe(5)
+      expect(await records.key('key-1')).toEqual(revoked)
+      expect(await records.changesAfter(0, 4)).toEqual(ALL.map((change, index) => ({ seq: index + 1, change })))
+      expect(await records.changesAfter(4, 10)).toEqual([{ seq: 5, change: { kind: 'key', record: revoked } }])
+    })
+
+    it('a refused write leaves neither record nor change', async () => {
+      const { records } = subject.storage
+      await records.put({ kind: 'key', record: KEY })
+      await expect(records.put({ kind: 'key', record: { ...KEY, id: 'key-2' } })).rejects.toThrow('UNIQUE')
+      expect(await records.key('key-2')).toBeNull()
+      expect(await records.changesAfter(1, 10)).toEqual([])
+    })
+
+    it('keeps published price versions: the same again is nothing, another body a conflict', async () => {
+      const { records } = subject.storage
+      await records.putPriceVersions([PRICE])
+      await records.putPriceVersions([PRICE, { ...PRICE, id: 'p@2' }])
+      const edited = [{ ...PRICE, id: 'p@3' }, { ...PRICE, body: '{"a":2}' }]
+      await expect(records.putPriceVersions(edited)).rejects.toBeInstanceOf(PriceVersionConflict)
+      expect((await records.priceVersions()).map(({ id }) => id)).toEqual(['p@1', 'p@2'])
+    })
+  })
+}

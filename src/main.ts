@@ -28,7 +28,7 @@ function listenForSignals(weir: Weir): void {
   }
   process.on('SIGTERM', drain)
   process.on('SIGINT', drain)
-  process.on('SIGHUP', () => weir.reload())
+  process.on('SIGHUP', () => void weir.reload())
   // Started by bin/run.mjs: when that is killed without a chance to say so, its channel closes.
   process.on('disconnect', drain)
 }

@@ -5,7 +5,8 @@ import type { Clock } from './base/clock.ts'
 import type { RandomBytes } from './base/ids.ts'
 import { loadConfiguration } from './config/load.ts'
 import type { ConfigIssue, Configuration } from './config/model.ts'
-import { watchConfiguration } from './config/watch.ts'
+import { watchConfiguration, type ConfigurationWatch } from './config/watch.ts'
+import type { ControlDeps, ReloadOutcome } from './control/deps.ts'
 import { createDemo } from './control/demo.ts'
 import { publishPrices } from './control/prices.ts'
 import { drainServer } from './drain.ts'
@@ -16,12 +17,14 @@ import type { Plane } from './gateway/plane.ts'
 import { RecentRefusals } from './gateway/refusals.ts'
 import { buildSnapshot, type Snapshot } from './gateway/snapshot.ts'
 import { StreamTicker } from './gateway/ticker.ts'
-import { endUserSecret, startAdmin, type Admin } from './admin.ts'
+import { adminToken, endUserSecret, startAdmin, type Admin } from './admin.ts'
 import { decodePriceVersion } from './money/price-json.ts'
+import { windowAround } from './money/window.ts'
 import type { Logger } from './observe/log.ts'
 import { createMetrics, type Metrics } from './observe/metrics.ts'
 import { startSandbox, type Sandbox } from './sandbox/server.ts'
 import { withStandIns } from './standin.ts'
+import { rebuildLimits } from './storage/memory/rebuild.ts'
 import { openEmbedded, type Storage } from './storage/open.ts'
 import { BreakerBoard } from './upstream/breaker.ts'
 import { createTransport } from './upstream/pool.ts'
@@ -49,7 +52,7 @@ export interface Weir {
   /** Requests that a dead process had left open, closed at this start. */
   readonly swept: number
   /** Reads the configuration again; a bad one keeps the old. */
-  reload(): void
+  reload(): Promise<ReloadOutcome>
   /** Finishes what is open, posts, and closes storage. Safe to call twice. */
   drain(): Promise<void>
 }
@@ -104,12 +107,14 @@ class Starter {
   #snapshot: Snapshot
   #sandbox: Sandbox | null = null
   #timers: NodeJS.Timeout[] = []
+  #reloaded: Promise<ReloadOutcome>
 
   constructor(options: WeirOptions, configuration: Configuration, storage: Storage) {
     this.#options = options
     this.#configuration = configuration
     this.#snapshot = buildSnapshot(configuration)
     this.#storage = storage
+    this.#reloaded = Promise.resolve({ ok: true, digest: configuration.digest })
     this.#metrics = createMetrics({
       openHolds: () => storage.limits.openHolds(),
       unposted: () => storage.log.health().unposted,
@@ -134,7 +139,11 @@ class Starter {
     const server = createGatewayServer(plane, settings)
     const url = await listen(server, settings.host, settings.port)
     const watch = this.#watch()
-    const admin = await startAdmin(TODO)
+    const reload = (): Promise<ReloadOutcome> => {
+      watch.reload()
+      return this.#reloaded
+    }
+    const admin = await startAdmin(this.#controlDeps(plane, reload), settings)
     let draining: Promise<void> | null = null
     return {
       url,
@@ -142,7 +151,7 @@ class Starter {
       configuration: this.#configuration,
       demo_key: demo?.secret ?? null,
       swept,
-      reload: () => watch.reload(),
+      reload,
       drain: () => (draining ??= this.#drain(server, admin, plane, () => watch.close())),
     }
   }
@@ -189,34 +198,68 @@ class Starter {
     this.#metrics.configuration('ok', configuration.digest)
   }
 
-  #watch(): ReturnType<typeof watchConfiguration> {
-    const { config_dir, env, clock, logger } = this.#options
-    const refuse = (issues: readonly ConfigIssue[]): void => {
-      this.#metrics.configuration('failed', this.#configuration.digest)
-      logger.error({ issues }, 'the new configuration was refused; the old one stays in force')
+  #controlDeps(plane: Plane, reload: ControlDeps['reload']): ControlDeps {
+    const { env, clock, logger } = this.#options
+    const { records, ledger, limits, changes } = this.#storage
+    return {
+      records,
+      ledger,
+      limits,
+      changes,
+      clock,
+      random: this.#randomBytes,
+      metrics: this.#metrics,
+      logger,
+      token: adminToken(env, this.#configuration.settings, this.#randomBytes),
+      knowsModel: (name) => {
+        const { catalogue } = this.#configuration
+        return catalogue.models.has(name) || catalogue.aliases.has(name)
+      },
+      reload,
+      caughtUp: () => plane.keys.follow(records),
     }
+  }
+
+  #watch(): ConfigurationWatch {
+    const { config_dir, env } = this.#options
     return watchConfiguration({
       config_dir,
       digest: this.#configuration.digest,
       load: () => loadConfiguration({ config_dir, env, providers: [...PROVIDERS.values()] }),
-      onIssues: refuse,
+      onIssues: (issues) => {
+        this.#reloaded = Promise.resolve(this.#refuse(issues))
+      },
       onChange: (configuration) => {
-        publishPrices(this.#storage.records, configuration.prices, clock.now_ms()).then(
-          () => {
-            this.#adopt(configuration)
-            logger.info({ digest: configuration.digest }, 'configuration reloaded')
-          },
-          (error: Error) => refuse([{ file: 'price-book.yaml', path: '', line: null, message: error.message, expected: 'a new version' }]),
-        )
+        this.#reloaded = this.#change(configuration)
       },
     })
+  }
+
+  async #change(configuration: Configuration): Promise<ReloadOutcome> {
+    const { clock, logger } = this.#options
+    try {
+      await publishPrices(this.#storage.records, configuration.prices, clock.now_ms())
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error)
+      return this.#refuse([{ file: 'price-book.yaml', path: '', line: null, message, expected: 'a published version as it was' }])
+    }
+    this.#adopt(configuration)
+    logger.info({ digest: configuration.digest }, 'configuration reloaded')
+    return { ok: true, digest: configuration.digest }
+  }
+
+  #refuse(issues: readonly ConfigIssue[]): ReloadOutcome {
+    this.#metrics.configuration('failed', this.#configuration.digest)
+    this.#options.logger.error({ issues }, 'the new configuration was refused; the old one stays in force')
+    return { ok: false, issues }
   }
 
   /** Events first, then limits from the ledger: so that what a dead process spent is spent. */
   async #sweepDead(): Promise<number> {
     const swept = await closeUnfinished(await this.#sweepDeps())
     await this.#storage.ledger.post()
-    await this.#storage.rebuildLimits()
+    const { limits, records, ledger } = this.#storage
+    await rebuildLimits(limits, records, ledger, { clock: this.#options.clock, windowAt: windowAround })
     if (swept > 0) this.#options.logger.warn({ swept }, 'closed requests that a dead process had left open')
     return swept
   }

@@ -222,6 +222,8 @@ export interface ErrorDetails {
   readonly param?: string
   /** When a retry may succeed, in milliseconds from now. */
   readonly retry_after_ms?: number
+  /** Waiting does not help this time, whatever the code usually says. */
+  readonly final?: boolean
   readonly cause?: unknown
 }
 
@@ -242,7 +244,7 @@ export class WeirError extends Error {
   }
 
   get retryable(): boolean {
-    return TABLE[this.code].retry === 'later'
+    return TABLE[this.code].retry === 'later' && this.details.final !== true
   }
 }
 

@@ -165,7 +165,7 @@ function refused(refusal: HoldRefusal, now_ms: number): WeirError {
   const money = { ...counts, available: cnyFromNano(refusal.available), held: cnyFromNano(refusal.held), needed: cnyFromNano(refusal.needed) }
   switch (refusal.reason) {
     case 'rate':
-      return new WeirError('rate_limit_exceeded', { values: counts, ...retry })
+      return new WeirError('rate_limit_exceeded', { values: counts, final: frees_in_ms === null, ...retry })
     case 'concurrency':
       return new WeirError('concurrency_exceeded', { values: counts, retry_after_ms: frees_in_ms ?? 1000 })
     case 'window':

@@ -6,6 +6,7 @@ import { Hono, type Context } from 'hono'
 import { errorBody, WeirError } from '../base/errors.ts'
 import { uuidv7 } from '../base/ids.ts'
 import type { Settings } from '../config/model.ts'
+import { cnyFromNano } from '../money/amount.ts'
 import { UpstreamFailure } from '../upstream/failure.ts'
 import { authenticate } from './authenticate.ts'
 import { Call, type Caller, type Protocol } from './call.ts'
@@ -111,7 +112,7 @@ function finish(call: Call, refusal: WeirError | null, plane: Plane): void {
             ttfe_ms: notes.event.ttfe_ms,
             tokens: notes.event.tokens,
             usage_source: notes.event.usage_source,
-            amount_nano: String(notes.event.amount_nano),
+            amount_cny: cnyFromNano(notes.event.amount_nano),
           }),
     },
     'request',

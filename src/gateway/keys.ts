@@ -7,6 +7,7 @@ export class KeyTable {
   readonly #projects = new Map<string, ProjectRecord>()
   readonly #tenants = new Map<string, TenantRecord>()
   #seq = 0
+  #following: Promise<void> = Promise.resolve()
 
   /** The caller whose key has this SHA-256 (hex), or null. Expiry and revocation are the caller's to judge. */
   find(hash: string): Caller | null {
@@ -34,8 +35,14 @@ export class KeyTable {
     this.#seq = all.seq
   }
 
-  /** Applies the changes after the last known one, in pages. */
-  async follow(records: Records): Promise<void> {
+  /** Applies the changes after the last known one. Calls at the same time take their turns, so that none is applied twice. */
+  follow(records: Records): Promise<void> {
+    const turn = this.#following.then(() => this.#catchUp(records))
+    this.#following = turn.catch(() => {})
+    return turn
+  }
+
+  async #catchUp(records: Records): Promise<void> {
     for (;;) {
       const changes = await records.changesAfter(this.#seq, 1000)
       for (const { seq, change } of changes) {

@@ -27,6 +27,8 @@ export interface Quote {
 const PROMPT_MARGIN_PERCENT = 125
 /** A capped answer shorter than this helps nobody: refuse instead. */
 const SMALLEST_CAP_TOKENS = 16
+/** Output that rate limits expect of a request without `max_tokens`. */
+const UNASKED_OUTPUT_TOKENS = 256
 
 /**
  * Hold = prompt estimate × 1.25 + choices × output cap, at the dearest rule of the price in force.
@@ -53,8 +55,8 @@ export function quoteFor(facts: RequestFacts, route: Route, prices: PriceBook, s
     output_limit,
     output_held,
     choices: facts.n,
-    // Rate limits count a slice, not a model's maximum nobody asked for; a longer answer leaves a debt at settle.
-    tokens: prompt_bound + facts.n * slice,
+    // Rate limits count what was asked for, up to a slice, not a model's maximum nobody asked for: a longer answer leaves a debt.
+    tokens: prompt_bound + facts.n * Math.min(slice, facts.max_tokens ?? UNASKED_OUTPUT_TOKENS),
     amount_nano: cost(output_held),
     minimum_nano: cost(facts.stream ? output_held : smallest),
     price,

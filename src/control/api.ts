@@ -1,0 +1,114 @@
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { Hono, type Context } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import * as z from 'zod'
+import { WeirError } from '../base/errors.ts'
+import { uuidv7 } from '../base/ids.ts'
+import { cnyFromNano } from '../money/amount.ts'
+import { audit } from './audit.ts'
+import { balanceOf, creditTenant } from './credit.ts'
+import type { ControlDeps } from './deps.ts'
+import { createKey, listKeys, revokeKey } from './keys.ts'
+import { AdminProblem, parse, problemBody } from './problem.ts'
+import { fetchServed, ServedUnavailable } from './served.ts'
+import { changeTenant, createProject, createTenant, listProjects, listTenants } from './tenants.ts'
+import { usageEvents, usageTotals } from './usage.ts'
+
+export type { ControlDeps, CreditableLimits, ReloadOutcome } from './deps.ts'
+
+const MAX_BODY_BYTES = 1_048_576
+
+/**
+ * The control plane's HTTP routes. `/admin/v1/*` needs `Authorization: Bearer <token>`; `/metrics` and `/healthz` are open to whoever reaches
+ * the admin port, which listens on loopback unless configured otherwise. Errors have the data plane's shape, messages are English.
+ */
+export function createControlApi(deps: ControlDeps): Hono {
+  const app = new Hono()
+  app.get('/healthz', (c) => c.json({ status: 'ok' }))
+  app.get('/metrics', async (c) => c.body(await deps.metrics.render(), 200, { 'content-type': deps.metrics.content_type }))
+  app.use('/admin/*', async (c, next) => {
+    if (!carriesToken(c.req.header('authorization'), deps.token)) {
+      throw new AdminProblem('invalid_api_key', 'No valid admin token was given. Send "Authorization: Bearer <token>"; a running server keeps it in admin.json in its data directory.')
+    }
+    await next()
+  })
+  app.use('/admin/*', bodyLimit({ maxSize: MAX_BODY_BYTES, onError: () => Promise.reject(new WeirError('request_too_large', { values: { limit: MAX_BODY_BYTES } })) }))
+  routeAccounts(app, deps)
+  routeReports(app, deps)
+  app.notFound((c) => refuse(c, new WeirError('not_found', { values: { path: printable(c.req.path) } }), deps))
+  app.onError((error, c) => refuse(c, error, deps))
+  return app
+}
+
+function routeAccounts(app: Hono, deps: ControlDeps): void {
+  app.get('/admin/v1/tenants', async (c) => c.json(await listTenants(deps)))
+  app.post('/admin/v1/tenants', async (c) => c.json(await createTenant(await bodyOf(c), deps), 201))
+  app.patch('/admin/v1/tenants/:id', async (c) => c.json(await changeTenant(c.req.param('id'), await bodyOf(c), deps)))
+  app.post('/admin/v1/tenants/:id/credit', async (c) => c.json(await creditTenant(c.req.param('id'), await bodyOf(c), deps)))
+  app.get('/admin/v1/balance/:tenant', async (c) => c.json(await balanceOf(c.req.param('tenant'), deps)))
+  app.get('/admin/v1/projects', async (c) => c.json(await listProjects(parse(ProjectQuery, c.req.query()).tenant, deps)))
+  app.post('/admin/v1/projects', async (c) => c.json(await createProject(await bodyOf(c), deps), 201))
+  app.get('/admin/v1/keys', async (c) => c.json(await listKeys(c.req.query(), deps)))
+  app.post('/admin/v1/keys', async (c) => {
+    c.header('cache-control', 'no-store')
+    return c.json(await createKey(await bodyOf(c), deps), 201)
+  })
+  app.post('/admin/v1/keys/:id/revoke', async (c) => c.json(await revokeKey(c.req.param('id'), deps)))
+}
+
+const ProjectQuery = z.strictObject({ tenant: z.string().optional() })
+const AuditQuery = z.strictObject({ sandbox: z.url({ protocol: /^https?$/, error: 'write the URL of a sandbox, such as http://127.0.0.1:18080' }).optional() })
+
+function routeReports(app: Hono, deps: ControlDeps): void {
+  app.get('/admin/v1/usage', async (c) => c.json(await usageTotals(c.req.query(), deps)))
+  app.get('/admin/v1/events', async (c) => c.json(await usageEvents(c.req.query(), deps)))
+  app.get('/admin/v1/audit', async (c) => c.json(await auditView(c.req.query(), deps)))
+  app.post('/admin/v1/reload', async (c) => {
+    const outcome = await deps.reload()
+    return c.json({ object: 'reload', ...outcome }, outcome.ok ? 200 : 400)
+  })
+}
+
+async function auditView(query: unknown, deps: ControlDeps): Promise<object> {
+  const { sandbox } = parse(AuditQuery, query)
+  const { records, ledger, limits, clock } = deps
+  try {
+    const served = sandbox === undefined ? null : (): ReturnType<typeof fetchServed> => fetchServed(sandbox)
+    const { ok, checked, findings } = await audit({ records, ledger, limits, now_ms: () => clock.now_ms(), served })
+    const { amount_nano, ...counts } = checked
+    return { object: 'audit', ok, checked: { ...counts, amount_cny: cnyFromNano(amount_nano) }, findings }
+  } catch (error) {
+    if (error instanceof ServedUnavailable) throw new AdminProblem('invalid_request', error.message, 'sandbox')
+    throw error
+  }
+}
+
+/** Hashed first, so that neither length nor contents show in the time it takes. */
+function carriesToken(header: string | undefined, token: string): boolean {
+  const given = /^Bearer +(\S{1,1024})$/i.exec(header ?? '')?.[1]
+  const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
+  return token !== '' && given !== undefined && timingSafeEqual(digest(given), digest(token))
+}
+
+async function bodyOf(c: Context): Promise<unknown> {
+  try {
+    return await c.req.json()
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new AdminProblem('invalid_request', 'The body is not JSON.')
+    throw error
+  }
+}
+
+function refuse(c: Context, error: Error, deps: ControlDeps): Response {
+  const refusal = error instanceof WeirError ? error : new WeirError('internal_error', { cause: error })
+  const request_id = uuidv7(deps.clock.now_ms(), deps.random)
+  if (refusal !== error) deps.logger.error({ request_id, path: printable(c.req.path), err: error }, 'an admin request failed')
+  return new Response(JSON.stringify(problemBody(refusal, request_id)), {
+    status: refusal.status,
+    headers: { 'content-type': 'application/json; charset=utf-8', 'x-request-id': request_id, ...(refusal.status === 401 ? { 'www-authenticate': 'Bearer' } : {}) },
+  })
+}
+
+function printable(path: string): string {
+  return path.replaceAll(/[^\x21-\x7e]/g, '?').slice(0, 128)
+}

@@ -1,0 +1,35 @@
+import type { Clock } from '../base/clock.ts'
+import type { RandomBytes } from '../base/ids.ts'
+import type { ConfigIssue } from '../config/model.ts'
+import type { Logger } from '../observe/log.ts'
+import type { Metrics } from '../observe/metrics.ts'
+import type { Changes, Ledger, Limits, Records } from '../storage/ports.ts'
+
+/** Limits that tell which credit of a tenant they applied last; the next one carries the number after it. */
+export interface CreditableLimits extends Limits {
+  appliedSeq(tenant: string): number
+}
+
+/** What became of a reload that was asked for. After mistakes the old configuration stays in force. */
+export type ReloadOutcome =
+  | { readonly ok: true; readonly digest: string }
+  | { readonly ok: false; readonly issues: readonly ConfigIssue[] }
+
+/** Everything the control plane needs, made once at start. */
+export interface ControlDeps {
+  readonly records: Records
+  readonly ledger: Ledger
+  readonly limits: CreditableLimits
+  readonly changes: Changes
+  readonly clock: Clock
+  readonly random: RandomBytes
+  readonly metrics: Pick<Metrics, 'render' | 'content_type'>
+  readonly logger: Pick<Logger, 'error'>
+  /** Every `/admin/v1` call must carry it as a bearer token. */
+  readonly token: string
+  /** Does a catalogue model or alias of this name exist? */
+  readonly knowsModel: (name: string) => boolean
+  readonly reload: () => Promise<ReloadOutcome>
+  /** Resolves when this process's data plane has applied every published change, so that a key works once its secret was answered. */
+  readonly caughtUp?: () => Promise<void>
+}

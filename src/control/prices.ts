@@ -1,0 +1,20 @@
+import type { PriceBook } from '../config/model.ts'
+import { encodePriceVersion } from '../money/price-json.ts'
+import type { PriceVersion } from '../money/price.ts'
+import type { PriceVersionRecord, Records } from '../storage/ports.ts'
+
+/**
+ * Stores every version of a price book that is new, so that an event's price can be found when the configuration has moved on.
+ *
+ * @throws PriceVersionConflict if a version was edited after it had been published
+ */
+export async function publishPrices(records: Records, book: PriceBook, now_ms: number): Promise<void> {
+  const rows = [...rowsOf('sell', book.sell, now_ms), ...rowsOf('cost', book.cost, now_ms)]
+  if (rows.length > 0) await records.putPriceVersions(rows)
+}
+
+function rowsOf(side: PriceVersionRecord['side'], versions: ReadonlyMap<string, readonly PriceVersion[]>, created_at: number): PriceVersionRecord[] {
+  return [...versions].flatMap(([subject, list]) =>
+    list.map((version) => ({ id: version.id, side, subject, effective_from: version.effective_from, body: encodePriceVersion(version), created_at })),
+  )
+}

@@ -1,0 +1,162 @@
+import * as z from 'zod'
+import type { ProjectRecord, TenantRecord } from '../storage/ports.ts'
+import { cnyFromNano } from '../money/amount.ts'
+import { ensureWallet } from './credit.ts'
+import type { ControlDeps } from './deps.ts'
+import { AdminProblem, ChosenId, CnyAmount, DisplayName, isoOf, limitView, LimitInput, parse } from './problem.ts'
+
+export const DEFAULT_TIME_ZONE = 'Asia/Shanghai'
+/** The project that every tenant begins with. */
+const DEFAULT_PROJECT = 'default'
+
+const TimeZone = z.string().max(64).refine(isTimeZone, 'is not a time zone; write an IANA name such as Asia/Shanghai')
+const Zones = z.array(z.enum(['private', 'domestic', 'overseas'])).min(1)
+
+const TenantFields = {
+  name: DisplayName,
+  audience: z.enum(['public', 'internal']),
+  locale: z.enum(['zh', 'en']),
+  time_zone: TimeZone,
+  zones: Zones,
+  on_client_abort: z.enum(['cancel', 'drain']),
+  on_limits_away: z.enum(['closed', 'open']),
+  credit_line_cny: CnyAmount.refine((nano) => nano >= 0n, 'must not be negative'),
+  limits: z.array(LimitInput).max(100),
+}
+const NewTenant = z.strictObject({
+  id: ChosenId,
+  name: TenantFields.name.optional(),
+  audience: TenantFields.audience.default('public'),
+  locale: TenantFields.locale.default('zh'),
+  time_zone: TenantFields.time_zone.default(DEFAULT_TIME_ZONE),
+  zones: TenantFields.zones.default(['private', 'domestic']),
+  on_client_abort: TenantFields.on_client_abort.default('cancel'),
+  on_limits_away: TenantFields.on_limits_away.default('closed'),
+  credit_line_cny: TenantFields.credit_line_cny.default(0n),
+  limits: TenantFields.limits.default([]),
+})
+const TenantChange = z.strictObject({ ...TenantFields, status: z.enum(['active', 'suspended']) }).partial()
+
+const NewProject = z.strictObject({
+  tenant: z.string(),
+  id: ChosenId,
+  name: DisplayName.optional(),
+  zones: Zones.nullable().default(null),
+  limits: z.array(LimitInput).max(100).default([]),
+})
+
+/**
+ * Creates a tenant with an empty wallet and the project `default`.
+ *
+ * @throws AdminProblem `invalid_request`, also when the id is taken
+ */
+export async function createTenant(body: unknown, deps: ControlDeps): Promise<object> {
+  const { credit_line_cny, name, ...given } = parse(NewTenant, body)
+  if ((await deps.records.tenant(given.id)) !== null) throw new AdminProblem('invalid_request', `tenant ${given.id} exists already`, 'id')
+  const record: TenantRecord = {
+    ...given,
+    name: name ?? given.id,
+    status: 'active',
+    credit_line_nano: credit_line_cny,
+    created_at: deps.clock.now_ms(),
+  }
+  await deps.records.put({ kind: 'tenant', record })
+  await ensureWallet(record.id, deps)
+  const project: ProjectRecord = { id: projectId(record.id, DEFAULT_PROJECT), tenant: record.id, name: DEFAULT_PROJECT, limits: [], zones: null, created_at: record.created_at }
+  await announce(await deps.records.put({ kind: 'project', record: project }), deps)
+  return tenantView(record)
+}
+
+/**
+ * Changes the named fields of a tenant. A suspension holds before this resolves.
+ *
+ * @throws AdminProblem `invalid_request`, `not_found`
+ */
+export async function changeTenant(id: string, body: unknown, deps: ControlDeps): Promise<object> {
+  const { credit_line_cny, ...changes } = parse(TenantChange, body)
+  const known = await tenantOrThrow(id, deps)
+  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))
+  const record: TenantRecord = { ...known, ...given, credit_line_nano: credit_line_cny ?? known.credit_line_nano }
+  const seq = await deps.records.put({ kind: 'tenant', record })
+  await deps.limits.block('tenant', id, record.status === 'suspended')
+  await announce(seq, deps)
+  return tenantView(record)
+}
+
+/** Every tenant. */
+export async function listTenants(deps: ControlDeps): Promise<object> {
+  return { object: 'list', data: (await deps.records.tenants()).map(tenantView) }
+}
+
+/**
+ * Creates a project. Its full id is `<tenant>/<id>`, so that ids of two tenants never meet.
+ *
+ * @throws AdminProblem `invalid_request`, `not_found` for the tenant
+ */
+export async function createProject(body: unknown, deps: ControlDeps): Promise<object> {
+  const { tenant, id, name, zones, limits } = parse(NewProject, body)
+  await tenantOrThrow(tenant, deps)
+  const full_id = projectId(tenant, id)
+  const taken = (await deps.records.projects(tenant)).some((project) => project.id === full_id)
+  if (taken) throw new AdminProblem('invalid_request', `project ${full_id} exists already`, 'id')
+  const record: ProjectRecord = { id: full_id, tenant, name: name ?? id, limits, zones, created_at: deps.clock.now_ms() }
+  await announce(await deps.records.put({ kind: 'project', record }), deps)
+  return projectView(record)
+}
+
+/** Projects of one tenant, or of all. @throws AdminProblem `not_found` for the tenant */
+export async function listProjects(tenant: string | undefined, deps: ControlDeps): Promise<object> {
+  if (tenant !== undefined) await tenantOrThrow(tenant, deps)
+  const tenants = tenant === undefined ? (await deps.records.tenants()).map(({ id }) => id) : [tenant]
+  const projects: ProjectRecord[] = []
+  for (const id of tenants) projects.push(...(await deps.records.projects(id)))
+  return { object: 'list', data: projects.map(projectView) }
+}
+
+/** The project that a caller names, by its full id or the part behind the tenant. @throws AdminProblem `not_found` */
+export async function projectOrThrow(tenant: string, named: string, deps: ControlDeps): Promise<ProjectRecord> {
+  const project = (await deps.records.projects(tenant)).find(({ id }) => id === named || id === projectId(tenant, named))
+  if (project === undefined) throw new AdminProblem('not_found', `tenant ${tenant} has no project ${shown(named)}`, 'project')
+  return project
+}
+
+/** @throws AdminProblem `not_found` */
+export async function tenantOrThrow(id: string, deps: Pick<ControlDeps, 'records'>): Promise<TenantRecord> {
+  const tenant = await deps.records.tenant(id)
+  if (tenant === null) throw new AdminProblem('not_found', `there is no tenant ${shown(id)}`, 'tenant')
+  return tenant
+}
+
+/** Tells data planes of a change; resolves when this process's own has applied it. */
+export async function announce(seq: number, deps: ControlDeps): Promise<void> {
+  await deps.changes.publish(seq)
+  await deps.caughtUp?.()
+}
+
+/** The full id of a tenant's project. */
+export function projectId(tenant: string, id: string): string {
+  return `${tenant}/${id}`
+}
+
+/** A caller's words as they may stand in a message: bounded and printable. */
+export function shown(text: string): string {
+  return JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}…` : text)
+}
+
+function tenantView({ credit_line_nano, created_at, limits, ...tenant }: TenantRecord): object {
+  return { object: 'tenant', ...tenant, credit_line_cny: cnyFromNano(credit_line_nano), limits: limits.map(limitView), created_at: isoOf(created_at) }
+}
+
+function projectView({ created_at, limits, ...project }: ProjectRecord): object {
+  return { object: 'project', ...project, limits: limits.map(limitView), created_at: isoOf(created_at) }
+}
+
+/** Whether this runtime knows the IANA name. */
+export function isTimeZone(name: string): boolean {
+  try {
+    return new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone !== ''
+  } catch (error) {
+    if (error instanceof RangeError) return false
+    throw error
+  }
+}

@@ -28,11 +28,20 @@ export function createControlApi(deps: ControlDeps): Hono {
   app.get('/metrics', async (c) => c.body(await deps.metrics.render(), 200, { 'content-type': deps.metrics.content_type }))
   app.use('/admin/*', async (c, next) => {
     if (!carriesToken(c.req.header('authorization'), deps.token)) {
-      throw new AdminProblem('invalid_api_key', 'No valid admin token was given. Send "Authorization: Bearer <token>"; a running server keeps it in admin.json in its data directory.')
+      throw new AdminProblem(
+        'invalid_api_key',
+        'No valid admin token was given. Send "Authorization: Bearer <token>"; a running server keeps it in admin.json in its data directory.',
+      )
     }
     await next()
   })
-  app.use('/admin/*', bodyLimit({ maxSize: MAX_BODY_BYTES, onError: () => Promise.reject(new WeirError('request_too_large', { values: { limit: MAX_BODY_BYTES } })) }))
+  app.use(
+    '/admin/*',
+    bodyLimit({
+      maxSize: MAX_BODY_BYTES,
+      onError: () => Promise.reject(new WeirError('request_too_large', { values: { limit: MAX_BODY_BYTES } })),
+    }),
+  )
   routeAccounts(app, deps)
   routeReports(app, deps)
   app.notFound((c) => refuse(c, new WeirError('not_found', { values: { path: printable(c.req.path) } }), deps))
@@ -57,7 +66,9 @@ function routeAccounts(app: Hono, deps: ControlDeps): void {
 }
 
 const ProjectQuery = z.strictObject({ tenant: z.string().optional() })
-const AuditQuery = z.strictObject({ sandbox: z.url({ protocol: /^https?$/, error: 'write the URL of a sandbox, such as http://127.0.0.1:18080' }).optional() })
+const AuditQuery = z.strictObject({
+  sandbox: z.url({ protocol: /^https?$/, error: 'write the URL of a sandbox, such as http://127.0.0.1:18080' }).optional(),
+})
 
 function routeReports(app: Hono, deps: ControlDeps): void {
   app.get('/admin/v1/usage', async (c) => c.json(await usageTotals(c.req.query(), deps)))
@@ -105,7 +116,11 @@ function refuse(c: Context, error: Error, deps: ControlDeps): Response {
   if (refusal !== error) deps.logger.error({ request_id, path: printable(c.req.path), err: error }, 'an admin request failed')
   return new Response(JSON.stringify(problemBody(refusal, request_id)), {
     status: refusal.status,
-    headers: { 'content-type': 'application/json; charset=utf-8', 'x-request-id': request_id, ...(refusal.status === 401 ? { 'www-authenticate': 'Bearer' } : {}) },
+    headers: {
+      'content-type': 'application/json; charset=utf-8',
+      'x-request-id': request_id,
+      ...(refusal.status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
+    },
   })
 }
 

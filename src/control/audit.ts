@@ -73,7 +73,8 @@ async function* allEvents(ledger: Pick<Ledger, 'events'>): AsyncGenerator<UsageE
 }
 
 function factFindings(facts: AuditFacts): Finding[] {
-  const each = (rule: string, ids: readonly string[], expected: string, found: string): Finding[] => ids.map((id) => ({ rule, id, expected, found }))
+  const each = (rule: string, ids: readonly string[], expected: string, found: string): Finding[] =>
+    ids.map((id) => ({ rule, id, expected, found }))
   return [
     ...each('transactions balance', facts.unbalanced, 'entries of each unit sum to zero', 'they do not'),
     ...each('every journal event is posted', facts.missing_events, 'an event in the ledger', 'none'),
@@ -87,7 +88,14 @@ async function holdFindings(facts: AuditFacts, limits: Pick<Limits, 'openHolds'>
   const holds = await limits.openHolds()
   const open = facts.open_requests.length
   if (holds === open) return []
-  return [{ rule: 'every open hold has its open request', id: facts.open_requests[0] ?? 'holds', expected: `${open} holds, as requests open in the journal`, found: `${holds}` }]
+  return [
+    {
+      rule: 'every open hold has its open request',
+      id: facts.open_requests[0] ?? 'holds',
+      expected: `${open} holds, as requests open in the journal`,
+      found: `${holds}`,
+    },
+  ]
 }
 
 const MONEY_ACCOUNTS: ReadonlySet<string> = new Set(['wallet_liability', 'prepaid_grant', 'contract_commitment'])
@@ -109,7 +117,8 @@ function balanceFindings(tenant: string, view: BalanceView, entries: readonly Le
     if (balance !== expected) findings.push({ rule, id: `${tenant} ${id}`, expected: String(expected), found: String(balance) })
   }
   for (const [id, expected] of left) {
-    if (expected !== 0n) findings.push({ rule, id: `${tenant} ${id}`, expected: String(expected), found: 'a grant that admission does not know' })
+    if (expected !== 0n)
+      findings.push({ rule, id: `${tenant} ${id}`, expected: String(expected), found: 'a grant that admission does not know' })
   }
   const used = creditUsed(view, now_ms)
   if (used !== owed) findings.push({ rule, id: `${tenant} credit line`, expected: String(owed), found: String(used) })

@@ -4,7 +4,7 @@ import { walletOf } from '../money/grant.ts'
 import type { GrantRecord, LedgerTransaction } from '../storage/ports.ts'
 import type { ControlDeps, CreditableLimits } from './deps.ts'
 import { CnyAmount, isoOf, parse } from './problem.ts'
-import { tenantOrThrow } from './tenants.ts'
+import { tenantOrThrow } from './find.ts'
 
 /** Packs and promotions burn before the wallet. */
 const WALLET_PRIORITY = 100
@@ -101,7 +101,11 @@ function creditTransaction(
   }
 }
 
-async function applyCredit({ id, tenant, unit, priority, expires_at, created_at }: GrantRecord, delta: bigint, limits: CreditableLimits): Promise<void> {
+async function applyCredit(
+  { id, tenant, unit, priority, expires_at, created_at }: GrantRecord,
+  delta: bigint,
+  limits: CreditableLimits,
+): Promise<void> {
   for (let tries = 0; tries < MAX_TRIES; tries++) {
     const seq = limits.appliedSeq(tenant) + 1
     if ((await limits.credit({ grant: { id, tenant, unit, priority, expires_at, created_at }, delta, seq })) === 'applied') return

@@ -4,7 +4,7 @@ import type { Ledger, ProjectRecord, Records, TenantRecord } from '../storage/po
 import { creditWallet } from './credit.ts'
 import type { CreditableLimits } from './deps.ts'
 import { makeKey } from './keys.ts'
-import { DEFAULT_TIME_ZONE, projectId } from './tenants.ts'
+import { DEFAULT_TIME_ZONE, projectId } from './find.ts'
 
 const DEMO_TENANT = 'demo'
 /** 100 CNY: enough for days of trying, and little enough to see it run out. */
@@ -30,7 +30,14 @@ export async function createDemo(deps: DemoDeps): Promise<{ readonly secret: str
   const unfinished = tenants.length === 1 && tenants[0]?.id === DEMO_TENANT && (await records.keys()).length === 0
   if (tenants.length > 0 && !unfinished) return null
   const created_at = clock.now_ms()
-  const project: ProjectRecord = { id: projectId(DEMO_TENANT, 'default'), tenant: DEMO_TENANT, name: 'default', limits: [], zones: null, created_at }
+  const project: ProjectRecord = {
+    id: projectId(DEMO_TENANT, 'default'),
+    tenant: DEMO_TENANT,
+    name: 'default',
+    limits: [],
+    zones: null,
+    created_at,
+  }
   await records.put({ kind: 'tenant', record: demoTenant(created_at) })
   await records.put({ kind: 'project', record: project })
   await creditWallet(DEMO_TENANT, { id: 'opening', amount_nano: DEMO_CREDIT_NANO, kind: 'promo', note: 'opening credit of the demo' }, deps)

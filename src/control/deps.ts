@@ -11,9 +11,7 @@ export interface CreditableLimits extends Limits {
 }
 
 /** What became of a reload that was asked for. After mistakes the old configuration stays in force. */
-export type ReloadOutcome =
-  | { readonly ok: true; readonly digest: string }
-  | { readonly ok: false; readonly issues: readonly ConfigIssue[] }
+export type ReloadOutcome = { readonly ok: true; readonly digest: string } | { readonly ok: false; readonly issues: readonly ConfigIssue[] }
 
 /** Everything the control plane needs, made once at start. */
 export interface ControlDeps {

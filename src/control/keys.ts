@@ -3,7 +3,7 @@ import { hashKey, newKeySecret, uuidv7 } from '../base/ids.ts'
 import type { KeyRecord } from '../storage/ports.ts'
 import type { ControlDeps } from './deps.ts'
 import { AdminProblem, DisplayName, isoOf, limitView, LimitInput, parse } from './problem.ts'
-import { announce, projectOrThrow, shown, tenantOrThrow } from './tenants.ts'
+import { announce, projectOrThrow, shown, tenantOrThrow } from './find.ts'
 
 const DAY_MS = 86_400_000
 const PAGE_KEYS = 100
@@ -14,8 +14,17 @@ const NewKey = z
     tenant: z.string(),
     project: z.string().default('default'),
     name: DisplayName.default('key'),
-    models: z.array(z.string().min(1).max(256)).min(1, 'name at least one model, or leave it out to allow all').max(1000).nullable().default(null),
-    zones: z.array(z.enum(['private', 'domestic', 'overseas'])).min(1).nullable().default(null),
+    models: z
+      .array(z.string().min(1).max(256))
+      .min(1, 'name at least one model, or leave it out to allow all')
+      .max(1000)
+      .nullable()
+      .default(null),
+    zones: z
+      .array(z.enum(['private', 'domestic', 'overseas']))
+      .min(1)
+      .nullable()
+      .default(null),
     expires_at: z.iso.datetime({ offset: true }).optional(),
     expires_in_days: z.number().int().min(1).max(36_500).optional(),
     limits: z.array(LimitInput).max(100).default([]),
@@ -36,7 +45,15 @@ export function makeKey(
   const secret = newKeySecret(random)
   const now_ms = clock.now_ms()
   const id = `key_${uuidv7(now_ms, random).replaceAll('-', '')}`
-  const record: KeyRecord = { ...given, id, hash: hashKey(secret), last4: secret.slice(-4), scopes: [], revoked_at: null, created_at: now_ms }
+  const record: KeyRecord = {
+    ...given,
+    id,
+    hash: hashKey(secret),
+    last4: secret.slice(-4),
+    scopes: [],
+    revoked_at: null,
+    created_at: now_ms,
+  }
   return { record, secret }
 }
 
@@ -50,14 +67,18 @@ export async function createKey(body: unknown, deps: ControlDeps): Promise<objec
   await tenantOrThrow(tenant, deps)
   const project = await projectOrThrow(tenant, named, deps)
   const unknown = (models ?? []).filter((model) => !deps.knowsModel(model))
-  if (unknown.length > 0) throw new AdminProblem('invalid_request', `models: the catalogue has no ${unknown.map(shown).join(', ')}`, 'models')
+  if (unknown.length > 0)
+    throw new AdminProblem('invalid_request', `models: the catalogue has no ${unknown.map(shown).join(', ')}`, 'models')
   const expires_at = expiryOf(expiry, deps.clock.now_ms())
   const { record, secret } = makeKey({ tenant, project: project.id, name, models, zones, limits, expires_at }, deps)
   await announce(await deps.records.put({ kind: 'key', record }), deps)
   return { ...keyView(record), secret }
 }
 
-function expiryOf({ expires_at, expires_in_days }: { expires_at?: string | undefined; expires_in_days?: number | undefined }, now_ms: number): number | null {
+function expiryOf(
+  { expires_at, expires_in_days }: { expires_at?: string | undefined; expires_in_days?: number | undefined },
+  now_ms: number,
+): number | null {
   if (expires_in_days !== undefined) return now_ms + expires_in_days * DAY_MS
   if (expires_at === undefined) return null
   const at_ms = Date.parse(expires_at)
@@ -93,7 +114,9 @@ export async function listKeys(query: unknown, deps: ControlDeps): Promise<objec
   const { tenant, project, limit, cursor } = parse(KeyQuery, query)
   if (tenant !== undefined) await tenantOrThrow(tenant, deps)
   const wanted = project === undefined || tenant === undefined ? project : (await projectOrThrow(tenant, project, deps)).id
-  const all = (await deps.records.keys(tenant)).filter((key) => (wanted === undefined || key.project === wanted) && (cursor === undefined || key.id > cursor))
+  const all = (await deps.records.keys(tenant)).filter(
+    (key) => (wanted === undefined || key.project === wanted) && (cursor === undefined || key.id > cursor),
+  )
   const page = all.toSorted((a, b) => (a.id < b.id ? -1 : 1)).slice(0, limit)
   return { object: 'list', data: page.map(keyView), next_cursor: all.length > limit ? (page.at(-1)?.id ?? null) : null }
 }

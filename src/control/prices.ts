@@ -13,8 +13,19 @@ export async function publishPrices(records: Records, book: PriceBook, now_ms: n
   if (rows.length > 0) await records.putPriceVersions(rows)
 }
 
-function rowsOf(side: PriceVersionRecord['side'], versions: ReadonlyMap<string, readonly PriceVersion[]>, created_at: number): PriceVersionRecord[] {
+function rowsOf(
+  side: PriceVersionRecord['side'],
+  versions: ReadonlyMap<string, readonly PriceVersion[]>,
+  created_at: number,
+): PriceVersionRecord[] {
   return [...versions].flatMap(([subject, list]) =>
-    list.map((version) => ({ id: version.id, side, subject, effective_from: version.effective_from, body: encodePriceVersion(version), created_at })),
+    list.map((version) => ({
+      id: version.id,
+      side,
+      subject,
+      effective_from: version.effective_from,
+      body: encodePriceVersion(version),
+      created_at,
+    })),
   )
 }

@@ -42,7 +42,9 @@ export const CnyAmount = z.string('write the amount as a string, such as "12.34"
 })
 
 /** An id that a person chooses: lower-case letters, digits, `-` and `_`, up to 63 characters. */
-export const ChosenId = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'use 1 to 63 lower-case letters, digits, "-" or "_", beginning with a letter or digit')
+export const ChosenId = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'use 1 to 63 lower-case letters, digits, "-" or "_", beginning with a letter or digit')
 export const DisplayName = z.string().trim().min(1).max(200)
 
 const AMOUNT_KINDS: ReadonlySet<string> = new Set(['amount_window', 'budget'])
@@ -51,7 +53,15 @@ const WINDOW_KINDS: ReadonlySet<string> = new Set(['requests_window', 'tokens_wi
 /** One limit as callers write it: counts in digits, amounts in CNY. Stored as integers (nano-yuan for amounts). */
 export const LimitInput = z
   .strictObject({
-    kind: z.enum(['requests_per_minute', 'tokens_per_minute', 'concurrency', 'requests_window', 'tokens_window', 'amount_window', 'budget']),
+    kind: z.enum([
+      'requests_per_minute',
+      'tokens_per_minute',
+      'concurrency',
+      'requests_window',
+      'tokens_window',
+      'amount_window',
+      'budget',
+    ]),
     model: z.string().min(1).max(256).nullable().default(null),
     limit: z.union([z.string().max(40), z.number().int().nonnegative()]).transform(String),
     window: z.enum(['5h', 'day', 'week', 'month']).nullable().default(null),

@@ -36,7 +36,8 @@ export async function fetchServed(url: string): Promise<readonly ServedRow[]> {
   for (let since: number | null = 0; since !== null;) {
     const page = Page.safeParse(await fetchJson(`${url.replace(/\/$/, '')}/sandbox/served?since=${since}&limit=${PAGE_ROWS}`))
     if (!page.success) throw new ServedUnavailable(`what answers at ${url} is not a sandbox`)
-    if (page.data.oldest > 0) throw new ServedUnavailable(`the sandbox no longer has its first ${page.data.oldest} rows, so its count is incomplete`)
+    if (page.data.oldest > 0)
+      throw new ServedUnavailable(`the sandbox no longer has its first ${page.data.oldest} rows, so its count is incomplete`)
     rows.push(...page.data.served)
     since = page.data.next
   }
@@ -59,7 +60,11 @@ async function fetchJson(url: string): Promise<unknown> {
  *
  * @param open ids of requests that are still running
  */
-export async function compareServed(rows: readonly ServedRow[], events: AsyncIterable<UsageEvent>, open: ReadonlySet<string>): Promise<Finding[]> {
+export async function compareServed(
+  rows: readonly ServedRow[],
+  events: AsyncIterable<UsageEvent>,
+  open: ReadonlySet<string>,
+): Promise<Finding[]> {
   const metered = rows.filter(({ request_id, path }) => request_id !== '' && !path.endsWith('/models'))
   const waiting = Map.groupBy(metered, ({ request_id }) => request_id)
   const findings: Finding[] = []
@@ -90,11 +95,18 @@ function compareEvent(event: UsageEvent, tries: readonly ServedRow[]): Finding[]
   }
   const sent = { prompt: last.prompt_tokens, cached: last.cached_tokens, output: last.sent_tokens }
   const exact = last.finished && status === 'completed'
-  const agrees = exact ? (name: keyof Counts) => billed[name] === sent[name] : (name: keyof Counts) => billed[name] >= 0 && billed[name] <= sent[name]
+  const agrees = exact
+    ? (name: keyof Counts) => billed[name] === sent[name]
+    : (name: keyof Counts) => billed[name] >= 0 && billed[name] <= sent[name]
   const rule = exact ? 'a completed answer is billed exactly' : 'a broken answer is billed at most as far as it was sent'
   return (['prompt', 'cached', 'output'] as const)
     .filter((name) => !agrees(name))
-    .map((name) => ({ rule, id, expected: `${exact ? '' : 'at most '}${sent[name]} ${name} tokens`, found: `${billed[name]} (${status}, ${event.usage_source})` }))
+    .map((name) => ({
+      rule,
+      id,
+      expected: `${exact ? '' : 'at most '}${sent[name]} ${name} tokens`,
+      found: `${billed[name]} (${status}, ${event.usage_source})`,
+    }))
 }
 
 interface Counts {

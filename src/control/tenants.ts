@@ -3,9 +3,9 @@ import type { ProjectRecord, TenantRecord } from '../storage/ports.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import { ensureWallet } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
+import { announce, DEFAULT_TIME_ZONE, isTimeZone, projectId, shown, tenantOrThrow } from './find.ts'
 import { AdminProblem, ChosenId, CnyAmount, DisplayName, isoOf, limitView, LimitInput, parse } from './problem.ts'
 
-export const DEFAULT_TIME_ZONE = 'Asia/Shanghai'
 /** The project that every tenant begins with. */
 const DEFAULT_PROJECT = 'default'
 
@@ -62,7 +62,14 @@ export async function createTenant(body: unknown, deps: ControlDeps): Promise<ob
   }
   await deps.records.put({ kind: 'tenant', record })
   await ensureWallet(record.id, deps)
-  const project: ProjectRecord = { id: projectId(record.id, DEFAULT_PROJECT), tenant: record.id, name: DEFAULT_PROJECT, limits: [], zones: null, created_at: record.created_at }
+  const project: ProjectRecord = {
+    id: projectId(record.id, DEFAULT_PROJECT),
+    tenant: record.id,
+    name: DEFAULT_PROJECT,
+    limits: [],
+    zones: null,
+    created_at: record.created_at,
+  }
   await announce(await deps.records.put({ kind: 'project', record: project }), deps)
   return tenantView(record)
 }
@@ -113,50 +120,16 @@ export async function listProjects(tenant: string | undefined, deps: ControlDeps
   return { object: 'list', data: projects.map(projectView) }
 }
 
-/** The project that a caller names, by its full id or the part behind the tenant. @throws AdminProblem `not_found` */
-export async function projectOrThrow(tenant: string, named: string, deps: ControlDeps): Promise<ProjectRecord> {
-  const project = (await deps.records.projects(tenant)).find(({ id }) => id === named || id === projectId(tenant, named))
-  if (project === undefined) throw new AdminProblem('not_found', `tenant ${tenant} has no project ${shown(named)}`, 'project')
-  return project
-}
-
-/** @throws AdminProblem `not_found` */
-export async function tenantOrThrow(id: string, deps: Pick<ControlDeps, 'records'>): Promise<TenantRecord> {
-  const tenant = await deps.records.tenant(id)
-  if (tenant === null) throw new AdminProblem('not_found', `there is no tenant ${shown(id)}`, 'tenant')
-  return tenant
-}
-
-/** Tells data planes of a change; resolves when this process's own has applied it. */
-export async function announce(seq: number, deps: ControlDeps): Promise<void> {
-  await deps.changes.publish(seq)
-  await deps.caughtUp?.()
-}
-
-/** The full id of a tenant's project. */
-export function projectId(tenant: string, id: string): string {
-  return `${tenant}/${id}`
-}
-
-/** A caller's words as they may stand in a message: bounded and printable. */
-export function shown(text: string): string {
-  return JSON.stringify(text.length > 64 ? `${text.slice(0, 64)}…` : text)
-}
-
 function tenantView({ credit_line_nano, created_at, limits, ...tenant }: TenantRecord): object {
-  return { object: 'tenant', ...tenant, credit_line_cny: cnyFromNano(credit_line_nano), limits: limits.map(limitView), created_at: isoOf(created_at) }
+  return {
+    object: 'tenant',
+    ...tenant,
+    credit_line_cny: cnyFromNano(credit_line_nano),
+    limits: limits.map(limitView),
+    created_at: isoOf(created_at),
+  }
 }
 
 function projectView({ created_at, limits, ...project }: ProjectRecord): object {
   return { object: 'project', ...project, limits: limits.map(limitView), created_at: isoOf(created_at) }
-}
-
-/** Whether this runtime knows the IANA name. */
-export function isTimeZone(name: string): boolean {
-  try {
-    return new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone !== ''
-  } catch (error) {
-    if (error instanceof RangeError) return false
-    throw error
-  }
 }

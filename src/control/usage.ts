@@ -6,12 +6,15 @@ import { windowAround } from '../money/window.ts'
 import type { EventQuery, UsageTotalsRow } from '../storage/ports.ts'
 import type { ControlDeps } from './deps.ts'
 import { AdminProblem, isoOf, parse } from './problem.ts'
-import { DEFAULT_TIME_ZONE, isTimeZone, projectOrThrow, tenantOrThrow } from './tenants.ts'
+import { DEFAULT_TIME_ZONE, isTimeZone, projectOrThrow, tenantOrThrow } from './find.ts'
 
 const HALF_DAY_MS = 43_200_000
 const MAX_PAGE_EVENTS = 1000
 
-const Instant = z.union([z.iso.datetime({ offset: true }), z.iso.date()], 'write a date (2026-11-23) or an instant with its offset (2026-11-23T08:00:00+08:00)')
+const Instant = z.union(
+  [z.iso.datetime({ offset: true }), z.iso.date()],
+  'write a date (2026-11-23) or an instant with its offset (2026-11-23T08:00:00+08:00)',
+)
 const Filters = {
   from: Instant.optional(),
   to: Instant.optional(),

@@ -38,8 +38,23 @@ const MAX_STACK_FRAMES = 12
 
 /** The second line of defence: callers log ids, never these. At the top of a line and one level down. */
 const SECRET_FIELDS: ReadonlySet<string> = new Set([
-  ...['authorization', 'Authorization', 'proxy-authorization', 'api_key', 'apiKey', 'x-api-key', 'cookie', 'set-cookie'],
-  ...['secret', 'token', 'password', 'hash', 'body', 'messages', 'prompt', 'content', 'user'],
+  'authorization',
+  'Authorization',
+  'proxy-authorization',
+  'api_key',
+  'apiKey',
+  'x-api-key',
+  'cookie',
+  'set-cookie',
+  'secret',
+  'token',
+  'password',
+  'hash',
+  'body',
+  'messages',
+  'prompt',
+  'content',
+  'user',
 ])
 const REDACTED = '[redacted]'
 

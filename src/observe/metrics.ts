@@ -115,12 +115,18 @@ function requestPath(registry: Registry) {
     requests: new SeriesCounter(
       config('requests_total', 'Finished requests; code is ok or the error code', 'model', 'endpoint', 'status_class', 'code', 'stream'),
     ),
-    duration: new SeriesHistogram(config('request_duration_seconds', 'Whole requests, from headers received to the end', 'model', 'stream'), DURATION_BUCKETS),
+    duration: new SeriesHistogram(
+      config('request_duration_seconds', 'Whole requests, from headers received to the end', 'model', 'stream'),
+      DURATION_BUCKETS,
+    ),
     refusals: new SeriesCounter(config('refusals_total', 'Requests answered with an error, by its code', 'code')),
     tokens: new SeriesCounter(config('tokens_total', 'Metered tokens; reasoning is part of output and reported apart', 'model', 'class')),
     events: new SeriesCounter(config('events_total', 'Closed usage events', 'usage_source', 'status')),
     overrun: new SeriesCounter(config('overrun_nano_total', 'Charged beyond the hold, in nano-yuan')),
-    ttfe: new SeriesHistogram(config('time_to_first_event_seconds', 'From headers received to the first data event or whole body', 'model'), FIRST_EVENT_BUCKETS),
+    ttfe: new SeriesHistogram(
+      config('time_to_first_event_seconds', 'From headers received to the first data event or whole body', 'model'),
+      FIRST_EVENT_BUCKETS,
+    ),
     per_token: new SeriesHistogram(
       config('time_per_output_token_seconds', 'Streams: time after the first event, per output token after the first', 'model'),
       PER_TOKEN_BUCKETS,
@@ -129,7 +135,9 @@ function requestPath(registry: Registry) {
       config('upstream_duration_seconds', 'One try at an endpoint, up to its first data event or its failure', 'endpoint'),
       DURATION_BUCKETS,
     ),
-    upstream_errors: new SeriesCounter(config('upstream_errors_total', 'Failed tries and broken answers, by kind of failure', 'endpoint', 'kind')),
+    upstream_errors: new SeriesCounter(
+      config('upstream_errors_total', 'Failed tries and broken answers, by kind of failure', 'endpoint', 'kind'),
+    ),
   }
 }
 
@@ -188,7 +196,12 @@ function counted(open: OpenNow, what: keyof OpenNow): () => void {
 }
 
 function registerGauges(registry: Registry, sources: MetricsSources, known: KnownLabels, open: OpenNow): void {
-  const errors = new Counter({ name: 'weir_scrape_errors_total', help: 'Gauges that could not be read at a scrape', labelNames: ['gauge'], registers: [registry] })
+  const errors = new Counter({
+    name: 'weir_scrape_errors_total',
+    help: 'Gauges that could not be read at a scrape',
+    labelNames: ['gauge'],
+    registers: [registry],
+  })
   const gauge = (name: string, help: string, read: (() => number | Promise<number>) | undefined): void => {
     if (read === undefined) return
     const metric = new Gauge({
@@ -234,8 +247,18 @@ function breakerGauge(registry: Registry, { breakerState }: MetricsSources, know
 }
 
 function configurationMetrics(registry: Registry): Metrics['configuration'] {
-  const loads = new Counter({ name: 'weir_config_loads_total', help: 'Configurations taken into use, or refused', labelNames: ['result'], registers: [registry] })
-  const info = new Gauge({ name: 'weir_config_info', help: '1 for the configuration in force', labelNames: ['digest'], registers: [registry] })
+  const loads = new Counter({
+    name: 'weir_config_loads_total',
+    help: 'Configurations taken into use, or refused',
+    labelNames: ['result'],
+    registers: [registry],
+  })
+  const info = new Gauge({
+    name: 'weir_config_info',
+    help: '1 for the configuration in force',
+    labelNames: ['digest'],
+    registers: [registry],
+  })
   for (const result of ['ok', 'failed']) loads.inc({ result }, 0)
   return (result, digest) => {
     loads.inc({ result })

@@ -124,13 +124,22 @@ function seriesOf<Series>(
   const key = values.join(SEPARATOR)
   const known = all.get(key)
   if (known !== undefined) return known
-  if (all.size >= MAX_SERIES && values.some((value) => value !== OTHER)) return seriesOf(all, names.map(() => OTHER), make, names)
+  if (all.size >= MAX_SERIES && values.some((value) => value !== OTHER))
+    return seriesOf(
+      all,
+      names.map(() => OTHER),
+      make,
+      names,
+    )
   const series = make(Object.freeze(Object.fromEntries(names.map((name, index) => [name, values[index] ?? '']))))
   all.set(key, series)
   return series
 }
 
-function pruneSeries(all: Map<string, { readonly labels: Readonly<Record<string, string>> }>, keep: (labels: Readonly<Record<string, string>>) => boolean): void {
+function pruneSeries(
+  all: Map<string, { readonly labels: Readonly<Record<string, string>> }>,
+  keep: (labels: Readonly<Record<string, string>>) => boolean,
+): void {
   for (const [key, { labels }] of all) {
     if (!keep(labels)) all.delete(key)
   }

@@ -11,7 +11,6 @@ import type { SqlExecutor } from './sql/executor.ts'
 import { SqlLedger } from './sql/ledger.ts'
 import { SqlRecords } from './sql/records.ts'
 
-
 export interface EmbeddedOptions {
   readonly data_dir: string
   readonly clock: Clock

@@ -28,7 +28,9 @@ function grantRecord(id: string, kind: GrantRecord['kind'], unit: GrantRecord['u
 async function balancesOf(ledger: Ledger): Promise<Record<string, bigint>> {
   const entries = await ledger.balances()
   return Object.fromEntries(
-    entries.filter(({ amount }) => amount !== 0n).map(({ account: of, amount }) => [[of.code, of.owner, of.ref, of.unit].join(' ').replace('  ', ' '), amount]),
+    entries
+      .filter(({ amount }) => amount !== 0n)
+      .map(({ account: of, amount }) => [[of.code, of.owner, of.ref, of.unit].join(' ').replace('  ', ' '), amount]),
   )
 }
 
@@ -109,23 +111,26 @@ function postingTests(the: () => StorageSubject): void {
     expect((await balancesOf(ledger))['usage_revenue acme nano_cny']).toBe(-700_000n)
   })
 
-  it.each([{ together: true }, { together: false }])('a second revision reverses the first (posted together: $together)', async ({ together }) => {
-    const { ledger, log } = the().storage
-    await log.close(closingEvent('a', { status: 'swept', usage_source: 'swept' }))
-    if (!together) await ledger.post()
-    const parts = [{ grant: 'wallet-acme', unit: 'nano_cny', amount: 1500n }] as const
-    await log.close(closingEvent('a', { revision: 2, amount_nano: 1500n, cost_nano: 900n, parts }))
-    await ledger.post()
-    expect(await balancesOf(ledger)).toEqual({
-      'wallet_liability acme wallet-acme nano_cny': 1500n,
-      'usage_revenue acme nano_cny': -1500n,
-      'supplier_cost dashscope nano_cny': 900n,
-      'supplier_payable dashscope nano_cny': -900n,
-    })
-    expect(await ledger.event('a')).toMatchObject({ revision: 2, amount_nano: 1500n })
-    expect(await ledger.totals({})).toMatchObject([{ requests: 1, amount_nano: 1500n }])
-    expect(await ledger.auditFacts()).toEqual({ ...CLEAN, events: 1, amount_nano: 1500n })
-  })
+  it.each([{ together: true }, { together: false }])(
+    'a second revision reverses the first (posted together: $together)',
+    async ({ together }) => {
+      const { ledger, log } = the().storage
+      await log.close(closingEvent('a', { status: 'swept', usage_source: 'swept' }))
+      if (!together) await ledger.post()
+      const parts = [{ grant: 'wallet-acme', unit: 'nano_cny', amount: 1500n }] as const
+      await log.close(closingEvent('a', { revision: 2, amount_nano: 1500n, cost_nano: 900n, parts }))
+      await ledger.post()
+      expect(await balancesOf(ledger)).toEqual({
+        'wallet_liability acme wallet-acme nano_cny': 1500n,
+        'usage_revenue acme nano_cny': -1500n,
+        'supplier_cost dashscope nano_cny': 900n,
+        'supplier_payable dashscope nano_cny': -900n,
+      })
+      expect(await ledger.event('a')).toMatchObject({ revision: 2, amount_nano: 1500n })
+      expect(await ledger.totals({})).toMatchObject([{ requests: 1, amount_nano: 1500n }])
+      expect(await ledger.auditFacts()).toEqual({ ...CLEAN, events: 1, amount_nano: 1500n })
+    },
+  )
 
   it('keeps everything over a restart', async () => {
     const { ledger, log } = the().storage
@@ -151,7 +156,7 @@ function queryTests(the: () => StorageSubject): void {
       seen.push(...page.events.map((event) => event.id))
       cursor = page.next_cursor
     } while (cursor !== null)
-    expect(seen).toEqual([...ids].reverse())
+    expect(seen).toEqual(ids.toReversed())
     expect((await ledger.events({ tenant: 'other', limit: 5 })).events).toEqual([])
   })
 
@@ -163,7 +168,17 @@ function queryTests(the: () => StorageSubject): void {
     await ledger.post()
     const tokens = { input: 200, cached_input: 40, cache_write: 0, output: 100, reasoning: 20 }
     expect(await ledger.totals({ tenant: 'acme', project: 'web' })).toEqual([
-      { tenant: 'acme', project: 'web', key: 'key-1', model: 'qwen3-max', requests: 2, completed: 1, tokens, amount_nano: 2000n, cost_nano: 800n },
+      {
+        tenant: 'acme',
+        project: 'web',
+        key: 'key-1',
+        model: 'qwen3-max',
+        requests: 2,
+        completed: 1,
+        tokens,
+        amount_nano: 2000n,
+        cost_nano: 800n,
+      },
     ])
     expect(await ledger.totals({ from_ms: ADMITTED_AT + 20 })).toMatchObject([{ project: 'app', amount_nano: 9_007_199_254_740_993n }])
     expect(await ledger.totals({ to_ms: ADMITTED_AT + 10 })).toMatchObject([{ requests: 1 }])

@@ -1,6 +1,15 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { PaymentPart } from '../../src/money/grant.ts'
-import type { GrantTerms, HoldRequest, HoldResult, LimitKind, LimitRule, Limits, SettleRequest, WindowBounds } from '../../src/storage/ports.ts'
+import type {
+  GrantTerms,
+  HoldRequest,
+  HoldResult,
+  LimitKind,
+  LimitRule,
+  Limits,
+  SettleRequest,
+  WindowBounds,
+} from '../../src/storage/ports.ts'
 import { ADMITTED_AT, type TestClock, testClock } from '../support/storage.ts'
 
 const HOUR_MS = 3_600_000
@@ -48,7 +57,7 @@ function receiptOf(result: HoldResult) {
 interface Subject {
   readonly limits: Limits
   readonly clock: TestClock
-  credit(terms: GrantTerms, delta: bigint): Promise<void>
+  readonly credit: (terms: GrantTerms, delta: bigint) => Promise<void>
 }
 
 /** Every driver of {@link Limits} passes these. `make` gives empty limits that tell the time by the given clock. */
@@ -96,7 +105,9 @@ function moneyTests(the: () => Subject): void {
   it('never lets parallel holds promise the same money twice', async () => {
     const { limits, credit } = the()
     await credit(grant('wallet'), 1000n)
-    const results = await Promise.all(Array.from({ length: 100 }, (_, index) => limits.hold(holdRequest(`p${index}`, { amount_nano: 30n }))))
+    const results = await Promise.all(
+      Array.from({ length: 100 }, (_, index) => limits.hold(holdRequest(`p${index}`, { amount_nano: 30n }))),
+    )
     expect(results.filter((result) => result.ok)).toHaveLength(33)
     expect(await limits.balance('acme')).toMatchObject({ available_nano: 10n, held_nano: 990n })
   })

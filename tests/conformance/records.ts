@@ -104,7 +104,10 @@ export function recordsConformance(name: string, make: () => Promise<StorageSubj
       const { records } = subject.storage
       await records.putPriceVersions([PRICE])
       await records.putPriceVersions([PRICE, { ...PRICE, id: 'p@2' }])
-      const edited = [{ ...PRICE, id: 'p@3' }, { ...PRICE, body: '{"a":2}' }]
+      const edited = [
+        { ...PRICE, id: 'p@3' },
+        { ...PRICE, body: '{"a":2}' },
+      ]
       await expect(records.putPriceVersions(edited)).rejects.toBeInstanceOf(PriceVersionConflict)
       expect((await records.priceVersions()).map(({ id }) => id)).toEqual(['p@1', 'p@2'])
     })

@@ -13,7 +13,15 @@ async function lane(number: number): Promise<void> {
     await storage.log.open(openRow(id))
     process.stdout.write(`opened ${id}\n`)
     storage.log.checkpoint([
-      { v: 1, id, at: 1, endpoint: 'x', tokens: { input: 1, cached_input: 0, cache_write: 0, output: 1, reasoning: 0 }, ttfe_ms: null, attempts: [] },
+      {
+        v: 1,
+        id,
+        at: 1,
+        endpoint: 'x',
+        tokens: { input: 1, cached_input: 0, cache_write: 0, output: 1, reasoning: 0 },
+        ttfe_ms: null,
+        attempts: [],
+      },
     ])
     await storage.log.close(closingEvent(id))
     process.stdout.write(`closed ${id}\n`)

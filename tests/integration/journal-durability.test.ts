@@ -59,7 +59,12 @@ describe('durability', () => {
     const data_dir = join(tempDir(), 'data')
     // bash counts in blocks of 1024 bytes; past the limit writes fail with EFBIG, as on a full disk with ENOSPC.
     const command = `ulimit -f 1500; exec "$0" tests/integration/journal-child.ts "$1" full 100000`
-    const run = spawnSync('bash', ['-c', command, process.execPath, data_dir], { cwd: REPO_ROOT, encoding: 'utf8', timeout: TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024 })
+    const run = spawnSync('bash', ['-c', command, process.execPath, data_dir], {
+      cwd: REPO_ROOT,
+      encoding: 'utf8',
+      timeout: TIMEOUT_MS,
+      maxBuffer: 64 * 1024 * 1024,
+    })
     const lines = run.stdout.split('\n')
     expect(lines.filter((line) => line.startsWith('rejected JournalUnavailable')).length).toBeGreaterThan(0)
     expect(run.stdout).toContain('healthy=false')

@@ -88,7 +88,7 @@ describe('the audit', () => {
     ['differing_events', "UPDATE events SET body = replace(body, '\"stream\":true', '\"stream\":false') WHERE id = 'b'"],
     ['differing_events', "UPDATE events SET amount_nano = amount_nano + 1 WHERE id = 'b'"],
     ['unbalanced', "UPDATE ledger_entries SET amount = amount + 1 WHERE code = 'usage_revenue'"],
-    ['wrong_sums', "UPDATE ledger_entries SET amount = amount * 2"],
+    ['wrong_sums', 'UPDATE ledger_entries SET amount = amount * 2'],
     ['wrong_sums', "UPDATE ledger_balances SET amount = amount + 1 WHERE code = 'wallet_liability'"],
   ] as const)('sees %s after: %s', async (fact, sql) => {
     const data_dir = tempDir()
@@ -112,7 +112,10 @@ describe('limits after a restart', () => {
     await records.put({ kind: 'grant', record: wallet() })
     const wallet_account = { code: 'wallet_liability', owner: 'acme', ref: 'wallet-acme', unit: 'nano_cny' } as const
     const cash = { code: 'cash_clearing', owner: 'acme', ref: '', unit: 'nano_cny' } as const
-    const entries = [{ account: cash, amount: 5000n }, { account: wallet_account, amount: -5000n }]
+    const entries = [
+      { account: cash, amount: 5000n },
+      { account: wallet_account, amount: -5000n },
+    ]
     await ledger.transact({ id: 't1', at: 1, kind: 'top_up', note: '', entries })
     const credit = { grant: 'credit', unit: 'nano_cny', amount: 70n } as const
     await log.close(closingEvent('a'))
@@ -171,7 +174,11 @@ function edit(data_dir: string, sql: string): void {
 /** Waits until the journal holds just these rows; deletion happens in a quiet moment. */
 async function waitForIds(data_dir: string, ids: readonly string[]): Promise<void> {
   const database = new DatabaseSync(join(data_dir, 'weir.db'), { readOnly: true })
-  const read = () => database.prepare('SELECT id FROM journal ORDER BY seq').all().map((row) => String(row['id']))
+  const read = () =>
+    database
+      .prepare('SELECT id FROM journal ORDER BY seq')
+      .all()
+      .map((row) => String(row['id']))
   while (read().join() !== ids.join()) await new Promise((resolve) => setTimeout(resolve, 20))
   database.close()
 }

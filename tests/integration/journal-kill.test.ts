@@ -12,7 +12,11 @@ const PAUSE_MS = 250
 
 function idsOf(output: string, what: 'opened' | 'closed'): readonly string[] {
   // The last line may be cut by the kill.
-  return output.split('\n').slice(0, -1).filter((line) => line.startsWith(`${what} `)).map((line) => line.slice(what.length + 1))
+  return output
+    .split('\n')
+    .slice(0, -1)
+    .filter((line) => line.startsWith(`${what} `))
+    .map((line) => line.slice(what.length + 1))
 }
 
 it('metered before finished, exactly once: kill -9 at any moment loses and doubles nothing', async () => {

@@ -99,7 +99,17 @@ class Run {
   }
 
   async hold(hold: string, wanted: bigint, minimum: bigint): Promise<boolean> {
-    const request = { v: 1, id: hold, tenant: 'acme', project: 'web', key: 'k', model: 'm', lease_ms: 10_000, tokens: 10, rules: [] } as const
+    const request = {
+      v: 1,
+      id: hold,
+      tenant: 'acme',
+      project: 'web',
+      key: 'k',
+      model: 'm',
+      lease_ms: 10_000,
+      tokens: 10,
+      rules: [],
+    } as const
     const result = await this.limits.hold({ ...request, amount_nano: wanted, minimum_nano: minimum, credit_line_nano: LINE })
     const known = this.model.open.has(hold) || this.model.charged.has(hold)
     if (!result.ok || known) return false
@@ -123,8 +133,16 @@ class Run {
 
   async settle(hold: string, used: bigint): Promise<boolean> {
     const receipt = this.model.open.get(hold)
-    const parts = receipt === undefined ? [wallet(used)] : splitPayment(receipt, { amount_nano: used, tokens: 10, requests: 1 }, 'wallet').parts
-    const state = await this.limits.settle({ id: hold, tenant: 'acme', admitted_at: this.clock.now_ms(), tokens: 10, amount_nano: used, parts })
+    const parts =
+      receipt === undefined ? [wallet(used)] : splitPayment(receipt, { amount_nano: used, tokens: 10, requests: 1 }, 'wallet').parts
+    const state = await this.limits.settle({
+      id: hold,
+      tenant: 'acme',
+      admitted_at: this.clock.now_ms(),
+      tokens: 10,
+      amount_nano: used,
+      parts,
+    })
     if (state === 'duplicate') {
       expect(receipt).toBeUndefined()
       return false
@@ -145,7 +163,14 @@ class Run {
 
   async credit(grant: number, delta: bigint): Promise<boolean> {
     this.seq += 1
-    const terms = { id: GRANTS[grant] ?? 'wallet', tenant: 'acme', unit: 'nano_cny', priority: grant, expires_at: null, created_at: 1 } as const
+    const terms = {
+      id: GRANTS[grant] ?? 'wallet',
+      tenant: 'acme',
+      unit: 'nano_cny',
+      priority: grant,
+      expires_at: null,
+      created_at: 1,
+    } as const
     expect(await this.limits.credit({ grant: terms, delta, seq: this.seq })).toBe('applied')
     this.model.credited += delta
     return true

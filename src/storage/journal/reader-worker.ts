@@ -19,7 +19,11 @@ class Reader {
   read(statements: readonly SqlStatement[]): readonly (readonly SqlRow[])[] {
     if (statements.length > 1) this.#database.exec('BEGIN')
     try {
-      return statements.map(({ sql, params }) => this.#prepare(sql).all(...params).map((row) => ({ ...row }) as SqlRow))
+      return statements.map(({ sql, params }) =>
+        this.#prepare(sql)
+          .all(...params)
+          .map((row) => ({ ...row }) as SqlRow),
+      )
     } finally {
       if (this.#database.isTransaction) this.#database.exec('COMMIT')
     }

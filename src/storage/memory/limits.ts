@@ -19,8 +19,9 @@ import type {
   SettleState,
 } from '../ports.ts'
 import { Account, type Plan } from './account.ts'
-import { type Counter, counterFor, counterKey, MeterCounter, type NoRoom, RateCounter, type Share } from './counters.ts'
+import { type Counter, counterFor, counterKey, MeterCounter, RateCounter, type Share } from './counters.ts'
 import { Leases } from './leases.ts'
+import { blockedRefusal, refusalOf, shortOfMoney } from './refusals.ts'
 import { Tombstones } from './tombstones.ts'
 
 /** Settles of another process's holds change nothing when older than this: their tombstone may be gone (SEMANTICS 14). */
@@ -135,12 +136,12 @@ class InMemoryLimits implements MemoryLimits {
   #hold(request: HoldRequest): HoldResult {
     const now_ms = this.#clock.now_ms()
     const known = this.#holds.get(request.id)?.receipt ?? this.#tombstones.receipt(request.id, now_ms)
-    if (known !== undefined) return { ok: true, receipt: known, rates: this.#rates(request.rules, now_ms) }
+    if (known !== undefined) return { ok: true, receipt: known, rates: ratesOf(this.#checkedRules(request.rules), now_ms) }
     this.#purgeIdle(now_ms)
     const rules = this.#checkedRules(request.rules)
     const found = this.#admissible(request, rules, now_ms)
-    if ('reason' in found) return { ok: false, refusal: found, rates: this.#rates(request.rules, now_ms) }
-    return { ok: true, receipt: this.#open(request, rules, found, now_ms), rates: this.#rates(request.rules, now_ms) }
+    if ('reason' in found) return { ok: false, refusal: found, rates: ratesOf(rules, now_ms) }
+    return { ok: true, receipt: this.#open(request, rules, found, now_ms), rates: ratesOf(rules, now_ms) }
   }
 
   /** Decides without changing anything. */
@@ -300,20 +301,6 @@ class InMemoryLimits implements MemoryLimits {
       if (counter.idle(now_ms)) this.#counters.delete(key)
     }
   }
-
-  #rates(rules: readonly LimitRule[], now_ms: number): RateStates {
-    let requests: RateState | null = null
-    let tokens: RateState | null = null
-    for (const rule of rules) {
-      if (rule.kind !== 'requests_per_minute' && rule.kind !== 'tokens_per_minute') continue
-      const counter = this.#counter(rule)
-      assert(counter instanceof RateCounter, 'a rate rule without its bucket')
-      const state = counter.state(rule, now_ms)
-      if (rule.kind === 'requests_per_minute') requests = tighter(requests, state)
-      else tokens = tighter(tokens, state)
-    }
-    return { requests, tokens }
-  }
 }
 
 /** Runs at once, so that two calls never interleave; a thrown invariant becomes a rejection. */
@@ -360,32 +347,16 @@ function capByBudgets(amount_nano: bigint, rules: readonly CheckedRule[], now_ms
   return cap
 }
 
-function blockedRefusal(reason: 'key_revoked' | 'tenant_suspended'): HoldRefusal {
-  return { reason, rule: null, available: 0n, held: 0n, needed: 0n, frees_at_ms: null }
-}
-
-function shortOfMoney(available: bigint, held: bigint, needed: bigint): HoldRefusal {
-  return { reason: 'balance', rule: null, available, held, needed, frees_at_ms: null }
-}
-
-function refusalOf(rule: LimitRule, room: NoRoom, needed: bigint): HoldRefusal {
-  return { reason: reasonOf(rule), rule, needed, ...room }
-}
-
-function reasonOf(rule: LimitRule): HoldRefusal['reason'] {
-  switch (rule.kind) {
-    case 'requests_per_minute':
-    case 'tokens_per_minute':
-      return 'rate'
-    case 'concurrency':
-      return 'concurrency'
-    case 'budget':
-      return 'budget'
-    case 'requests_window':
-    case 'tokens_window':
-    case 'amount_window':
-      return 'window'
+function ratesOf(rules: readonly CheckedRule[], now_ms: number): RateStates {
+  let requests: RateState | null = null
+  let tokens: RateState | null = null
+  for (const { rule, counter } of rules) {
+    if (!(counter instanceof RateCounter)) continue
+    const state = counter.state(rule, now_ms)
+    if (rule.kind === 'requests_per_minute') requests = tighter(requests, state)
+    else tokens = tighter(tokens, state)
   }
+  return { requests, tokens }
 }
 
 function tighter(known: RateState | null, other: RateState): RateState {

@@ -98,11 +98,7 @@ interface ScopedSetting {
 }
 
 /** Limits that count over time: budgets and windows, of a tenant, its projects and its keys. */
-function meteredSettings(
-  tenant: TenantRecord,
-  projects: readonly ProjectRecord[],
-  keys: readonly KeyRecord[],
-): readonly ScopedSetting[] {
+function meteredSettings(tenant: TenantRecord, projects: readonly ProjectRecord[], keys: readonly KeyRecord[]): readonly ScopedSetting[] {
   const scoped = (scope: LimitScope, scope_id: string, settings: readonly LimitSetting[]): readonly ScopedSetting[] =>
     settings.filter(isMetered).map((setting) => ({ scope, scope_id, setting }))
   return [
@@ -132,7 +128,14 @@ async function rebuildMeters(
     for (const scoped of settings) {
       if (scoped.setting.window !== name) continue
       const { scope, scope_id, setting } = scoped
-      const rule: LimitRule = { scope, scope_id, model: setting.model, kind: setting.kind, limit: BigInt(setting.limit), window: span.window }
+      const rule: LimitRule = {
+        scope,
+        scope_id,
+        model: setting.model,
+        kind: setting.kind,
+        limit: BigInt(setting.limit),
+        window: span.window,
+      }
       limits.restore(rule, usedOf(scoped, totals), span.end_ms)
     }
   }

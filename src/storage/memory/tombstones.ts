@@ -21,8 +21,8 @@ interface Stone {
 
 /** Closed holds, remembered 15 minutes within written bounds (SEMANTICS 14). Times are Unix ms. */
 export class Tombstones {
-  readonly #settled = new Map<string, Stone>()
-  readonly #swept = new Map<string, SweptHold & { readonly until_ms: number }>()
+  readonly #settled = new Expiring<Stone>(MAX_SETTLED)
+  readonly #swept = new Expiring<SweptHold & { readonly until_ms: number }>(MAX_SWEPT)
 
   addSettled(receipt: HoldReceipt, now_ms: number): void {
     this.#add(receipt.id, receipt, now_ms)
@@ -34,8 +34,7 @@ export class Tombstones {
   }
 
   addSwept(charged: SettleRequest, hold: Omit<SweptHold, 'charged'>, now_ms: number): void {
-    evict(this.#swept, MAX_SWEPT, now_ms)
-    this.#swept.set(charged.id, { receipt: hold.receipt, shares: hold.shares, charged, until_ms: now_ms + LIFE_MS })
+    this.#swept.set(charged.id, { receipt: hold.receipt, shares: hold.shares, charged, until_ms: now_ms + LIFE_MS }, now_ms)
   }
 
   /** The sweep's charge was replaced: from here on it is settled like any other. */
@@ -45,32 +44,64 @@ export class Tombstones {
   }
 
   swept(id: string, now_ms: number): SweptHold | undefined {
-    const stone = this.#swept.get(id)
-    return stone !== undefined && stone.until_ms > now_ms ? stone : undefined
+    return this.#swept.get(id, now_ms)
   }
 
   has(id: string, now_ms: number): boolean {
-    return (this.#settled.get(id)?.until_ms ?? 0) > now_ms
+    return this.#settled.get(id, now_ms) !== undefined
   }
 
   /** The receipt of a closed hold: the same id always means the same hold. */
   receipt(id: string, now_ms: number): HoldReceipt | undefined {
-    return this.has(id, now_ms) ? this.#settled.get(id)?.receipt : this.swept(id, now_ms)?.receipt
+    return (this.#settled.get(id, now_ms) ?? this.#swept.get(id, now_ms))?.receipt
   }
 
   #add(id: string, receipt: HoldReceipt | undefined, now_ms: number): void {
-    evict(this.#settled, MAX_SETTLED, now_ms)
-    this.#settled.set(id, { until_ms: now_ms + LIFE_MS, receipt })
+    this.#settled.set(id, { until_ms: now_ms + LIFE_MS, receipt }, now_ms)
   }
 }
 
-/** Removes the oldest: those past their time (two a call, so it keeps up), and one more where the bound is reached. */
-function evict(stones: Map<string, { readonly until_ms: number }>, most: number, now_ms: number): void {
-  let looked = 0
-  for (const [id, stone] of stones) {
-    if (stone.until_ms > now_ms && stones.size < most) return
-    stones.delete(id)
-    looked += 1
-    if (looked >= 2) return
+/**
+ * A map that forgets its oldest entries: those past their time, and one more where its bound is reached. Ids wait in a list
+ * beside it, because walking a Map from its start passes over everything that was deleted there.
+ */
+class Expiring<Entry extends { readonly until_ms: number }> {
+  readonly #entries = new Map<string, Entry>()
+  readonly #most: number
+  #ids: string[] = []
+  #oldest = 0
+
+  constructor(most: number) {
+    this.#most = most
+  }
+
+  get(id: string, now_ms: number): Entry | undefined {
+    const entry = this.#entries.get(id)
+    return entry !== undefined && entry.until_ms > now_ms ? entry : undefined
+  }
+
+  set(id: string, entry: Entry, now_ms: number): void {
+    this.#evict(now_ms)
+    this.#entries.set(id, entry)
+    this.#ids.push(id)
+  }
+
+  delete(id: string): void {
+    this.#entries.delete(id)
+  }
+
+  /** At most two a call, which keeps up with one new entry a call. */
+  #evict(now_ms: number): void {
+    for (let looked = 0; looked < 2; looked += 1) {
+      const id = this.#ids[this.#oldest]
+      const full = this.#ids.length - this.#oldest >= this.#most
+      if (id === undefined || (this.get(id, now_ms) !== undefined && !full)) break
+      this.#entries.delete(id)
+      this.#oldest += 1
+    }
+    // Forgotten ids are dropped together, so that each costs nothing much.
+    if (this.#oldest < this.#most) return
+    this.#ids = this.#ids.slice(this.#oldest)
+    this.#oldest = 0
   }
 }

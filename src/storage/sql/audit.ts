@@ -98,7 +98,7 @@ function balanceName(row: SqlRow): string {
 
 function differences(events: readonly SqlRow[], entries: readonly SqlRow[]): readonly string[] {
   const [left, right] = [sumsOf(events), sumsOf(entries)]
-  const names = [...new Set([...left.keys(), ...right.keys()])].sort()
+  const names = [...new Set([...left.keys(), ...right.keys()])].toSorted()
   return names.flatMap((name) => {
     const [of_events, of_entries] = [left.get(name) ?? 0n, right.get(name) ?? 0n]
     return of_events === of_entries ? [] : [`${name}: events ${of_events}, entries ${of_entries}`]

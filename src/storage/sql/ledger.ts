@@ -84,7 +84,7 @@ export class SqlLedger implements Ledger {
     // SUM of integers raises an error when it leaves 64 bits; it never rounds.
     const sums = ['input', 'cached_input', 'cache_write', 'output', 'reasoning', 'amount_nano', 'cost_nano']
     const sql =
-      'SELECT tenant, project, key, model, COUNT(*) AS requests, SUM(status = \'completed\') AS completed, ' +
+      "SELECT tenant, project, key, model, COUNT(*) AS requests, SUM(status = 'completed') AS completed, " +
       `${sums.map((name) => `SUM(${name}) AS ${name}`).join(', ')} FROM events WHERE ${where} ` +
       'GROUP BY tenant, project, key, model ORDER BY tenant, project, key, model'
     return (await this.#read({ sql, params })).map(totalsRowOf)
@@ -100,7 +100,10 @@ export class SqlLedger implements Ledger {
   }
 }
 
-function conditionsOf(query: Omit<EventQuery, 'limit' | 'cursor'>): { readonly where: string; readonly params: readonly (string | number)[] } {
+function conditionsOf(query: Omit<EventQuery, 'limit' | 'cursor'>): {
+  readonly where: string
+  readonly params: readonly (string | number)[]
+} {
   const conditions = ['superseded = 0']
   const params: (string | number)[] = []
   const add = (condition: string, value: string | number | undefined): void => {

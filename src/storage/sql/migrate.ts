@@ -25,9 +25,7 @@ interface Migration {
  */
 export function migrate(database: DatabaseSync, path: string, at_ms: number, directory: URL = MIGRATIONS): void {
   const migrations = readMigrations(directory)
-  database.exec(
-    'CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, checksum TEXT NOT NULL, at INTEGER NOT NULL)',
-  )
+  database.exec('CREATE TABLE IF NOT EXISTS migrations (number INTEGER PRIMARY KEY, checksum TEXT NOT NULL, at INTEGER NOT NULL)')
   const done = new Map<number, string>()
   for (const row of database.prepare('SELECT number, checksum FROM migrations').all()) {
     done.set(Number(row['number']), String(row['checksum']))
@@ -52,7 +50,9 @@ export function migrate(database: DatabaseSync, path: string, at_ms: number, dir
 }
 
 function readMigrations(directory: URL): readonly Migration[] {
-  const names = readdirSync(fileURLToPath(directory)).filter((name) => name.endsWith('.sql')).sort()
+  const names = readdirSync(fileURLToPath(directory))
+    .filter((name) => name.endsWith('.sql'))
+    .toSorted()
   return names.map((name) => {
     const sql = readFileSync(new URL(name, directory), 'utf8')
     return { number: Number(name.slice(0, 3)), sql, checksum: createHash('sha256').update(sql).digest('hex') }

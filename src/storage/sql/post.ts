@@ -132,12 +132,8 @@ function prepareStatements(database: DatabaseSync): PostStatements {
     ),
     earlier: database.prepare('SELECT body FROM events WHERE day = ? AND id = ? AND revision = 1'),
     supersede: database.prepare('UPDATE events SET superseded = 1 WHERE day = ? AND id = ? AND revision = 1'),
-    insertTransaction: database.prepare(
-      'INSERT INTO ledger_transactions (id, at, kind, note) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING',
-    ),
-    insertEntry: database.prepare(
-      'INSERT INTO ledger_entries (transaction_id, code, owner, ref, unit, amount) VALUES (?, ?, ?, ?, ?, ?)',
-    ),
+    insertTransaction: database.prepare('INSERT INTO ledger_transactions (id, at, kind, note) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING'),
+    insertEntry: database.prepare('INSERT INTO ledger_entries (transaction_id, code, owner, ref, unit, amount) VALUES (?, ?, ?, ?, ?, ?)'),
     balance,
     setBalance: database.prepare(
       'INSERT INTO ledger_balances (code, owner, ref, unit, amount) VALUES (?, ?, ?, ?, ?) ' +

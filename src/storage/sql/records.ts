@@ -45,7 +45,10 @@ export class SqlRecords implements Records {
   }
 
   async put(change: RecordChange): Promise<number> {
-    const log = sql.insertInto('changes').values({ kind: change.kind, body: changeBody(change) }).returning('seq')
+    const log = sql
+      .insertInto('changes')
+      .values({ kind: change.kind, body: changeBody(change) })
+      .returning('seq')
     const results = await this.#executor.write([upsert(change), statementOf(log)])
     const [row] = results[1] ?? []
     if (row === undefined) throw new TypeError('a change was written without a number')
@@ -133,19 +136,39 @@ function upsert(change: RecordChange): SqlStatement {
   switch (change.kind) {
     case 'tenant': {
       const { id, ...rest } = tenantColumns(change.record)
-      return statementOf(sql.insertInto('tenants').values({ id, ...rest }).onConflict((known) => known.column('id').doUpdateSet(rest)))
+      return statementOf(
+        sql
+          .insertInto('tenants')
+          .values({ id, ...rest })
+          .onConflict((known) => known.column('id').doUpdateSet(rest)),
+      )
     }
     case 'project': {
       const { id, ...rest } = projectColumns(change.record)
-      return statementOf(sql.insertInto('projects').values({ id, ...rest }).onConflict((known) => known.column('id').doUpdateSet(rest)))
+      return statementOf(
+        sql
+          .insertInto('projects')
+          .values({ id, ...rest })
+          .onConflict((known) => known.column('id').doUpdateSet(rest)),
+      )
     }
     case 'key': {
       const { id, ...rest } = keyColumns(change.record)
-      return statementOf(sql.insertInto('keys').values({ id, ...rest }).onConflict((known) => known.column('id').doUpdateSet(rest)))
+      return statementOf(
+        sql
+          .insertInto('keys')
+          .values({ id, ...rest })
+          .onConflict((known) => known.column('id').doUpdateSet(rest)),
+      )
     }
     case 'grant': {
       const { id, ...rest } = grantColumns(change.record)
-      return statementOf(sql.insertInto('grants').values({ id, ...rest }).onConflict((known) => known.column('id').doUpdateSet(rest)))
+      return statementOf(
+        sql
+          .insertInto('grants')
+          .values({ id, ...rest })
+          .onConflict((known) => known.column('id').doUpdateSet(rest)),
+      )
     }
   }
 }

@@ -11,7 +11,9 @@ export interface Tables {
   price_versions: PriceVersionRecord
   changes: { seq?: number; kind: string; body: string }
 }
-type TextLists<T, Names extends keyof T> = Omit<T, Names> & { readonly [Name in Names]: T[Name] extends readonly unknown[] ? string : string | null }
+type TextLists<T, Names extends keyof T> = Omit<T, Names> & {
+  readonly [Name in Names]: T[Name] extends readonly unknown[] ? string : string | null
+}
 export type TenantColumns = TextLists<TenantRecord, 'zones' | 'limits'>
 export type ProjectColumns = TextLists<ProjectRecord, 'zones' | 'limits'>
 export type KeyColumns = TextLists<KeyRecord, 'scopes' | 'models' | 'zones' | 'limits'>

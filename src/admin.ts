@@ -20,7 +20,9 @@ export interface Admin {
 export class AdminTokenMissing extends Error {
   override name = 'AdminTokenMissing'
   constructor() {
-    super('WEIR_ADMIN_TOKEN is not set: in production mode the admin port does not open without a token. Set one of at least 16 characters.')
+    super(
+      'WEIR_ADMIN_TOKEN is not set: in production mode the admin port does not open without a token. Set one of at least 16 characters.',
+    )
   }
 }
 

@@ -33,7 +33,8 @@ export function curlFor(url: string, key: string, model: string): string {
 export function explainStartFailure(error: unknown): string {
   if (!(error instanceof Error)) return `Weir could not start: ${String(error)}`
   const { code, port } = error as NodeJS.ErrnoException & { port?: number }
-  if (code === 'EADDRINUSE') return `Weir could not start: port ${port ?? '?'} is in use. Stop what listens there, or set WEIR_PORT and WEIR_ADMIN_PORT.`
+  if (code === 'EADDRINUSE')
+    return `Weir could not start: port ${port ?? '?'} is in use. Stop what listens there, or set WEIR_PORT and WEIR_ADMIN_PORT.`
   if (code === 'EACCES') return `Weir could not start: ${error.message}. Choose a port above 1023, or a data directory that may be written.`
   return `Weir could not start: ${error.message}`
 }

@@ -1,7 +1,12 @@
 import type { Configuration, Endpoint, Model } from './config/model.ts'
 
 /** Long enough for anything the sandbox can be told to do. */
-const STANDIN_TIMEOUTS = { connect_timeout_ms: 5000, headers_timeout_ms: 60_000, first_event_timeout_ms: 60_000, silence_timeout_ms: 60_000 }
+const STANDIN_TIMEOUTS = {
+  connect_timeout_ms: 5000,
+  headers_timeout_ms: 60_000,
+  first_event_timeout_ms: 60_000,
+  silence_timeout_ms: 60_000,
+}
 const DIRECT = { ca_file: null, cert_file: null, key_file: null, proxy: null }
 
 /**

@@ -191,7 +191,8 @@ class Starter {
   /** Makes a configuration the one in force: one frozen snapshot, swapped whole. */
   #adopt(configuration: Configuration): void {
     const { settings } = configuration
-    this.#configuration = settings.mode === 'demo' && this.#sandbox !== null ? withStandIns(configuration, this.#sandbox.url) : configuration
+    this.#configuration =
+      settings.mode === 'demo' && this.#sandbox !== null ? withStandIns(configuration, this.#sandbox.url) : configuration
     this.#snapshot = buildSnapshot(this.#configuration)
     this.#breakers.prune(new Set(this.#snapshot.endpoints.keys()))
     this.#metrics.setKnown([...this.#configuration.catalogue.models.keys()], [...this.#snapshot.endpoints.keys()])

@@ -31,11 +31,3 @@ export function newKeySecret(random: RandomBytes = randomBytes): string {
 export function hashKey(secret: string): string {
   return createHash('sha256').update(secret).digest('hex')
 }
-
-/** Number of buckets tenants are spread over; fixed for ever (SEMANTICS 11). */
-export const BUCKETS = 256
-
-/** The bucket of a tenant: the first byte of SHA-256 of its id, which is `hash mod 256`. */
-export function bucketOf(tenant: string): number {
-  return createHash('sha256').update(tenant).digest()[0] ?? 0
-}

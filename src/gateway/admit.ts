@@ -39,7 +39,15 @@ export const LEASE_MS = 30_000
  * @throws WeirError `insufficient_balance`, `budget_exceeded`, `quota_exhausted`, `rate_limit_exceeded`, `concurrency_exceeded`,
  *   `key_revoked`, `tenant_suspended`, `admission_unavailable`
  */
-export async function admit(call: Call, caller: Caller, facts: RequestFacts, route: Route, quote: Quote, plane: Plane, snapshot: Snapshot): Promise<Admission> {
+export async function admit(
+  call: Call,
+  caller: Caller,
+  facts: RequestFacts,
+  route: Route,
+  quote: Quote,
+  plane: Plane,
+  snapshot: Snapshot,
+): Promise<Admission> {
   const tags = readTags(call.headers['x-weir-tags'])
   const result = await plane.limits.hold(holdRequest(call.id, caller, route, quote, plane.clock.now_ms()))
   if (!result.ok) throw refused(result.refusal, plane.clock.now_ms())
@@ -162,7 +170,12 @@ function refused(refusal: HoldRefusal, now_ms: number): WeirError {
     seconds: Math.ceil((frees_in_ms ?? 1000) / 1000),
     reset: refusal.frees_at_ms === null ? '?' : new Date(refusal.frees_at_ms).toISOString(),
   }
-  const money = { ...counts, available: cnyFromNano(refusal.available), held: cnyFromNano(refusal.held), needed: cnyFromNano(refusal.needed) }
+  const money = {
+    ...counts,
+    available: cnyFromNano(refusal.available),
+    held: cnyFromNano(refusal.held),
+    needed: cnyFromNano(refusal.needed),
+  }
   switch (refusal.reason) {
     case 'rate':
       return new WeirError('rate_limit_exceeded', { values: counts, final: frees_in_ms === null, ...retry })
@@ -186,4 +199,3 @@ function limitName(rule: LimitRule | null): string {
   const window = rule.window === null ? '' : ` per ${rule.window.name}`
   return `${rule.scope} ${rule.kind}${window}${rule.model === null ? '' : ` of ${rule.model}`}`
 }
-

@@ -22,13 +22,22 @@ const MAX_HEAD_BYTES = 65_536
  *
  * @throws UpstreamFailure of every kind
  */
-export async function tryTarget(call: Call, admission: Admission, progress: Progress, target: Endpoint, plane: Plane): Promise<{ answer: Answer; status: number }> {
+export async function tryTarget(
+  call: Call,
+  admission: Admission,
+  progress: Progress,
+  target: Endpoint,
+  plane: Plane,
+): Promise<{ answer: Answer; status: number }> {
   if (call.signal.aborted) throw call.signal.reason
   const facts = plane.providers.get(target.provider)
   if (facts === undefined) throw new UpstreamFailure('model_missing')
   const timer = firstEventTimer(target)
   try {
-    const response = await Promise.race([plane.transport.send(outboundRequest(call, admission, target, progress.attempts.length + 1)), timer.expired])
+    const response = await Promise.race([
+      plane.transport.send(outboundRequest(call, admission, target, progress.attempts.length + 1)),
+      timer.expired,
+    ])
     timer.cancels(response.body)
     const { status } = response
     if (status < 200 || status > 299) throw await refusalOf(response, facts, plane.clock.now_ms(), timer.expired)
@@ -40,7 +49,15 @@ export async function tryTarget(call: Call, admission: Admission, progress: Prog
   }
 }
 
-async function readAnswer(response: UpstreamResponse, call: Call, admission: Admission, progress: Progress, facts: ProviderFacts, target: Endpoint, plane: Plane): Promise<Answer> {
+async function readAnswer(
+  response: UpstreamResponse,
+  call: Call,
+  admission: Admission,
+  progress: Progress,
+  facts: ProviderFacts,
+  target: Endpoint,
+  plane: Plane,
+): Promise<Answer> {
   const { limits } = admission.snapshot.configuration.settings
   const dialect = createOpenaiDialect((error) => classifyErrorObject(error, 200, facts))
   const context: AnswerContext = {
@@ -71,7 +88,12 @@ function isJson(response: UpstreamResponse): boolean {
   return String(response.headers['content-type'] ?? '').startsWith('application/json')
 }
 
-async function refusalOf(response: UpstreamResponse, facts: ProviderFacts, now_ms: number, expired: Promise<never>): Promise<UpstreamFailure> {
+async function refusalOf(
+  response: UpstreamResponse,
+  facts: ProviderFacts,
+  now_ms: number,
+  expired: Promise<never>,
+): Promise<UpstreamFailure> {
   const body = await Promise.race([readUpTo(response.body, MAX_ERROR_BODY_BYTES), expired])
   return classifyResponse(response.status, response.headers, body, facts, now_ms)
 }

@@ -2,16 +2,49 @@ import type { OutgoingHttpHeaders } from 'node:http'
 import type { Settings } from '../config/model.ts'
 
 const EXPOSED = [
-  'x-request-id', 'x-weir-model', 'x-weir-route', 'x-weir-filing', 'x-weir-sandbox', 'x-weir-max-tokens', 'x-should-retry',
-  'retry-after', 'retry-after-ms', 'x-ratelimit-limit-requests', 'x-ratelimit-remaining-requests', 'x-ratelimit-reset-requests',
-  'x-ratelimit-limit-tokens', 'x-ratelimit-remaining-tokens', 'x-ratelimit-reset-tokens',
+  'x-request-id',
+  'x-weir-model',
+  'x-weir-route',
+  'x-weir-filing',
+  'x-weir-sandbox',
+  'x-weir-max-tokens',
+  'x-should-retry',
+  'retry-after',
+  'retry-after-ms',
+  'x-ratelimit-limit-requests',
+  'x-ratelimit-remaining-requests',
+  'x-ratelimit-reset-requests',
+  'x-ratelimit-limit-tokens',
+  'x-ratelimit-remaining-tokens',
+  'x-ratelimit-reset-tokens',
 ].join(', ')
 
 // `*` would be shorter, but browsers never count `authorization` into it (Fetch Standard, CORS-safelisting).
-const STAINLESS = ['arch', 'lang', 'os', 'package-version', 'retry-count', 'runtime', 'runtime-version', 'timeout', 'helper-method', 'async']
+const STAINLESS = [
+  'arch',
+  'lang',
+  'os',
+  'package-version',
+  'retry-count',
+  'runtime',
+  'runtime-version',
+  'timeout',
+  'helper-method',
+  'async',
+]
 const ALLOWED = [
-  'authorization', 'content-type', 'accept', 'x-api-key', 'x-weir-tags', 'openai-organization', 'openai-project', 'openai-beta',
-  'anthropic-version', 'anthropic-beta', 'idempotency-key', ...STAINLESS.map((name) => `x-stainless-${name}`),
+  'authorization',
+  'content-type',
+  'accept',
+  'x-api-key',
+  'x-weir-tags',
+  'openai-organization',
+  'openai-project',
+  'openai-beta',
+  'anthropic-version',
+  'anthropic-beta',
+  'idempotency-key',
+  ...STAINLESS.map((name) => `x-stainless-${name}`),
 ].join(', ')
 
 /** Answers to a preflight, beside {@link corsHeaders}. */

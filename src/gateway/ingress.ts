@@ -120,7 +120,12 @@ function finish(call: Call, refusal: WeirError | null, plane: Plane): void {
 }
 
 /** Read-only endpoints: authenticated, answered as JSON, refused like everything else. */
-async function lookup(c: Context<Env>, plane: Plane, answer: (caller: Caller) => Promise<object>, who: 'caller' | 'anyone' = 'caller'): Promise<Response> {
+async function lookup(
+  c: Context<Env>,
+  plane: Plane,
+  answer: (caller: Caller) => Promise<object>,
+  who: 'caller' | 'anyone' = 'caller',
+): Promise<Response> {
   const { incoming, outgoing } = c.env
   const call = newCall('chat_completions', incoming, outgoing, plane)
   try {
@@ -148,7 +153,10 @@ function readiness(c: Context<Env>, plane: Plane): Response {
   const { ok, unposted } = plane.log.health()
   const { digest } = plane.snapshot().configuration
   const reasons = [...(plane.state.draining ? ['draining'] : []), ...(ok ? [] : ['journal cannot commit'])]
-  return c.json({ status: reasons.length === 0 ? 'ready' : 'unready', reasons, config: digest, unposted_events: unposted }, reasons.length === 0 ? 200 : 503)
+  return c.json(
+    { status: reasons.length === 0 ? 'ready' : 'unready', reasons, config: digest, unposted_events: unposted },
+    reasons.length === 0 ? 200 : 503,
+  )
 }
 
 const METHODS: Readonly<Record<string, string>> = {

@@ -86,10 +86,22 @@ export class Lease {
     if (!this.#asking && now_ms - this.#renewed_at_ms < RENEW_AFTER_MS) return null
     const { quote } = this.#admission
     if (!this.#asking) {
-      return { id: this.id, tenant: this.#receipt.tenant, tokens: this.#receipt.tokens, amount_nano: this.#receipt.amount_nano, lease_ms: LEASE_MS }
+      return {
+        id: this.id,
+        tenant: this.#receipt.tenant,
+        tokens: this.#receipt.tokens,
+        amount_nano: this.#receipt.amount_nano,
+        lease_ms: LEASE_MS,
+      }
     }
     const output = this.#nextOutputHeld()
-    return { id: this.id, tenant: this.#receipt.tenant, tokens: quote.prompt_bound + output, amount_nano: amountFor(quote, output), lease_ms: LEASE_MS }
+    return {
+      id: this.id,
+      tenant: this.#receipt.tenant,
+      tokens: quote.prompt_bound + output,
+      amount_nano: amountFor(quote, output),
+      lease_ms: LEASE_MS,
+    }
   }
 
   /** For the ticker: what became of the extension. */
@@ -113,7 +125,15 @@ export class Lease {
     const tokens = deliveredTokens(this.#admission.quote.prompt_tokens, this.#progress)
     if (tokens.output === this.#checkpointed_output) return null
     this.#checkpointed_output = tokens.output
-    return { v: 1, id: this.id, at: now_ms, endpoint: target.id, tokens, ttfe_ms: this.#progress.ttfe_ms, attempts: [...this.#progress.attempts] }
+    return {
+      v: 1,
+      id: this.id,
+      at: now_ms,
+      endpoint: target.id,
+      tokens,
+      ttfe_ms: this.#progress.ttfe_ms,
+      attempts: [...this.#progress.attempts],
+    }
   }
 
   tick(now_ms: number): void {

@@ -20,7 +20,8 @@ export function listModels(caller: Caller, plane: Plane): object {
 export function findModel(id: string, caller: Caller, plane: Plane): object {
   const { catalogue } = plane.snapshot().configuration
   const model = catalogue.models.get(catalogue.aliases.get(id) ?? id)
-  if (model === undefined || !isVisible(caller, model)) throw new WeirError('model_not_found', { values: { model: 'asked for' }, param: 'model' })
+  if (model === undefined || !isVisible(caller, model))
+    throw new WeirError('model_not_found', { values: { model: 'asked for' }, param: 'model' })
   return { ...modelView(model), id }
 }
 
@@ -48,7 +49,16 @@ export async function findUsage(id: string, caller: Caller, plane: Plane): Promi
   const refusal = plane.refusals.find(id)
   if (refusal !== null && refusal.tenant === caller.tenant.id) {
     const { code, message, model_asked, at_ms } = refusal
-    return { object: 'usage.refusal', id, refused: true, code, message, model_asked, refused_at: new Date(at_ms).toISOString(), amount_cny: '0' }
+    return {
+      object: 'usage.refusal',
+      id,
+      refused: true,
+      code,
+      message,
+      model_asked,
+      refused_at: new Date(at_ms).toISOString(),
+      amount_cny: '0',
+    }
   }
   throw new WeirError('not_found', { values: { path: `/v1/usage/${id.replaceAll(/[^\w-]/g, '?').slice(0, 64)}` } })
 }
@@ -85,7 +95,11 @@ export async function listUsage(parameters: Record<string, string>, caller: Call
   }
 }
 
-function withoutUndefined(filters: { project?: string | undefined; key?: string | undefined; model?: string | undefined }): { project?: string; key?: string; model?: string } {
+function withoutUndefined(filters: { project?: string | undefined; key?: string | undefined; model?: string | undefined }): {
+  project?: string
+  key?: string
+  model?: string
+} {
   return Object.fromEntries(Object.entries(filters).filter(([, value]) => value !== undefined))
 }
 

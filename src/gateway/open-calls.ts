@@ -19,7 +19,10 @@ export class OpenCalls {
     const held = this.#byTenant.get(tenant) ?? 0
     const share = Math.max(1, Math.floor((max_open * tenant_share_percent) / 100))
     if (held >= share) {
-      throw new WeirError('concurrency_exceeded', { values: { limit: 'tenant share of this node', held, available: share }, retry_after_ms: 1000 })
+      throw new WeirError('concurrency_exceeded', {
+        values: { limit: 'tenant share of this node', held, available: share },
+        retry_after_ms: 1000,
+      })
     }
     this.#total += 1
     this.#byTenant.set(tenant, held + 1)

@@ -1,5 +1,5 @@
 import type { OutgoingHttpHeaders } from 'node:http'
-import { errorBody, messageOf, WeirError, type Locale } from '../base/errors.ts'
+import { errorBody, messageOf, type WeirError, type Locale } from '../base/errors.ts'
 import type { Call } from './call.ts'
 import { toWeirError } from './ending.ts'
 import type { Plane } from './plane.ts'

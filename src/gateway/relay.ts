@@ -149,7 +149,10 @@ class StreamRelay implements ByteSink {
       progress.observe = () => at_leaving
       this.#fail(new UpstreamFailure('client_gone'))
     }, drain_abort_timeout_ms)
-    this.#ended.promise.then(() => clearTimeout(timer), () => clearTimeout(timer))
+    this.#ended.promise.then(
+      () => clearTimeout(timer),
+      () => clearTimeout(timer),
+    )
   }
 
   #finish(): void {

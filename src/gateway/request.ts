@@ -8,7 +8,10 @@ const Tokens = z.int().min(1).max(10_000_000)
 
 const ChatBody = z.looseObject({
   model: z.string().min(1).max(256),
-  messages: z.array(z.looseObject({ role: z.string().min(1) })).min(1).max(10_000),
+  messages: z
+    .array(z.looseObject({ role: z.string().min(1) }))
+    .min(1)
+    .max(10_000),
   stream: z.boolean().nullish(),
   stream_options: z.looseObject({ include_usage: z.boolean().nullish() }).nullish(),
   max_tokens: Tokens.nullish(),
@@ -18,7 +21,10 @@ const ChatBody = z.looseObject({
   temperature: z.number().nullish(),
   top_p: z.number().nullish(),
   stop: Stop.optional(),
-  tools: z.array(z.looseObject({ type: z.string() })).max(1024).nullish(),
+  tools: z
+    .array(z.looseObject({ type: z.string() }))
+    .max(1024)
+    .nullish(),
 })
 
 const TokenIds = z.array(z.int().min(0))
@@ -128,10 +134,16 @@ function check<T>(schema: z.ZodType<T>, value: unknown): T {
 /** Up to 8 `name=value` tags from the `x-weir-tags` header, for reports. Names and values of 1–64 characters. */
 export function readTags(header: string | string[] | undefined): Readonly<Record<string, string>> {
   if (header === undefined) return {}
-  const pairs = String(header).split(',').map((pair) => pair.trim()).filter((pair) => pair !== '')
+  const pairs = String(header)
+    .split(',')
+    .map((pair) => pair.trim())
+    .filter((pair) => pair !== '')
   const tags = pairs.map((pair) => /^([\w.-]{1,64})=([\w.:/ -]{1,64})$/.exec(pair))
   if (pairs.length > 8 || tags.includes(null)) {
-    throw new WeirError('invalid_request', { values: { detail: 'x-weir-tags takes up to 8 pairs name=value, separated by commas.' }, param: 'x-weir-tags' })
+    throw new WeirError('invalid_request', {
+      values: { detail: 'x-weir-tags takes up to 8 pairs name=value, separated by commas.' },
+      param: 'x-weir-tags',
+    })
   }
   return Object.fromEntries(tags.map((match) => [match?.[1] ?? '', match?.[2] ?? '']))
 }

@@ -82,7 +82,9 @@ function servesProtocol(model: Model, protocol: Protocol): boolean {
 
 function wrongKind(model: Model, protocol: Protocol): WeirError {
   const detail =
-    protocol === 'embeddings' ? `${model.id} is a chat model; call /v1/chat/completions.` : `${model.id} is an embeddings model; call /v1/embeddings.`
+    protocol === 'embeddings'
+      ? `${model.id} is a chat model; call /v1/chat/completions.`
+      : `${model.id} is an embeddings model; call /v1/embeddings.`
   return new WeirError('invalid_request', { values: { detail }, param: 'model' })
 }
 

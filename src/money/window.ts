@@ -75,7 +75,11 @@ function formatIn(time_zone: string): Intl.DateTimeFormat {
 
 /** Local wall time of an instant, as if it were UTC. */
 function localTime(at_ms: number, time_zone: string): number {
-  const parts = Object.fromEntries(formatIn(time_zone).formatToParts(at_ms).map(({ type, value }) => [type, Number(value)]))
+  const parts = Object.fromEntries(
+    formatIn(time_zone)
+      .formatToParts(at_ms)
+      .map(({ type, value }) => [type, Number(value)]),
+  )
   const { year = 0, month = 1, day = 1, hour = 0, minute = 0, second = 0 } = parts
   return Date.UTC(year, month - 1, day, hour, minute, second)
 }

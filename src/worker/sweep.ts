@@ -65,7 +65,11 @@ export function sweptEvent({ open, last }: UnfinishedRequest, deps: Pick<SweepDe
     return charge(price, tokens, NO_CALLS, { admitted_at: receipt.admitted_at, thinking: thinking || tokens.reasoning > 0 }, deps.calendar)
   }
   const price = charged(target.price_version)
-  const split = splitPayment(receipt, { amount_nano: price.amount_nano, tokens: totalTokens(tokens), requests: last === null ? 0 : 1 }, walletOf(receipt.tenant))
+  const split = splitPayment(
+    receipt,
+    { amount_nano: price.amount_nano, tokens: totalTokens(tokens), requests: last === null ? 0 : 1 },
+    walletOf(receipt.tenant),
+  )
   const ended_at = deps.clock.now_ms()
   return {
     ...known,

@@ -40,7 +40,7 @@ export function settleOnce(call: Call, admission: Admission, plane: Plane): Sett
     lease.end()
     if (!progress.reached) return release(call.id, admission, plane)
     event = closingEvent(call, admission, lease, progress, ending, plane)
-    await settle(event, plane)
+    event = await settle(event, plane)
   }
   return {
     progress,
@@ -55,8 +55,14 @@ async function release(id: string, admission: Admission, plane: Plane): Promise<
   await plane.limits.release(id, admission.receipt.tenant)
 }
 
-/** The hold becomes the actual charge while the event becomes durable. A charge whose event cannot be written is still a charge. */
-async function settle(event: ClosingEvent, plane: Plane): Promise<void> {
+/**
+ * The hold becomes the actual charge while the event becomes durable. A charge whose event cannot be written is still a charge.
+ * If the hold had been swept meanwhile, the journal has a first revision already, and this is the second, which reverses it.
+ *
+ * @returns the event as it was recorded
+ * @throws WeirError `admission_unavailable` if it is not durable
+ */
+async function settle(event: ClosingEvent, plane: Plane): Promise<ClosingEvent> {
   const settled = plane.limits.settle({
     id: event.id,
     tenant: event.tenant,
@@ -65,12 +71,18 @@ async function settle(event: ClosingEvent, plane: Plane): Promise<void> {
     amount_nano: event.amount_nano,
     parts: event.parts,
   })
+  let recorded = event
   try {
-    await Promise.all([plane.log.close(event), settled])
+    const [state] = await Promise.all([settled, plane.log.close(event)])
+    if (state === 'late') {
+      recorded = { ...event, revision: 2, flags: [...event.flags, 'late'] }
+      await plane.log.close(recorded)
+    }
   } catch (cause) {
     throw new WeirError('admission_unavailable', { cause })
   }
-  plane.metrics.event(event)
+  plane.metrics.event(recorded)
+  return recorded
 }
 
 function closingEvent(call: Call, admission: Admission, lease: Lease, progress: Progress, ending: Ending, plane: Plane): ClosingEvent {

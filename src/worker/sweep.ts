@@ -17,13 +17,14 @@ export interface SweepDeps {
 /**
  * Closes what a dead process left open: one event each, from the last checkpoint.
  * Without a checkpoint nothing is known to have been delivered and nothing is charged; the event is kept all the same,
- * because the upstream may have worked (its outcome is unknown).
+ * because the upstream may have worked (its outcome is unknown). Limits are not told: they are rebuilt from the ledger after this.
  *
  * @returns how many were closed
  */
 export async function closeUnfinished(deps: SweepDeps): Promise<number> {
   const unfinished = await deps.log.unfinished()
-  for (const request of unfinished) await close(request, deps)
+  // At once, so that they share commits; the journal's own queue is the limit.
+  await Promise.all(unfinished.map((request) => deps.log.close(sweptEvent(request, deps))))
   return unfinished.length
 }
 
@@ -36,11 +37,11 @@ export async function sweepExpired(deps: SweepDeps): Promise<number> {
   const expired = new Set((await deps.limits.sweep(deps.clock.now_ms())).map((receipt) => receipt.id))
   if (expired.size === 0) return 0
   const unfinished = (await deps.log.unfinished()).filter(({ open }) => expired.has(open.hold.id))
-  for (const request of unfinished) await close(request, deps)
+  for (const request of unfinished) await settle(request, deps)
   return unfinished.length
 }
 
-async function close(request: UnfinishedRequest, deps: SweepDeps): Promise<void> {
+async function settle(request: UnfinishedRequest, deps: SweepDeps): Promise<void> {
   const event = sweptEvent(request, deps)
   await deps.limits.settle({
     id: event.id,

@@ -1,0 +1,213 @@
+import { expect, it } from 'vitest'
+import { estimateChatPrompt } from '../../src/money/estimate.ts'
+import { cnyFromNano } from '../../src/money/amount.ts'
+import type { LimitSetting } from '../../src/storage/ports.ts'
+import { HELLO, INPUT_NANO, OUTPUT_NANO, startGateway, type TestGateway } from '../support/gateway.ts'
+import { errorOf, sseOf } from '../support/sse.ts'
+import { waitFor } from '../support/wait.ts'
+
+const PROMPT_TOKENS = estimateChatPrompt({ messages: HELLO }, 'sandbox')
+const PROMPT_HELD = Math.ceil(PROMPT_TOKENS * 1.25)
+/** What is held for {@link HELLO} with so much output. */
+const held = (output: number): bigint => BigInt(PROMPT_HELD) * INPUT_NANO + BigInt(output) * OUTPUT_NANO
+const billed = (output: number): bigint => BigInt(PROMPT_TOKENS) * INPUT_NANO + BigInt(output) * OUTPUT_NANO
+const limit = (kind: LimitSetting['kind'], amount: number | bigint, window: LimitSetting['window'] = null): LimitSetting => ({
+  kind,
+  limit: String(amount),
+  model: null,
+  window,
+})
+const statuses = (responses: readonly Response[]): string => responses.map(({ status }) => status).toSorted().join(' ')
+
+/** Looks at the balance until told to stop, and answers the least that was available. */
+function watchBalance(gateway: TestGateway): { readonly least: () => Promise<bigint> } {
+  let least: bigint | null = null
+  let over = false
+  const watching = (async () => {
+    while (!over) {
+      const { available_nano } = await gateway.storage.limits.balance(gateway.tenant)
+      least = least === null || available_nano < least ? available_nano : least
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  })()
+  return {
+    least: async () => {
+      over = true
+      await watching
+      return least ?? 0n
+    },
+  }
+}
+
+it.each([true, false])('of parallel requests exactly as many run as the wallet can pay for (stream %s)', async (stream) => {
+  const gateway = await startGateway({ wallet_cny: cnyFromNano(held(40) * 7n + held(40) - 1n) })
+  const watch = watchBalance(gateway)
+  const requests = Array.from({ length: 30 }, () => gateway.chat({ stream, max_tokens: 40, sandbox: { tokens: 40, first_token_delay_ms: 1500 } }))
+  const responses = await Promise.all(requests)
+  await Promise.all(responses.map((response) => response.text()))
+  expect(statuses(responses)).toBe([...Array<number>(7).fill(200), ...Array<number>(23).fill(402)].join(' '))
+  expect(await watch.least()).toBeGreaterThanOrEqual(0n)
+  expect(await gateway.audit()).toEqual({ events: 7, amount_nano: billed(40) * 7n })
+  const { available_nano, held_nano } = await gateway.storage.limits.balance(gateway.tenant)
+  expect([available_nano, held_nano]).toEqual([held(40) * 8n - 1n - billed(40) * 7n, 0n])
+})
+
+it('a refusal for money names what there is, what is held and what is needed', async () => {
+  const gateway = await startGateway({ wallet_cny: cnyFromNano(held(40) - 1n) })
+  const response = await gateway.chat({ max_tokens: 40 })
+  const error = await errorOf(response)
+  expect([response.status, error.code, error.type]).toEqual([402, 'insufficient_balance', 'billing_error'])
+  expect(error.message).toContain(cnyFromNano(held(40) - 1n))
+  expect(error.message).toContain(cnyFromNano(held(40)))
+  expect(response.headers.get('x-should-retry')).toBe('false')
+  expect(gateway.sandbox.served().totals.requests).toBe(0)
+  expect((await gateway.audit()).events).toBe(0)
+})
+
+it('exactly the money that a request needs is enough', async () => {
+  const gateway = await startGateway({ wallet_cny: cnyFromNano(held(40)) })
+  expect((await gateway.chat({ max_tokens: 40 })).status).toBe(200)
+})
+
+it('a credit line pays where the wallet ends, and no further', async () => {
+  const gateway = await startGateway({ wallet_cny: '0', tenant: { credit_line_nano: held(40) } })
+  expect((await gateway.chat({ max_tokens: 41 })).status).toBe(402)
+  expect((await gateway.chat({ max_tokens: 40, sandbox: { tokens: 40 } })).status).toBe(200)
+  expect((await gateway.chat({ max_tokens: 40 })).status).toBe(402)
+  expect((await gateway.audit()).amount_nano).toBe(billed(40))
+})
+
+it('requests per minute: as many as the limit, then 429 with a time to come back, and nothing left of the refused', async () => {
+  const gateway = await startGateway({ limits: [limit('requests_per_minute', 3)] })
+  const first = await gateway.chat({})
+  expect(first.headers.get('x-ratelimit-limit-requests')).toBe('3')
+  expect(first.headers.get('x-ratelimit-remaining-requests')).toBe('2')
+  expect(first.headers.get('x-ratelimit-reset-requests')).toMatch(/^\d+ms$/)
+  const responses = await Promise.all([1, 2, 3, 4].map(() => gateway.chat({})))
+  expect(statuses(responses)).toBe('200 200 429 429')
+  const refused = responses.find(({ status }) => status === 429)
+  expect((await errorOf(refused ?? new Response('{}'))).code).toBe('rate_limit_exceeded')
+  expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0)
+  expect(refused?.headers.has('x-should-retry')).toBe(false)
+  expect((await gateway.audit()).events).toBe(3)
+})
+
+it('tokens per minute count what was used, not what was held, once a request has ended', async () => {
+  const gateway = await startGateway({ limits: [limit('tokens_per_minute', PROMPT_HELD + 1000)] })
+  const big = { max_tokens: 1000, sandbox: { tokens: 10 } }
+  const first = await gateway.chat(big)
+  expect(first.headers.get('x-ratelimit-remaining-tokens')).toBe('0')
+  await first.text()
+  const small = await gateway.chat({ max_tokens: 800, sandbox: { tokens: 800 } })
+  expect(small.status).toBe(200)
+  await small.text()
+  const over = await gateway.chat({ max_tokens: 800 })
+  expect([over.status, (await errorOf(over)).code]).toEqual([429, 'rate_limit_exceeded'])
+  expect((await gateway.audit()).events).toBe(2)
+})
+
+it('a request larger than the whole limit of tokens per minute is told not to come back', async () => {
+  const gateway = await startGateway({ limits: [limit('tokens_per_minute', 100)] })
+  const response = await gateway.chat({ max_tokens: 1000 })
+  expect([response.status, (await errorOf(response)).code]).toEqual([429, 'rate_limit_exceeded'])
+  expect(response.headers.get('x-should-retry')).toBe('false')
+})
+
+it('concurrency: never more at once than the limit, and the next as soon as one has ended', async () => {
+  const gateway = await startGateway({ limits: [limit('concurrency', 2)] })
+  const slow = { max_tokens: 5, sandbox: { first_token_delay_ms: 1000 } }
+  const responses = await Promise.all([1, 2, 3, 4, 5].map(() => gateway.chat(slow)))
+  expect(statuses(responses)).toBe('200 200 429 429 429')
+  const refused = responses.find(({ status }) => status === 429)
+  expect((await errorOf(refused ?? new Response('{}'))).code).toBe('concurrency_exceeded')
+  expect(Number(refused?.headers.get('retry-after'))).toBeGreaterThan(0)
+  expect((await gateway.chat({})).status).toBe(200)
+  expect((await gateway.audit()).events).toBe(3)
+})
+
+it('a budget that is used up is 402, another key of the tenant goes on', async () => {
+  const gateway = await startGateway({ limits: [limit('budget', held(40), 'month')] })
+  const request = { max_tokens: 40, sandbox: { tokens: 40 } }
+  expect((await gateway.chat(request)).status).toBe(200)
+  const refused = await gateway.chat(request)
+  expect([refused.status, (await errorOf(refused)).code]).toEqual([402, 'budget_exceeded'])
+  expect((await gateway.audit()).amount_nano).toBe(billed(40))
+})
+
+it('a window of the plan that is used up is 429 with the time it opens again, and no retry', async () => {
+  const gateway = await startGateway({ limits: [limit('requests_window', 1, 'day')] })
+  expect((await gateway.chat({})).status).toBe(200)
+  const refused = await gateway.chat({})
+  const error = await errorOf(refused)
+  expect([refused.status, error.code]).toEqual([429, 'quota_exhausted'])
+  expect(error.message).toMatch(/\d{4}-\d\d-\d\dT/)
+  expect(refused.headers.get('x-should-retry')).toBe('false')
+})
+
+it('a whole answer without max_tokens is capped to what the wallet covers', async () => {
+  const gateway = await startGateway({ wallet_cny: cnyFromNano(held(40)) })
+  const response = await gateway.chat({ sandbox: { tokens: 200 } })
+  const body = (await response.json()) as { choices: [{ finish_reason: string }]; usage: { completion_tokens: number } }
+  const event = await gateway.event(response.headers.get('x-request-id'))
+  expect(response.headers.get('x-weir-max-tokens')).toBe('40')
+  expect(body.usage.completion_tokens).toBe(40)
+  expect(body.choices[0].finish_reason).toBe('length')
+  expect(event).toMatchObject({ status: 'completed', flags: expect.arrayContaining(['capped']), amount_nano: billed(40), overrun_nano: 0n })
+  await gateway.audit()
+})
+
+it('too little for even a short answer is refused rather than capped to nothing', async () => {
+  const gateway = await startGateway({ wallet_cny: cnyFromNano(held(15)) })
+  expect((await gateway.chat({ sandbox: { tokens: 200 } })).status).toBe(402)
+  expect((await gateway.audit()).events).toBe(0)
+})
+
+it('a stream that outgrows the wallet ends with an error event, and what was delivered is billed', async () => {
+  const wallet = held(64 * 3)
+  const gateway = await startGateway({ wallet_cny: cnyFromNano(wallet), settings: { limits: { slice_tokens: 64 } } })
+  const response = await gateway.chat({ stream: true, sandbox: { tokens: 2000, token_delay_ms: 1 } })
+  const stream = await sseOf(response)
+  const event = await gateway.event(response.headers.get('x-request-id'))
+  const [served] = gateway.sandbox.served().served
+  expect(stream).toMatchObject({ done_count: 0, error: { code: 'insufficient_balance' } })
+  expect(event).toMatchObject({ status: 'truncated', code: 'insufficient_balance', usage_source: 'estimated' })
+  expect(event?.tokens.output).toBeGreaterThanOrEqual(64 * 3)
+  expect(event?.tokens.output).toBeLessThanOrEqual(served?.sent_tokens ?? 0)
+  expect(served?.aborted).toBe(true)
+  await gateway.audit()
+  const { available_nano } = await gateway.storage.limits.balance(gateway.tenant)
+  expect(available_nano).toBe(wallet - (event?.amount_nano ?? 0n))
+  expect(-available_nano).toBeLessThanOrEqual(event?.overrun_nano ?? 0n)
+})
+
+it('a stream longer than its first slice goes on while there is money, and is billed whole', async () => {
+  const gateway = await startGateway({ settings: { limits: { slice_tokens: 64 } } })
+  const response = await gateway.chat({ stream: true, sandbox: { tokens: 3000 } })
+  const stream = await sseOf(response)
+  const event = await gateway.event(response.headers.get('x-request-id'))
+  expect(stream).toMatchObject({ done_count: 1, error: null })
+  expect(event).toMatchObject({ status: 'completed', amount_nano: billed(3000), overrun_nano: 0n })
+  expect(event?.hold.amount_nano).toBeGreaterThanOrEqual(billed(3000))
+  await gateway.audit()
+})
+
+it('a key that was revoked while its stream runs is refused at once for everything after', async () => {
+  const gateway = await startGateway()
+  const open = await gateway.chat({ stream: true, sandbox: { tokens: 50, token_delay_ms: 20 } })
+  await gateway.revoke(gateway.main_account.key)
+  expect((await gateway.chat({})).status).toBe(401)
+  expect(await sseOf(open)).toMatchObject({ done_count: 1, error: null })
+  await gateway.audit()
+})
+
+it('one tenant at its share of the node leaves room for another', async () => {
+  const gateway = await startGateway({ settings: { limits: { max_open_requests: 4, tenant_share_percent: 50, upstream_connections_per_origin: 10 } } })
+  const other = await gateway.account()
+  const slow = { sandbox: { first_token_delay_ms: 1500 } }
+  const mine = [1, 2, 3].map(() => gateway.chat(slow))
+  await waitFor(() => gateway.plane.open.total === 2, { timeout_ms: 10_000, what: 'two requests to be open' })
+  const theirs = await gateway.chat({}, { authorization: `Bearer ${other.secret}` })
+  expect(theirs.status).toBe(200)
+  expect(statuses(await Promise.all(mine))).toBe('200 200 429')
+  await gateway.audit()
+})

@@ -3,7 +3,7 @@ import type { ProjectRecord, TenantRecord } from '../storage/ports.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import { ensureWallet } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
-import { announce, DEFAULT_TIME_ZONE, isTimeZone, projectId, shown, tenantOrThrow } from './find.ts'
+import { announce, DEFAULT_TIME_ZONE, isTimeZone, projectId, tenantOrThrow } from './find.ts'
 import { AdminProblem, ChosenId, CnyAmount, DisplayName, isoOf, limitView, LimitInput, parse } from './problem.ts'
 
 /** The project that every tenant begins with. */

@@ -62,6 +62,8 @@ export function createMetrics(sources: MetricsSources = {}): Metrics {
   collectDefaultMetrics({ register: registry, prefix: 'weir_' })
   const known = new KnownLabels()
   const hot = requestPath(registry)
+  // Without a label there is a series from the start, so that its first increase is seen.
+  hot.overrun.add(0, [])
   const openNow = { requests: 0, streams: 0 }
   registerGauges(registry, sources, known, openNow)
   const configured = configurationMetrics(registry)

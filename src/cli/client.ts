@@ -1,0 +1,156 @@
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import * as z from 'zod'
+import { configDirectory, loadConfiguration, type LoadResult } from '../config/load.ts'
+import { createControlApi, type ControlDeps } from '../control/api.ts'
+import { windowAround } from '../money/window.ts'
+import { createLogger } from '../observe/log.ts'
+import { DataDirectoryInUse } from '../storage/journal/lock.ts'
+import { rebuildLimits } from '../storage/memory/rebuild.ts'
+import { openEmbedded } from '../storage/open.ts'
+import { PROVIDERS } from '../upstream/providers/registry.ts'
+import { CommandFailed, Unreachable, type CliContext } from './io.ts'
+
+/** Speaks the admin API: to the running server, or to the same API on storage opened by this process. */
+export interface AdminClient {
+  /** True when a running server answers; false when this process opened the storage itself. */
+  readonly live: boolean
+  /** @throws Refused with the server's words; Unreachable when it went away */
+  request(method: 'GET' | 'POST' | 'PATCH', path: string, body?: object): Promise<unknown>
+  close(): Promise<void>
+}
+
+/** The admin API said no. */
+export class Refused extends CommandFailed {
+  override name = 'Refused'
+  readonly status: number
+  constructor(status: number, message: string) {
+    super(message)
+    this.status = status
+  }
+}
+
+const REQUEST_TIMEOUT_MS = 120_000
+const OFFLINE_TOKEN_BYTES = 32
+/** When the configuration cannot be read, storage is opened with these. */
+const FALLBACK_JOURNAL = { commit_timeout_ms: 5000, keep_days: 7 }
+
+const AdminFile = z.object({ url: z.url(), token: z.string().min(1) })
+const ErrorBody = z.object({ error: z.object({ message: z.string() }) })
+const ReloadBody = z.object({ issues: z.array(z.object({ file: z.string(), path: z.string(), message: z.string() })) })
+
+/** The configuration as a command sees it. */
+export function readConfiguration({ env }: CliContext, config_dir?: string): LoadResult {
+  return loadConfiguration({ config_dir: config_dir ?? configDirectory(env), env, providers: [...PROVIDERS.values()] })
+}
+
+/**
+ * Reaches the running server through `admin.json` in the data directory, or else takes the data directory's lock and serves the same
+ * API in this process.
+ *
+ * @throws Unreachable, with the reason, when neither works
+ */
+export async function openClient(context: CliContext): Promise<AdminClient> {
+  const loaded = readConfiguration(context)
+  const data_dir = loaded.ok ? loaded.configuration.settings.data_dir : resolve(context.env['WEIR_DATA_DIR'] ?? './data')
+  const file = readAdminFile(data_dir)
+  if (file !== null && (await answers(file.url))) return liveClient(file)
+  return await openStorage(context, loaded, data_dir, file?.url ?? null)
+}
+
+function readAdminFile(data_dir: string): z.infer<typeof AdminFile> | null {
+  const path = join(data_dir, 'admin.json')
+  try {
+    return AdminFile.parse(JSON.parse(readFileSync(path, 'utf8')))
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : null
+    if (code === 'ENOENT' || code === 'ENOTDIR') return null
+    if (code === 'EACCES') throw new Unreachable(`${path} may not be read: run this command as the user that runs the server.`)
+    throw new Unreachable(`${path} is damaged. If no server is running, delete it; else restart the server.`)
+  }
+}
+
+async function answers(url: string): Promise<boolean> {
+  try {
+    const response = await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(5000) })
+    await response.body?.cancel()
+    return response.ok
+  } catch (error) {
+    // Left behind by a server that was killed; whether one runs is for the lock to say.
+    if (error instanceof Error) return false
+    throw error
+  }
+}
+
+function liveClient({ url, token }: z.infer<typeof AdminFile>): AdminClient {
+  const send = async (path: string, init: RequestInit): Promise<Response> => {
+    try {
+      return await fetch(url + path, { ...init, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) })
+    } catch (cause) {
+      throw new Unreachable(`the server at ${url} stopped answering.`, { cause })
+    }
+  }
+  return { live: true, request: requester(send, token), close: () => Promise.resolve() }
+}
+
+async function openStorage(context: CliContext, loaded: LoadResult, data_dir: string, stale_url: string | null): Promise<AdminClient> {
+  const { clock } = context
+  const journal = loaded.ok ? loaded.configuration.settings.journal : FALLBACK_JOURNAL
+  const storage = await openEmbedded({ data_dir, clock, commit_timeout_ms: journal.commit_timeout_ms, keep_days: journal.keep_days }).catch(
+    (error: unknown) => {
+      throw explainStorage(error, data_dir, stale_url)
+    },
+  )
+  try {
+    await storage.ledger.post()
+    await rebuildLimits(storage.limits, storage.records, storage.ledger, { clock, windowAt: windowAround })
+  } catch (error) {
+    await storage.close()
+    throw error
+  }
+  const token = randomBytes(OFFLINE_TOKEN_BYTES).toString('base64url')
+  const deps: ControlDeps = {
+    ...storage,
+    clock,
+    random: randomBytes,
+    metrics: { render: () => Promise.resolve(''), content_type: 'text/plain' },
+    logger: createLogger({ level: 'error', destination: { write: context.err } }),
+    token,
+    knowsModel: (name) => !loaded.ok || loaded.configuration.catalogue.models.has(name) || loaded.configuration.catalogue.aliases.has(name),
+    reload: () => Promise.reject(new Unreachable('no server is running, so there is nothing to reload.')),
+  }
+  const app = createControlApi(deps)
+  return { live: false, request: requester(async (path, init) => await app.request(path, init), token), close: () => storage.close() }
+}
+
+function explainStorage(error: unknown, data_dir: string, stale_url: string | null): Error {
+  if (!(error instanceof Error)) return new Unreachable(`the data directory ${data_dir} could not be opened.`)
+  if (!(error instanceof DataDirectoryInUse))
+    return new Unreachable(`the data directory ${data_dir} could not be opened: ${error.message}`, { cause: error })
+  const why = stale_url === null ? 'left no admin.json there' : `does not answer at ${stale_url}`
+  return new Unreachable(
+    `another Weir process has the data directory ${data_dir}, but it ${why}. It may be starting or draining: try again, or look at its log.`,
+  )
+}
+
+type Send = (path: string, init: RequestInit) => Promise<Response>
+
+function requester(send: Send, token: string): AdminClient['request'] {
+  return async (method, path, body) => {
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+    const response = await send(path, { method, headers, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })
+    const answer: unknown = await response.json()
+    if (!response.ok) throw new Refused(response.status, wordsOf(answer, response.status))
+    return answer
+  }
+}
+
+function wordsOf(answer: unknown, status: number): string {
+  const refusal = ErrorBody.safeParse(answer)
+  if (refusal.success) return refusal.data.error.message
+  const reload = ReloadBody.safeParse(answer)
+  if (!reload.success) return `the admin API answered ${status}`
+  const mistakes = reload.data.issues.map(({ file, path, message }) => `${file}: ${path} ${message}`)
+  return `the new configuration was refused, the old one stays in force:\n${mistakes.join('\n')}`
+}

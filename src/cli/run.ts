@@ -1,0 +1,68 @@
+import { ACCOUNT_COMMANDS } from './accounts.ts'
+import { helpOf, overview, readArguments, type Command } from './command.ts'
+import { CommandFailed, UsageError, type CliContext } from './io.ts'
+import { REPORT_COMMANDS } from './reports.ts'
+
+export interface RunOptions {
+  readonly version: string
+  /** Starts the gateway; resolves when it is up (it goes on running). */
+  readonly serve: () => Promise<void>
+}
+
+/**
+ * Runs one command line, without the program's name.
+ *
+ * @returns the exit code: 0 done, 1 a finding or refusal, 2 the command line could not be understood
+ */
+export async function run(args: readonly string[], context: CliContext, options: RunOptions): Promise<number> {
+  const commands = [serveCommand(options.serve), ...ACCOUNT_COMMANDS, ...REPORT_COMMANDS]
+  const [first = '--help', second = ''] = args
+  if (['--help', '-h', 'help'].includes(first)) {
+    context.out(overview(commands))
+    return args.length === 0 ? 2 : 0
+  }
+  if (first === '--version') {
+    context.out(`weir ${options.version}\n`)
+    return 0
+  }
+  const command = commands.find(({ name }) => name === `${first} ${second}`) ?? commands.find(({ name }) => name === first)
+  if (command === undefined) return unknown(args, commands, context)
+  return await runCommand(command, args.slice(command.name.split(' ').length), context)
+}
+
+async function runCommand(command: Command, rest: readonly string[], context: CliContext): Promise<number> {
+  try {
+    const args = readArguments(command, rest)
+    if (args !== null) return await command.run(args, context)
+    context.out(helpOf(command))
+    return 0
+  } catch (error) {
+    if (error instanceof UsageError) {
+      context.err(`weir: ${error.message}\nSee "weir ${command.name} --help".\n`)
+      return 2
+    }
+    if (!(error instanceof CommandFailed)) throw error
+    context.err(`weir: ${error.message}\n`)
+    return 1
+  }
+}
+
+function unknown(args: readonly string[], commands: readonly Command[], context: CliContext): number {
+  const family = commands.filter(({ name }) => name.startsWith(`${args[0] ?? ''} `))
+  if (family.length > 0) context.err(`weir: say what to do: ${family.map(({ name }) => `weir ${name}`).join(', ')}\n`)
+  else context.err(`weir: there is no command ${JSON.stringify(args[0])}. "weir --help" lists them.\n`)
+  return args.includes('--help') && family.length > 0 ? 0 : 2
+}
+
+function serveCommand(serve: () => Promise<void>): Command {
+  return {
+    name: 'serve',
+    summary: 'Start the gateway, as "npm start" does.',
+    positionals: [],
+    options: {},
+    run: async () => {
+      await serve()
+      return 0
+    },
+  }
+}

@@ -133,8 +133,14 @@ async function showAudit(args: Arguments, client: AdminClient, context: CliConte
     return ok ? 0 : 1
   }
   const served = checked.served === null ? '' : `, ${grouped(checked.served)} served by the sandbox`
-  context.out(`${grouped(checked.events)} events of ${grouped(checked.amount_cny)} CNY, ${checked.tenants} tenant${checked.tenants === 1 ? '' : 's'}${served}\n`)
-  context.out(ok ? 'Everything agrees.\n' : `${findings.length === 1 ? '1 difference' : `${findings.length} differences, the first to look at first`}:\n\n`)
+  context.out(
+    `${grouped(checked.events)} events of ${grouped(checked.amount_cny)} CNY, ${checked.tenants} tenant${checked.tenants === 1 ? '' : 's'}${served}\n`,
+  )
+  context.out(
+    ok
+      ? 'Everything agrees.\n'
+      : `${findings.length === 1 ? '1 difference' : `${findings.length} differences, the first to look at first`}:\n\n`,
+  )
   if (!ok)
     context.out(findings.map(({ rule, id, expected, found }) => `${rule}\n  ${id}\n  expected ${expected}\n  found    ${found}\n`).join(''))
   return ok ? 0 : 1

@@ -14,7 +14,7 @@ import { fetchServed, ServedUnavailable } from './served.ts'
 import { changeTenant, createProject, createTenant, listProjects, listTenants } from './tenants.ts'
 import { usageEvents, usageTotals } from './usage.ts'
 
-export type { ControlDeps, CreditableLimits, ReloadOutcome } from './deps.ts'
+export type { ControlDeps, ReloadOutcome } from './deps.ts'
 
 const MAX_BODY_BYTES = 1_048_576
 

@@ -63,11 +63,17 @@ const REDACTED = '[redacted]'
  * the process exits; a `destination` is written at once.
  */
 export function createLogger(options: LoggerOptions): RootLogger {
-  const output = options.destination === undefined ? standardOutput() : null
-  const destination: DestinationStream = options.destination ?? output ?? process.stdout
-  const logger = pino(
+  if (options.destination !== undefined) return { ...narrowed(pinoOn(options.destination, options.level)), flush: () => {} }
+  const output = standardOutput()
+  const logger = pinoOn(output, options.level)
+  reportDrops(output, logger)
+  return { ...narrowed(logger), flush: () => output.flushSync() }
+}
+
+function pinoOn(destination: DestinationStream, level: LoggerOptions['level']): Pino {
+  return pino(
     {
-      level: options.level,
+      level,
       base: null,
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }), log: redacted },
@@ -75,8 +81,6 @@ export function createLogger(options: LoggerOptions): RootLogger {
     },
     destination,
   )
-  if (output !== null) reportDrops(output, logger)
-  return { ...narrowed(logger), flush: () => output?.flushSync() }
 }
 
 /** The fields as they may be written. Much faster than pino's redaction by wildcard, which costs more than the whole line. */

@@ -65,6 +65,14 @@ test('exit codes: 0 for help and version, 2 for what cannot be understood', asyn
 })
 
 test('columns align, figures to the right, Chinese characters counted as two', () => {
-  expect(table(['NAME', 'TOKENS'], [['网站', '1,200'], ['shop', '7']])).toBe('NAME  TOKENS\n网站   1,200\nshop       7\n')
+  expect(
+    table(
+      ['NAME', 'TOKENS'],
+      [
+        ['网站', '1,200'],
+        ['shop', '7'],
+      ],
+    ),
+  ).toBe('NAME  TOKENS\n网站   1,200\nshop       7\n')
   expect([grouped(1234567), grouped('1234.000001'), grouped(12)]).toEqual(['1,234,567', '1,234.000001', '12'])
 })

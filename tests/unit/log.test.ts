@@ -6,7 +6,11 @@ import { spawnNode } from '../support/processes.ts'
 import { REPO_ROOT } from '../support/root.ts'
 import { tempDir } from '../support/temp.ts'
 
-function collected(level: LoggerOptions['level'] = 'info'): { logger: ReturnType<typeof createLogger>; lines: () => Record<string, unknown>[]; text: () => string } {
+function collected(level: LoggerOptions['level'] = 'info'): {
+  logger: ReturnType<typeof createLogger>
+  lines: () => Record<string, unknown>[]
+  text: () => string
+} {
   const written: string[] = []
   const logger = createLogger({ level, destination: { write: (line) => void written.push(line) } })
   return { logger, lines: () => written.map((line) => JSON.parse(line) as Record<string, unknown>), text: () => written.join('') }
@@ -15,7 +19,9 @@ function collected(level: LoggerOptions['level'] = 'info'): { logger: ReturnType
 test('writes one JSON line with level, time, fields and message', () => {
   const { logger, lines, text } = collected()
   logger.info({ request_id: 'r1', status: 200 }, 'request')
-  expect(lines()).toEqual([{ level: 'info', time: expect.stringMatching(/^\d{4}-.*Z$/) as unknown, request_id: 'r1', status: 200, msg: 'request' }])
+  expect(lines()).toEqual([
+    { level: 'info', time: expect.stringMatching(/^\d{4}-.*Z$/) as unknown, request_id: 'r1', status: 200, msg: 'request' },
+  ])
   expect(text().endsWith('\n')).toBe(true)
 })
 
@@ -57,7 +63,11 @@ test('an error shows its name, message, code, stack and causes, and no other mem
   const { logger, lines, text } = collected()
   const cause = Object.assign(new TypeError('inner'), { code: 'ECONNREFUSED', details: { provider_message: 'hunter2' } })
   logger.error({ err: Object.assign(new Error('outer', { cause }), { body: 'hunter2' }) }, 'failed')
-  expect(lines()[0]?.['err']).toMatchObject({ type: 'Error', message: 'outer', cause: { type: 'TypeError', message: 'inner', code: 'ECONNREFUSED' } })
+  expect(lines()[0]?.['err']).toMatchObject({
+    type: 'Error',
+    message: 'outer',
+    cause: { type: 'TypeError', message: 'inner', code: 'ECONNREFUSED' },
+  })
   expect(text()).toContain('log.test.ts')
   expect(text()).not.toContain('hunter2')
 })
@@ -87,7 +97,10 @@ test('an error that causes itself ends', () => {
 test('what is buffered for standard output is written when the process exits, also by an uncaught error', async () => {
   const script = join(tempDir(), 'exit.ts')
   const log = JSON.stringify(join(REPO_ROOT, 'src/observe/log.ts'))
-  writeFileSync(script, `import { createLogger } from ${log}\nconst l = createLogger({ level: 'info' })\nl.info({}, 'last words')\nthrow new Error('gone')\n`)
+  writeFileSync(
+    script,
+    `import { createLogger } from ${log}\nconst l = createLogger({ level: 'info' })\nl.info({}, 'last words')\nthrow new Error('gone')\n`,
+  )
   const child = spawnNode(script)
   expect((await child.exited).code).toBe(1)
   expect(child.stdout()).toContain('last words')

@@ -100,9 +100,15 @@ test('gauges are asked at the scrape; one that fails is left out, counted, and d
     breakerState: (endpoint) => (endpoint === 'm@x' ? 'open' : 'closed'),
   })
   metrics.setKnown([], ['m@x', 'm@y'])
-  expect(await samples(metrics, /^weir_(open_holds|unposted_events|journal_healthy) /)).toEqual(['weir_unposted_events 5', 'weir_journal_healthy 0'])
+  expect(await samples(metrics, /^weir_(open_holds|unposted_events|journal_healthy) /)).toEqual([
+    'weir_unposted_events 5',
+    'weir_journal_healthy 0',
+  ])
   fails = false
-  expect(await samples(metrics, /^weir_(open_holds |scrape_errors)/)).toEqual(['weir_scrape_errors_total{gauge="open_holds"} 1', 'weir_open_holds 3'])
+  expect(await samples(metrics, /^weir_(open_holds |scrape_errors)/)).toEqual([
+    'weir_scrape_errors_total{gauge="open_holds"} 1',
+    'weir_open_holds 3',
+  ])
   expect(await samples(metrics, /^weir_breaker_state.* 1$/)).toEqual([
     'weir_breaker_state{endpoint="m@x",state="open"} 1',
     'weir_breaker_state{endpoint="m@y",state="closed"} 1',

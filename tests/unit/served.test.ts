@@ -4,7 +4,17 @@ import type { UsageEvent } from '../../src/money/event.ts'
 import { NO_TOKENS } from '../../src/money/usage.ts'
 import { closingEvent } from '../support/storage.ts'
 
-const ROW: ServedRow = { request_id: 'r', attempt: 1, path: '/v1/chat/completions', prompt_tokens: 120, cached_tokens: 20, sent_tokens: 50, finished: true, ended_at: 1, status: 200 }
+const ROW: ServedRow = {
+  request_id: 'r',
+  attempt: 1,
+  path: '/v1/chat/completions',
+  prompt_tokens: 120,
+  cached_tokens: 20,
+  sent_tokens: 50,
+  finished: true,
+  ended_at: 1,
+  status: 200,
+}
 
 function event(overrides: Parameters<typeof closingEvent>[1] = {}): UsageEvent {
   return { ...closingEvent('r', overrides), node: 'n', seq: 1 }
@@ -52,7 +62,15 @@ describe('what was served against what was billed', () => {
   test('an answered request without an event is found, unless it is still open or was refused', async () => {
     expect(await findings([ROW], [])).toEqual(['an answered request has its event: none'])
     expect(await findings([ROW], [], ['r'])).toEqual([])
-    expect(await findings([{ ...ROW, status: 429 }, { ...ROW, status: null }], [])).toEqual([])
+    expect(
+      await findings(
+        [
+          { ...ROW, status: 429 },
+          { ...ROW, status: null },
+        ],
+        [],
+      ),
+    ).toEqual([])
   })
 
   test('the last answered try is the one that counts', async () => {
@@ -61,6 +79,14 @@ describe('what was served against what was billed', () => {
   })
 
   test('calls that did not come through a gateway are left alone', async () => {
-    expect(await findings([{ ...ROW, request_id: '' }, { ...ROW, path: '/v1/models' }], [])).toEqual([])
+    expect(
+      await findings(
+        [
+          { ...ROW, request_id: '' },
+          { ...ROW, path: '/v1/models' },
+        ],
+        [],
+      ),
+    ).toEqual([])
   })
 })

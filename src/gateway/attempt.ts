@@ -32,20 +32,15 @@ export async function tryTarget(
   if (call.signal.aborted) throw call.signal.reason
   const facts = plane.providers.get(target.provider)
   if (facts === undefined) throw new UpstreamFailure('model_missing')
-  const timer = firstEventTimer(target)
+  const limit = limitTry(call.signal, target)
   try {
-    const response = await Promise.race([
-      plane.transport.send(outboundRequest(call, admission, target, progress.attempts.length + 1)),
-      timer.expired,
-    ])
-    timer.cancels(response.body)
+    const response = await plane.transport.send(outboundRequest(call, admission, target, progress.attempts.length + 1, limit.signal))
     const { status } = response
-    if (status < 200 || status > 299) throw await refusalOf(response, facts, plane.clock.now_ms(), timer.expired)
+    if (status < 200 || status > 299) throw await refusalOf(response, facts, plane.clock.now_ms())
     progress.reached = true
-    const answer = await Promise.race([readAnswer(response, call, admission, progress, facts, target, plane), timer.expired])
-    return { answer, status }
+    return { answer: await readAnswer(response, call, admission, progress, facts, target, plane), status }
   } finally {
-    timer.stop()
+    limit.begun()
   }
 }
 
@@ -88,14 +83,8 @@ function isJson(response: UpstreamResponse): boolean {
   return String(response.headers['content-type'] ?? '').startsWith('application/json')
 }
 
-async function refusalOf(
-  response: UpstreamResponse,
-  facts: ProviderFacts,
-  now_ms: number,
-  expired: Promise<never>,
-): Promise<UpstreamFailure> {
-  const body = await Promise.race([readUpTo(response.body, MAX_ERROR_BODY_BYTES), expired])
-  return classifyResponse(response.status, response.headers, body, facts, now_ms)
+async function refusalOf(response: UpstreamResponse, facts: ProviderFacts, now_ms: number): Promise<UpstreamFailure> {
+  return classifyResponse(response.status, response.headers, await readUpTo(response.body, MAX_ERROR_BODY_BYTES), facts, now_ms)
 }
 
 /** Reads until the first data event and pauses there. */
@@ -150,27 +139,18 @@ function collect(source: ByteSource, max_bytes: number, beyond: 'refuse' | 'cut'
   })
 }
 
-interface FirstEventTimer {
-  readonly expired: Promise<never>
-  /** The body to stop when the time is up. */
-  cancels(source: ByteSource): void
-  stop(): void
+interface TryLimit {
+  /** Stops the exchange when the try's time is up, and whenever the call is stopped. */
+  readonly signal: AbortSignal
+  /** The answer has begun, or the try has failed: its time no longer counts. */
+  begun(): void
 }
 
 /** Bounds a try from its start to its first data event (or whole body), keep-alive comments notwithstanding. */
-function firstEventTimer(target: Endpoint): FirstEventTimer {
-  let source: ByteSource | null = null
-  const { promise: expired, reject } = Promise.withResolvers<never>()
-  expired.catch(() => {})
-  const timer = setTimeout(() => {
-    source?.cancel()
-    reject(new UpstreamFailure('first_event_timeout'))
-  }, target.timeouts.first_event_timeout_ms)
-  return {
-    expired,
-    cancels: (body) => {
-      source = body
-    },
-    stop: () => clearTimeout(timer),
-  }
+function limitTry(call_signal: AbortSignal, target: Endpoint): TryLimit {
+  // A signal per try: the exchange must end with it wherever it is, also before its headers.
+  const controller = new AbortController()
+  call_signal.addEventListener('abort', () => controller.abort(call_signal.reason), { once: true })
+  const timer = setTimeout(() => controller.abort(new UpstreamFailure('first_event_timeout')), target.timeouts.first_event_timeout_ms)
+  return { signal: controller.signal, begun: () => clearTimeout(timer) }
 }

@@ -12,7 +12,7 @@ interface Address {
 const ADDRESSES = new WeakMap<Endpoint, Address>()
 
 /** The HTTP request for one try at one target. The client's body is spliced, never re-serialised. */
-export function outboundRequest(call: Call, admission: Admission, target: Endpoint, attempt: number): UpstreamRequest {
+export function outboundRequest(call: Call, admission: Admission, target: Endpoint, attempt: number, signal: AbortSignal): UpstreamRequest {
   const { origin, prefix } = addressOf(target)
   const path = admission.facts.protocol === 'embeddings' ? target.embeddings_path : target.chat_path
   return {
@@ -22,7 +22,7 @@ export function outboundRequest(call: Call, admission: Admission, target: Endpoi
     body: bodyFor(admission, target),
     timeouts: target.timeouts,
     transport: target.transport,
-    signal: call.signal,
+    signal,
   }
 }
 

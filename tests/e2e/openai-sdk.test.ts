@@ -1,4 +1,12 @@
-import OpenAI, { APIError, AuthenticationError, BadRequestError, InternalServerError, NotFoundError, PermissionDeniedError, RateLimitError } from 'openai'
+import OpenAI, {
+  APIError,
+  AuthenticationError,
+  BadRequestError,
+  InternalServerError,
+  NotFoundError,
+  PermissionDeniedError,
+  RateLimitError,
+} from 'openai'
 import type { ChatCompletionChunk, ChatCompletionMessageParam, ChatCompletionTool } from 'openai/resources/chat/completions'
 import { describe, expect, it } from 'vitest'
 import { startGateway, type GatewayOptions, type TestGateway } from '../support/gateway.ts'
@@ -39,6 +47,9 @@ async function chunksOf(stream: AsyncIterable<ChatCompletionChunk>): Promise<Cha
 
 const textOf = (chunks: readonly ChatCompletionChunk[]): string => chunks.map(({ choices }) => choices[0]?.delta.content ?? '').join('')
 
+/** The SDK keeps the id under a name that begins with an underscore. */
+const requestIdOf = ({ ['_request_id']: id }: { readonly _request_id?: string | null }): string | null => id ?? null
+
 /** Members that the SDK's types do not know. */
 const sandbox = (directives: object): object => ({ sandbox: directives })
 
@@ -58,7 +69,7 @@ describe('what works', () => {
     const answer = await client.chat.completions.create({ model: 'fast', messages: HELLO })
     expect(answer.choices[0]?.message.content).toContain('You said: "hello"')
     expect(answer.model).toBe('fast')
-    const event = await gateway.event(answer._request_id ?? null)
+    const event = await gateway.event(requestIdOf(answer))
     expect(event).toMatchObject({ status: 'completed', model_asked: 'fast' })
     expect(event?.tokens).toMatchObject({ input: answer.usage?.prompt_tokens, output: answer.usage?.completion_tokens })
   })
@@ -83,7 +94,11 @@ describe('what works', () => {
 
   const WEATHER: ChatCompletionTool = {
     type: 'function',
-    function: { name: 'get_weather', description: 'weather', parameters: { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] } },
+    function: {
+      name: 'get_weather',
+      description: 'weather',
+      parameters: { type: 'object', properties: { city: { type: 'string' } }, required: ['city'] },
+    },
   }
 
   it.each([true, false])('calls a tool and answers with its result (stream %s)', async (stream) => {
@@ -136,7 +151,9 @@ describe('what is refused', () => {
       expect([error.code, error.requestID !== null]).toEqual([code, true])
       expect(await refusals(gateway, code)).toBe(1)
     }
-    const without = await failure(new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: 'x', defaultHeaders: { authorization: null } }).models.list())
+    const without = await failure(
+      new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: 'x', defaultHeaders: { authorization: null } }).models.list(),
+    )
     expect([without.status, without.code]).toEqual([401, 'invalid_api_key'])
   })
 
@@ -145,7 +162,9 @@ describe('what is refused', () => {
     const limited = await gateway.account({ key: { models: ['pair'] } })
     const client = clientOf(gateway, { maxRetries: 3 })
     const none = await failure(client.chat.completions.create({ model: 'none', messages: HELLO }))
-    const forbidden = await failure(clientOf(gateway, { apiKey: limited.secret, maxRetries: 3 }).chat.completions.create({ model: 'solo', messages: HELLO }))
+    const forbidden = await failure(
+      clientOf(gateway, { apiKey: limited.secret, maxRetries: 3 }).chat.completions.create({ model: 'solo', messages: HELLO }),
+    )
     const bad = await failure(client.chat.completions.create({ model: 'solo', messages: HELLO, max_tokens: 0 }))
     expect([none.constructor, none.code]).toEqual([NotFoundError, 'model_not_found'])
     expect([forbidden.constructor, forbidden.code]).toEqual([PermissionDeniedError, 'model_not_allowed'])
@@ -228,7 +247,12 @@ describe('what fails on the way', () => {
 
   it('a stream that breaks in the middle throws; it does not look complete', async () => {
     const { gateway, client } = await start()
-    const stream = await client.chat.completions.create({ model: 'solo', messages: HELLO, stream: true, ...sandbox({ fail: { kind: 'cut_middle', at: 5 } }) })
+    const stream = await client.chat.completions.create({
+      model: 'solo',
+      messages: HELLO,
+      stream: true,
+      ...sandbox({ fail: { kind: 'cut_middle', at: 5 } }),
+    })
     const error = await failure(chunksOf(stream))
     expect(error.code).toBe('upstream_error')
     expect((await gateway.audit()).events).toBe(1)

@@ -87,15 +87,18 @@ it.each([true, false])('cancel: a client that leaves before the first event owes
   expect(event).toMatchObject({ status: 'aborted', code: 'client_closed_request', amount_nano: 0n, tokens: { input: 0, output: 0 } })
 })
 
-it.each([true, false])('drain: a client that leaves before the first event owes for the whole answer, by its own policy (stream %s)', async (stream) => {
-  const gateway = await startGateway({ tenant: { on_client_abort: 'drain' } })
-  const { cut } = cuttable(gateway, { stream, sandbox: { first_token_delay_ms: 1000, tokens: 30 } })
-  await arrived(gateway)
-  cut()
-  const { event, served } = await ended(gateway)
-  expect(served).toMatchObject({ finished: true })
-  expect(event).toMatchObject({ status: 'aborted', usage_source: 'drained', tokens: { input: served?.prompt_tokens, output: 30 } })
-})
+it.each([true, false])(
+  'drain: a client that leaves before the first event owes for the whole answer, by its own policy (stream %s)',
+  async (stream) => {
+    const gateway = await startGateway({ tenant: { on_client_abort: 'drain' } })
+    const { cut } = cuttable(gateway, { stream, sandbox: { first_token_delay_ms: 1000, tokens: 30 } })
+    await arrived(gateway)
+    cut()
+    const { event, served } = await ended(gateway)
+    expect(served).toMatchObject({ finished: true })
+    expect(event).toMatchObject({ status: 'aborted', usage_source: 'drained', tokens: { input: served?.prompt_tokens, output: 30 } })
+  },
+)
 
 it('a client that leaves while the next target is asked stops that one too', async () => {
   const gateway = await startGateway({ timeouts: { headers_timeout_ms: 500 } })

@@ -78,23 +78,35 @@ it('an embeddings body that is no request is refused as one', async () => {
   const gateway = await startGateway()
   for (const input of ['', [], [''].slice(1), null, 7, {}, [[]], ['x', 1], [-1], [1.5]]) {
     const response = await gateway.post('/v1/embeddings', { model: 'embed', input })
-    expect([JSON.stringify(input), response.status, (await errorOf(response)).code]).toEqual([JSON.stringify(input), 400, 'invalid_request'])
+    expect([JSON.stringify(input), response.status, (await errorOf(response)).code]).toEqual([
+      JSON.stringify(input),
+      400,
+      'invalid_request',
+    ])
   }
   await untouched(gateway)
 })
 
 /** Sends exact bytes with a client that lets a test send any. */
-function sendBytes(gateway: TestGateway, bytes: Buffer, headers: Readonly<Record<string, string>> = {}): Promise<{ status: number; error: ErrorObject | null; text: string }> {
+function sendBytes(
+  gateway: TestGateway,
+  bytes: Buffer,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<{ status: number; error: ErrorObject | null; text: string }> {
   return new Promise((resolve, reject) => {
-    const outgoing = request(gateway.url + PATH, { method: 'POST', headers: { authorization: `Bearer ${gateway.key}`, ...headers } }, (response) => {
-      const chunks: Buffer[] = []
-      response.on('data', (chunk: Buffer) => chunks.push(chunk))
-      response.on('error', reject)
-      response.on('end', () => {
-        const text = Buffer.concat(chunks).toString()
-        resolve({ status: response.statusCode ?? 0, error: (JSON.parse(text) as { error?: ErrorObject }).error ?? null, text })
-      })
-    })
+    const outgoing = request(
+      gateway.url + PATH,
+      { method: 'POST', headers: { authorization: `Bearer ${gateway.key}`, ...headers } },
+      (response) => {
+        const chunks: Buffer[] = []
+        response.on('data', (chunk: Buffer) => chunks.push(chunk))
+        response.on('error', reject)
+        response.on('end', () => {
+          const text = Buffer.concat(chunks).toString()
+          resolve({ status: response.statusCode ?? 0, error: (JSON.parse(text) as { error?: ErrorObject }).error ?? null, text })
+        })
+      },
+    )
     outgoing.on('error', reject)
     outgoing.end(bytes)
   })
@@ -104,7 +116,13 @@ it('invalid UTF-8 and lone surrogates give a stable answer, never a failure of t
   const gateway = await startGateway()
   const [before, after] = body({ messages: [{ role: 'user', content: '@@' }] }).split('@@') as [string, string]
   const statuses: number[] = []
-  for (const middle of [Buffer.of(0xff, 0xfe), Buffer.of(0xc3), Buffer.of(0xed, 0xa0, 0x80), Buffer.from(String.raw`\ud800`), Buffer.from(String.raw`\udfff\ud800`)]) {
+  for (const middle of [
+    Buffer.of(0xff, 0xfe),
+    Buffer.of(0xc3),
+    Buffer.of(0xed, 0xa0, 0x80),
+    Buffer.from(String.raw`\ud800`),
+    Buffer.from(String.raw`\udfff\ud800`),
+  ]) {
     const { status } = await sendBytes(gateway, Buffer.concat([Buffer.from(before), middle, Buffer.from(after)]))
     statuses.push(status)
   }
@@ -133,11 +151,15 @@ it.each([
   const piece = Buffer.alloc(1024 * 1024, 0x20)
   const answer = await new Promise<{ status: number; text: string }>((resolve, reject) => {
     const authorization = `Bearer ${right_key ? gateway.key : 'sk-weir-wrong'}`
-    const outgoing = request(gateway.url + PATH, { method: 'POST', headers: { authorization, 'transfer-encoding': 'chunked' } }, (response) => {
-      let text = ''
-      response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, text }))
-    })
+    const outgoing = request(
+      gateway.url + PATH,
+      { method: 'POST', headers: { authorization, 'transfer-encoding': 'chunked' } },
+      (response) => {
+        let text = ''
+        response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk))
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, text }))
+      },
+    )
     outgoing.on('error', reject)
     let sent = 0
     const more = (): void => {
@@ -207,7 +229,11 @@ it('an unknown model is 404 and makes no series of its own', async () => {
     expect([model, response.status, (await errorOf(response)).code]).toEqual([model, 404, 'model_not_found'])
   }
   const metrics = await gateway.plane.metrics.render()
-  expect([...metrics.matchAll(/model="([^"]*)"/g)].map(([, model]) => model).filter((model) => !['unknown', 'solo', 'pair', 'embed'].includes(model ?? ''))).toEqual([])
+  expect(
+    [...metrics.matchAll(/model="([^"]*)"/g)]
+      .map(([, model]) => model)
+      .filter((model) => !['unknown', 'solo', 'pair', 'embed'].includes(model ?? '')),
+  ).toEqual([])
   expect(metrics).toContain('model="unknown"')
   await untouched(gateway)
 })
@@ -240,7 +266,9 @@ it.each([
 it('1,500 small headers are within the size but not beyond what is looked at', async () => {
   const gateway = await startGateway()
   const connection = await rawConnection(gateway.url)
-  connection.write(`GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer ${gateway.key}\r\n${'a: b\r\n'.repeat(1500)}\r\n`)
+  connection.write(
+    `GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer ${gateway.key}\r\n${'a: b\r\n'.repeat(1500)}\r\n`,
+  )
   expect((await connection.closed).slice(0, 20)).toMatch(/ (200|431) /)
   await untouched(gateway)
 })

@@ -15,7 +15,7 @@ it('a drain says so, goes on accepting for its delay, finishes what is open, and
   const late = await whole.chat({})
   expect([late.status, late.headers.get('connection')]).toEqual([200, 'close'])
   await sleep(2000)
-  await expect(fetch(`${whole.url}/healthz`)).rejects.toThrow()
+  await expect(fetch(`${whole.url}/healthz`)).rejects.toThrow('fetch failed')
   expect(await sseOf(open)).toMatchObject({ done_count: 1, error: null })
   await drained
   const storage = await openTest(whole.data_dir)
@@ -32,7 +32,7 @@ it('a drain does not wait for connections that idle or have sent half a request'
   half.write('GET /healthz HTTP/1.1\r\nhost:')
   await fetch(`${whole.url}/healthz`)
   await whole.weir.drain()
-  await expect(fetch(`${whole.url}/healthz`)).rejects.toThrow()
+  await expect(fetch(`${whole.url}/healthz`)).rejects.toThrow('fetch failed')
   half.destroy()
 })
 

@@ -70,7 +70,10 @@ it.each(RETRIED)('$name at one target is answered by the next and billed once', 
   expect(event).toMatchObject({ status: 'completed', endpoint: 'pair-b', usage_source: 'reported' })
   expect(event?.attempts.map(({ endpoint }) => endpoint)).toEqual(['pair-a', 'pair-b'])
   expect(event?.attempts[1]?.outcome).toBe('answered')
-  expect(served.map(({ request_id, attempt }) => [request_id, attempt])).toEqual([[id, 1], [id, 2]])
+  expect(served.map(({ request_id, attempt }) => [request_id, attempt])).toEqual([
+    [id, 1],
+    [id, 2],
+  ])
   expect(event?.tokens.output).toBe(served[1]?.sent_tokens)
   const amount_nano = BigInt(event?.tokens.input ?? 0) * INPUT_NANO + BigInt(event?.tokens.output ?? 0) * OUTPUT_NANO
   expect(await gateway.audit()).toEqual({ events: 1, amount_nano })

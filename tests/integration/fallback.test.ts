@@ -29,7 +29,11 @@ it('a failure after a keep-alive is an error event, for the status has gone out'
 
 it('another target of the same filing may still answer after a keep-alive', async () => {
   const gateway = await startGateway({ settings: SOON })
-  const response = await gateway.chat({ model: 'pair', stream: true, sandbox: { fail: { kind: 'stall_before_first', stall_ms: 2600, only_prefix: 'a' } } })
+  const response = await gateway.chat({
+    model: 'pair',
+    stream: true,
+    sandbox: { fail: { kind: 'stall_before_first', stall_ms: 2600, only_prefix: 'a' } },
+  })
   const stream = await sseOf(response)
   expect(stream.text.startsWith(KEEPALIVE)).toBe(true)
   expect(stream).toMatchObject({ done_count: 1, error: null })
@@ -43,7 +47,9 @@ it('a target of another filing may not answer under headers that are out', async
   const [a, b] = endpoints.map(({ id, base_url, tier }) => ({ id, provider: 'sandbox', base_url, tier }))
   const filing = { number: 'Beijing-Test-202404280016', evidence: 'test' }
   const other = await startGateway({ settings: SOON, models: { pair: { endpoints: [a, { ...b, filing }] } } })
-  const stream = await sseOf(await other.chat({ model: 'pair', stream: true, sandbox: { fail: { kind: 'stall_before_first', stall_ms: 2600, only_prefix: 'a' } } }))
+  const stream = await sseOf(
+    await other.chat({ model: 'pair', stream: true, sandbox: { fail: { kind: 'stall_before_first', stall_ms: 2600, only_prefix: 'a' } } }),
+  )
   expect(stream).toMatchObject({ done_count: 0, error: { code: 'upstream_error' } })
   expect(gateway.sandbox.served().totals.requests).toBe(1)
 })

@@ -2,7 +2,8 @@ import { expect, it } from 'vitest'
 import { startGateway } from '../support/gateway.ts'
 
 const FILING = { number: 'Beijing-TestChat-202404280016', evidence: 'test' }
-const ids = async (response: Response): Promise<string[]> => ((await response.json()) as { data: Array<{ id: string }> }).data.map(({ id }) => id)
+const ids = async (response: Response): Promise<string[]> =>
+  ((await response.json()) as { data: Array<{ id: string }> }).data.map(({ id }) => id)
 
 it('a key sees the models it may call and no others', async () => {
   const gateway = await startGateway()
@@ -31,7 +32,12 @@ it.each([
 
 it('traffic that serves the public goes to the filed endpoint alone, even when that one fails', async () => {
   const plain = await startGateway()
-  const endpoint = (prefix: string, tier: number): object => ({ id: prefix, provider: 'sandbox', base_url: `${plain.sandbox.url}/${prefix}/v1`, tier })
+  const endpoint = (prefix: string, tier: number): object => ({
+    id: prefix,
+    provider: 'sandbox',
+    base_url: `${plain.sandbox.url}/${prefix}/v1`,
+    tier,
+  })
   const gateway = await startGateway({
     models: { pair: { endpoints: [endpoint('a', 1), { ...endpoint('b', 2), filing: FILING }] } },
     tenant: { audience: 'public' },

@@ -32,7 +32,15 @@ it('a model that is taken away is not found any more, while its open stream ends
     JSON.stringify({
       calendar: {},
       sell: {
-        solo: [{ version: 'v1', effective_from: '2026-01-01', source: 'test', as_of: '2026-01-01', rules: [{ name: 'all', input: '2', output: '8' }] }],
+        solo: [
+          {
+            version: 'v1',
+            effective_from: '2026-01-01',
+            source: 'test',
+            as_of: '2026-01-01',
+            rules: [{ name: 'all', input: '2', output: '8' }],
+          },
+        ],
       },
     }),
   )

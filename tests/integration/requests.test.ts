@@ -19,7 +19,14 @@ it('a whole answer is billed for exactly what the upstream counted and reported'
   const [served] = gateway.sandbox.served().served
   expect(model).toBe('solo')
   expect(usage).toMatchObject({ prompt_tokens: served?.prompt_tokens, completion_tokens: served?.sent_tokens })
-  expect(event).toMatchObject({ status: 'completed', usage_source: 'reported', model: 'solo', endpoint: 'solo-a', finish_reason: 'stop', code: null })
+  expect(event).toMatchObject({
+    status: 'completed',
+    usage_source: 'reported',
+    model: 'solo',
+    endpoint: 'solo-a',
+    finish_reason: 'stop',
+    code: null,
+  })
   expect(event?.amount_nano).toBe(BigInt(usage.prompt_tokens) * INPUT_NANO + BigInt(usage.completion_tokens) * OUTPUT_NANO)
   expect(served?.request_id).toBe(event?.id)
   expect(await gateway.audit()).toEqual({ events: 1, amount_nano: event?.amount_nano })
@@ -124,7 +131,7 @@ it('several choices are all delivered and all billed', async () => {
   const response = await gateway.chat({ n: 3, stream: true })
   const stream = await sseOf(response)
   const event = await gateway.event(response.headers.get('x-request-id'))
-  const finished = stream.events.flatMap((event) => event.choices ?? []).filter((choice) => choice.finish_reason)
+  const finished = stream.events.flatMap(({ choices }) => choices ?? []).filter((choice) => choice.finish_reason)
   expect(finished).toHaveLength(3)
   expect(event?.tokens.output).toBe(gateway.sandbox.served().served[0]?.sent_tokens)
   await gateway.audit()
@@ -136,7 +143,11 @@ it('embeddings are answered and billed by their input alone', async () => {
   const body = (await response.json()) as { data: unknown[]; model: string }
   const event = await gateway.event(response.headers.get('x-request-id'))
   expect(body.data).toHaveLength(2)
-  expect(event).toMatchObject({ protocol: 'embeddings', status: 'completed', tokens: { output: 0, input: gateway.sandbox.served().served[0]?.prompt_tokens } })
+  expect(event).toMatchObject({
+    protocol: 'embeddings',
+    status: 'completed',
+    tokens: { output: 0, input: gateway.sandbox.served().served[0]?.prompt_tokens },
+  })
   await gateway.audit()
 })
 
@@ -159,4 +170,48 @@ it('tags and the end user are on the event, the user as a keyed hash only', asyn
   expect(event?.end_user).toMatch(/^[0-9a-f]{32}$/)
   expect(gateway.log_lines.join('')).not.toContain('alice')
   expect(gateway.log_lines.join('')).not.toContain(gateway.key)
+})
+
+it.each(['openai', 'deepseek', 'qwen', 'moonshot', 'minimax', 'stepfun', 'baichuan', 'vllm'])(
+  'the layout of %s is metered exactly, thinking and cached tokens included',
+  async (layout) => {
+    const gateway = await startGateway()
+    const directives = { layout, reasoning_tokens: 9, tokens: 30, cached_tokens: 3, extra_fields: true }
+    const response = await gateway.chat({ stream: true, sandbox: directives })
+    const stream = await sseOf(response)
+    const event = await gateway.event(response.headers.get('x-request-id'))
+    const [served] = gateway.sandbox.served().served
+    expect(stream).toMatchObject({ done_count: 1, error: null })
+    expect(stream.text).not.toContain('up-solo')
+    expect(event).toMatchObject({ status: 'completed', usage_source: 'reported' })
+    const { input = 0, cached_input = 0, output = 0 } = event?.tokens ?? {}
+    expect([input + cached_input, output]).toEqual([served?.prompt_tokens, served?.sent_tokens])
+    await gateway.audit()
+  },
+)
+
+it.each([true, false])(
+  'usage that the upstream does not report is estimated, and told when it was asked for (asked %s)',
+  async (include_usage) => {
+    const gateway = await startGateway()
+    const response = await gateway.chat({ stream: true, stream_options: { include_usage }, sandbox: { shape: 'absent', tokens: 30 } })
+    const stream = await sseOf(response)
+    const event = await gateway.event(response.headers.get('x-request-id'))
+    expect(event).toMatchObject({ status: 'completed', usage_source: 'estimated', tokens: { output: 30 } })
+    expect(stream.events.filter(({ usage }) => usage).map(({ usage }) => usage?.completion_tokens)).toEqual(include_usage ? [30] : [])
+    await gateway.audit()
+  },
+)
+
+it.each([
+  ['twice', '{"model":"solo","model":"pair"'],
+  ['with an escaped name', String.raw`{"\u006dodel":"pair"`],
+  ['twice, once escaped', String.raw`{"model":"solo","\u006dodel":"pair"`],
+])('a model given %s is the one that was checked, whichever the upstream reads', async (_, head) => {
+  const upstream = await recordingUpstream()
+  const gateway = await startGateway({ upstream: upstream.url })
+  const response = await gateway.post('/v1/chat/completions', `${head},"messages":${JSON.stringify(HELLO)},"max_tokens":5}`)
+  expect(response.headers.get('x-weir-model')).toBe('pair')
+  const names = [...(upstream.bodies[0]?.toString() ?? '').matchAll(/odel"\s*:\s*"([^"]*)"/g)].map(([, name]) => name)
+  expect(new Set(names)).toEqual(new Set(['up-pair']))
 })

@@ -19,48 +19,56 @@ function residentBytes(pid: number): number {
 }
 
 interface Totals {
-  readonly totals: ReadonlyArray<{ readonly requests: number; readonly completed: number; readonly tokens: { readonly input: number; readonly output: number } }>
+  readonly totals: ReadonlyArray<{
+    readonly requests: number
+    readonly completed: number
+    readonly tokens: { readonly input: number; readonly output: number }
+  }>
 }
 
 async function totalsOf(whole: WholeProcess): Promise<Totals['totals'][number] | undefined> {
   return ((await (await whole.get('/v1/usage')).json()) as Totals).totals[0]
 }
 
-it.skipIf(!HAS_PROC)('a client that does not read pauses the upstream; memory stays bounded, and reading on gets it all', { timeout: 180_000 }, async () => {
-  const whole = await spawnWhole()
-  await (await whole.chat({ stream: true })).text()
-  const before = residentBytes(whole.process.pid)
-  const tokens = 3200
-  const body = JSON.stringify({ model: 'solo', messages: HELLO, stream: true, sandbox: { tokens, bytes_per_token: 65_536 } })
-  const connection = await rawConnection(whole.url)
-  let received = 0
-  let tail = ''
-  connection.socket.removeAllListeners('data')
-  connection.socket.on('data', (chunk: Buffer) => {
-    received += chunk.length
-    tail = (tail + chunk.toString('latin1')).slice(-200)
-  })
-  connection.write(
-    `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer ${whole.key}\r\n` +
-      `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
-  )
-  await waitFor(() => received > 0, { timeout_ms: 20_000, what: 'the stream to begin' })
-  connection.socket.pause()
-  const sent = (): number => whole.sandbox.served().served[1]?.sent_tokens ?? 0
-  for (let seen = -1; seen !== sent(); ) {
-    seen = sent()
-    await sleep(1500)
-  }
-  const grown = residentBytes(whole.process.pid) - before
-  expect(sent() * 65_536).toBeLessThan(60 * MEBIBYTE)
-  expect(grown).toBeLessThan(64 * MEBIBYTE)
-  connection.socket.resume()
-  await connection.closed
-  expect(received).toBeGreaterThan(tokens * 65_536)
-  expect(tail).toContain('data: [DONE]')
-  expect(residentBytes(whole.process.pid) - before).toBeLessThan(128 * MEBIBYTE)
-  expect(await totalsOf(whole)).toMatchObject({ requests: 2, completed: 2 })
-})
+it.skipIf(!HAS_PROC)(
+  'a client that does not read pauses the upstream; memory stays bounded, and reading on gets it all',
+  { timeout: 180_000 },
+  async () => {
+    const whole = await spawnWhole()
+    await (await whole.chat({ stream: true })).text()
+    const before = residentBytes(whole.process.pid)
+    const tokens = 3200
+    const body = JSON.stringify({ model: 'solo', messages: HELLO, stream: true, sandbox: { tokens, bytes_per_token: 65_536 } })
+    const connection = await rawConnection(whole.url)
+    let received = 0
+    let tail = ''
+    connection.socket.removeAllListeners('data')
+    connection.socket.on('data', (chunk: Buffer) => {
+      received += chunk.length
+      tail = (tail + chunk.toString('latin1')).slice(-200)
+    })
+    connection.write(
+      `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer ${whole.key}\r\n` +
+        `content-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+    )
+    await waitFor(() => received > 0, { timeout_ms: 20_000, what: 'the stream to begin' })
+    connection.socket.pause()
+    const sent = (): number => whole.sandbox.served().served[1]?.sent_tokens ?? 0
+    for (let seen = -1; seen !== sent();) {
+      seen = sent()
+      await sleep(1500)
+    }
+    const grown = residentBytes(whole.process.pid) - before
+    expect(sent() * 65_536).toBeLessThan(60 * MEBIBYTE)
+    expect(grown).toBeLessThan(64 * MEBIBYTE)
+    connection.socket.resume()
+    await connection.closed
+    expect(received).toBeGreaterThan(tokens * 65_536)
+    expect(tail).toContain('data: [DONE]')
+    expect(residentBytes(whole.process.pid) - before).toBeLessThan(128 * MEBIBYTE)
+    expect(await totalsOf(whole)).toMatchObject({ requests: 2, completed: 2 })
+  },
+)
 
 it('two thousand streams at once each get their own answer, whole, and two thousand exact events', { timeout: 240_000 }, async () => {
   const whole = await spawnWhole()
@@ -74,7 +82,10 @@ it('two thousand streams at once each get their own answer, whole, and two thous
       sandbox: { first_token_delay_ms: 8000, token_delay_ms: 200 },
     })
     const stream = await sseOf(response)
-    return { whole: stream.done_count === 1 && stream.error === null && stream.content.includes(`"${content}"`), output: stream.events.at(-1)?.usage?.completion_tokens ?? 0 }
+    return {
+      whole: stream.done_count === 1 && stream.error === null && stream.content.includes(`"${content}"`),
+      output: stream.events.at(-1)?.usage?.completion_tokens ?? 0,
+    }
   })
   await waitFor(() => whole.sandbox.served().totals.open === count, { timeout_ms: 60_000, what: `${count} open streams` })
   const answers = await Promise.all(streams)
@@ -94,6 +105,7 @@ it('bytes arrive as they come: the first part of a stream is there before the la
   const first = await reader?.read()
   expect(whole.sandbox.served().totals.finished).toBe(0)
   let text = Buffer.from(first?.value ?? []).toString()
-  for (let read = await reader?.read(); read !== undefined && !read.done; read = await reader?.read()) text += Buffer.from(read.value).toString()
+  for (let read = await reader?.read(); read !== undefined && !read.done; read = await reader?.read())
+    text += Buffer.from(read.value).toString()
   expect(readSse(text)).toMatchObject({ done_count: 1, error: null })
 })

@@ -15,7 +15,15 @@ it('a request can be asked about by its id: route, tokens, price, amount, and wh
   const id = answer.headers.get('x-request-id')
   const event = await gateway.event(id)
   const seen = (await (await gateway.get(`/v1/usage/${id}`)).json()) as Record<string, unknown>
-  expect(seen).toMatchObject({ id, refused: false, model: 'solo', model_asked: 'fast', status: 'completed', price_version: expect.stringContaining('solo@v1'), tokens: { output: 20 } })
+  expect(seen).toMatchObject({
+    id,
+    refused: false,
+    model: 'solo',
+    model_asked: 'fast',
+    status: 'completed',
+    price_version: expect.stringContaining('solo@v1'),
+    tokens: { output: 20 },
+  })
   expect(seen['amount_cny']).toBe(cnyFromNano(event?.amount_nano ?? -1n))
   expect(seen['paid_by']).toEqual([{ grant: `wallet:${gateway.tenant}`, unit: 'nano_cny', amount: seen['amount_cny'] }])
   expect(JSON.stringify(seen)).not.toContain('cost')
@@ -46,19 +54,26 @@ it('two tenants see, spend and hold their own only', async () => {
   const mine = (await (await gateway.get('/v1/usage')).json()) as UsagePage
   const theirs = (await (await gateway.get('/v1/usage', other.secret)).json()) as UsagePage
   expect([mine.events.length, theirs.events.length, theirs.totals.length]).toEqual([2, 0, 0])
-  expect(await (await gateway.get('/v1/balance', other.secret)).json()).toMatchObject({ available_cny: '5', held_cny: '0', open_requests: 0 })
+  expect(await (await gateway.get('/v1/balance', other.secret)).json()).toMatchObject({
+    available_cny: '5',
+    held_cny: '0',
+    open_requests: 0,
+  })
   const asked_for = (await (await gateway.get(`/v1/usage?key=${gateway.main_account.key.id}`, other.secret)).json()) as UsagePage
   expect(asked_for.events).toEqual([])
 })
 
 it('totals are the sum of the events, and pages together are all of them, once each', async () => {
   const gateway = await startGateway()
-  for (let index = 0; index < 7; index += 1) await (await gateway.chat({ model: index % 2 === 0 ? 'solo' : 'pair', sandbox: { tokens: index + 1 } })).text()
+  for (let index = 0; index < 7; index += 1)
+    await (await gateway.chat({ model: index % 2 === 0 ? 'solo' : 'pair', sandbox: { tokens: index + 1 } })).text()
   const ids: unknown[] = []
   let cursor: string | null = ''
   let pages = 0
   while (cursor !== null) {
-    const page = (await (await gateway.get(`/v1/usage?limit=3${cursor === '' ? '' : `&cursor=${encodeURIComponent(cursor)}`}`)).json()) as UsagePage
+    const page = (await (
+      await gateway.get(`/v1/usage?limit=3${cursor === '' ? '' : `&cursor=${encodeURIComponent(cursor)}`}`)
+    ).json()) as UsagePage
     ids.push(...page.events.map(({ id }) => id))
     cursor = page.next_cursor
     pages += 1
@@ -67,7 +82,10 @@ it('totals are the sum of the events, and pages together are all of them, once e
   expect(pages).toBeLessThanOrEqual(4)
   const { totals } = (await (await gateway.get('/v1/usage')).json()) as UsagePage
   expect(totals.map(({ model, requests, tokens }) => [model, requests, (tokens as { output: number }).output])).toEqual(
-    expect.arrayContaining([['solo', 4, 16], ['pair', 3, 12]]),
+    expect.arrayContaining([
+      ['solo', 4, 16],
+      ['pair', 3, 12],
+    ]),
   )
   const only_pair = (await (await gateway.get('/v1/usage?model=pair')).json()) as UsagePage
   expect(only_pair.events).toHaveLength(3)
@@ -90,5 +108,9 @@ it('the balance shows what an open request holds, and shows it free again', asyn
   expect(Number(during.held_cny)).toBeGreaterThan(0)
   await open.text()
   const { amount_nano } = await gateway.audit()
-  expect(await (await gateway.get('/v1/balance')).json()).toMatchObject({ available_cny: cnyFromNano(1_000_000_000n - amount_nano), held_cny: '0', open_requests: 0 })
+  expect(await (await gateway.get('/v1/balance')).json()).toMatchObject({
+    available_cny: cnyFromNano(1_000_000_000n - amount_nano),
+    held_cny: '0',
+    open_requests: 0,
+  })
 })

@@ -66,7 +66,12 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
   const logger = createLogger({ level: 'info', destination: { write: (line) => void log_lines.push(line) } })
   let configuration = load(config_dir)
   const { settings } = configuration
-  const storage = await openEmbedded({ data_dir, clock, commit_timeout_ms: settings.journal.commit_timeout_ms, keep_days: settings.journal.keep_days })
+  const storage = await openEmbedded({
+    data_dir,
+    clock,
+    commit_timeout_ms: settings.journal.commit_timeout_ms,
+    keep_days: settings.journal.keep_days,
+  })
   const { limits, log, ledger, records } = storage
   let snapshot = buildSnapshot(configuration)
   const metrics = createMetrics({ openHolds: () => limits.openHolds() })

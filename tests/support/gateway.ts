@@ -90,7 +90,10 @@ export async function startGateway(options: GatewayOptions = {}): Promise<TestGa
 export const HELLO = [{ role: 'user', content: 'hello' }]
 
 /** The directories of a gateway whose endpoints are below `origin`. */
-export function writeConfiguration(origin: string, options: Pick<GatewayOptions, 'models' | 'settings' | 'timeouts'>): { config_dir: string; data_dir: string } {
+export function writeConfiguration(
+  origin: string,
+  options: Pick<GatewayOptions, 'models' | 'settings' | 'timeouts'>,
+): { config_dir: string; data_dir: string } {
   const root = tempDir()
   const config_dir = join(root, 'config')
   mkdirSync(config_dir)
@@ -120,7 +123,13 @@ function modelsAt(origin: string, { models = {}, timeouts = {} }: Pick<GatewayOp
   const known: Record<string, Members> = {
     solo: { ...chat, aliases: ['fast'], endpoints: [endpoint('solo-a', 'a', 'up-solo', 1)] },
     pair: { ...chat, endpoints: [endpoint('pair-a', 'a', 'up-pair', 1), endpoint('pair-b', 'b', 'up-pair', 2)] },
-    embed: { ...shared, kind: 'embeddings', context_tokens: 100_000, max_output_tokens: 0, endpoints: [endpoint('embed-a', 'a', 'embed', 1)] },
+    embed: {
+      ...shared,
+      kind: 'embeddings',
+      context_tokens: 100_000,
+      max_output_tokens: 0,
+      endpoints: [endpoint('embed-a', 'a', 'embed', 1)],
+    },
   }
   for (const [id, changes] of Object.entries(models)) known[id] = { ...known[id], ...changes }
   return known
@@ -137,7 +146,10 @@ function writePrices(config_dir: string, { models = {} }: Pick<GatewayOptions, '
   for (const id of new Set(['solo', 'pair', 'embed', ...Object.keys(models)])) sell[id] = [first]
   sell['solo'] = [first, ...more_of_solo]
   // Endpoints that a test has put in their place have other ids.
-  const cost = models['pair']?.['endpoints'] !== undefined ? {} : { 'pair-a': [priceVersion('v1', '2026-01-01', '1', '4')], 'pair-b': [priceVersion('v1', '2026-01-01', '3', '6')] }
+  const cost =
+    models['pair']?.['endpoints'] !== undefined
+      ? {}
+      : { 'pair-a': [priceVersion('v1', '2026-01-01', '1', '4')], 'pair-b': [priceVersion('v1', '2026-01-01', '3', '6')] }
   writeFileSync(join(config_dir, 'price-book.yaml'), JSON.stringify({ calendar: {}, sell, cost }))
 }
 
@@ -145,7 +157,10 @@ async function audit({ storage, plane }: Assembled): Promise<{ events: number; a
   const { limits, ledger } = storage
   const nothingOpen = async (): Promise<boolean> => plane.open.total === 0 && (await limits.openHolds()) === 0
   await waitFor(nothingOpen, { timeout_ms: EVERYTHING_ENDS_MS, what: 'every request to end and every hold to close' })
-  await waitFor(async () => (await ledger.auditFacts()).open_requests.length === 0, { timeout_ms: EVERYTHING_ENDS_MS, what: 'every open journal row to be closed' })
+  await waitFor(async () => (await ledger.auditFacts()).open_requests.length === 0, {
+    timeout_ms: EVERYTHING_ENDS_MS,
+    what: 'every open journal row to be closed',
+  })
   await ledger.post()
   const { events, amount_nano, ...wrong } = await ledger.auditFacts()
   const found = Object.entries(wrong).filter(([, ids]) => ids.length > 0)

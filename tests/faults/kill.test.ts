@@ -101,8 +101,8 @@ it('kill -9 at any moment under load: every finished answer is billed once and e
   expect(await auditAtRest(fleet, key, crowd)).toEqual([])
   const tally = tallyOf(crowd.sightings, fleet)
   console.info(`${rounds} kills: ${JSON.stringify(tally)}`)
-  for (const ending of ['completed', 'partial', 'refused', 'nothing', 'left', 'event swept'])
-    expect(tally[ending] ?? 0, ending).toBeGreaterThan(0)
+  const endings = ['completed', 'partial', 'refused', 'nothing', 'left', 'event swept']
+  expect(endings.filter((ending) => tally[ending] === undefined)).toEqual([])
   for (const more of [[], ['--sandbox', fleet.sandbox_url]]) expect(await weirAudit(fleet, more)).toMatchObject({ code: 0 })
 })
 

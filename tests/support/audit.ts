@@ -61,7 +61,7 @@ export function readBooks(data_dir: string): Books {
       return statement.all()
     }
     const ids = (sql: string): string[] => rows(sql).map((row) => String(row['id']))
-    const sum = (sql: string): bigint => BigInt(String(rows(sql)[0]?.['amount'] ?? 0))
+    const sum = (sql: string): bigint => rows(sql).reduce((total, row) => total + ((row['amount'] as bigint | null) ?? 0n), 0n)
     const events = rows('SELECT body, superseded FROM events').map((row) => ({
       ...(JSON.parse(String(row['body'])) as Omit<AuditedEvent, 'superseded'>),
       superseded: row['superseded'] !== 0n,

@@ -41,6 +41,7 @@ class Writer {
   #now_ms: number
   #deleted_at_ms = 0
   #events_since_checkpoint = 0
+  #probe: NodeJS.Timeout | null = null
 
   constructor(port: MessagePort, start: WriterStart) {
     this.#port = port
@@ -88,7 +89,27 @@ class Writer {
       this.#tell({ kind: 'committed', number: last.number, seqs, unposted: this.#unposted })
     } catch (error) {
       this.#tell({ kind: 'refused', number: last.number, message: messageOf(error) })
+      this.#probeLater(last.number)
     }
+  }
+
+  /**
+   * Tries a write of its own once a second until one is durable. An unready node gets no traffic, so it cannot be the traffic's
+   * next row that shows that there is room again.
+   */
+  #probeLater(refused_number: number): void {
+    this.#probe ??= setTimeout(() => {
+      this.#probe = null
+      try {
+        this.#rows.syncFully(true)
+        this.#database.exec("UPDATE meta SET value = value WHERE name = 'node'")
+        // The refused batches are forgotten already: what this says is that commits work.
+        this.#tell({ kind: 'committed', number: refused_number, seqs: [], unposted: this.#unposted })
+      } catch (error) {
+        this.#tell({ kind: 'trouble', message: `the journal still refuses commits: ${messageOf(error)}` })
+        this.#probeLater(refused_number)
+      }
+    }, RETRY_MS)
   }
 
   #answer(id: number, ask: Ask): void {
@@ -207,6 +228,7 @@ class Writer {
     this.#unposted = 0
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
+    if (this.#probe !== null) clearTimeout(this.#probe)
     this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)')
     this.#database.close()
     this.#lock.close()

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import type { Clock } from './base/clock.ts'
-import type { RandomBytes } from './base/ids.ts'
+import { pooledRandom, type RandomBytes } from './base/ids.ts'
 import { loadConfiguration } from './config/load.ts'
 import type { ConfigIssue, Configuration } from './config/model.ts'
 import { watchConfiguration, type ConfigurationWatch } from './config/watch.ts'
@@ -173,7 +173,7 @@ class Starter {
       providers: PROVIDERS,
       clock,
       random: random ?? Math.random,
-      randomBytes: this.#randomBytes,
+      randomBytes: pooledRandom(this.#randomBytes),
       metrics: this.#metrics,
       logger,
       open: new OpenCalls(),

@@ -1,7 +1,24 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomBytes } from 'node:crypto'
 
 /** Source of random bytes; `node:crypto` in production, a seeded one in tests. */
 export type RandomBytes = (size: number) => Uint8Array
+
+const POOL_BYTES = 4096
+
+/** The same source, asked for many bytes at a time: a call to the system's costs more than everything else about an id. */
+export function pooledRandom(random: RandomBytes): RandomBytes {
+  let pool: Uint8Array = new Uint8Array(0)
+  let used = 0
+  return (size) => {
+    if (size > POOL_BYTES) return random(size)
+    if (used + size > pool.length) {
+      pool = random(POOL_BYTES)
+      used = 0
+    }
+    used += size
+    return pool.subarray(used - size, used)
+  }
+}
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
 
@@ -29,5 +46,5 @@ export function newKeySecret(random: RandomBytes = randomBytes): string {
 
 /** SHA-256 of a key as lower-case hex: the only form in which a key is stored or looked up. */
 export function hashKey(secret: string): string {
-  return createHash('sha256').update(secret).digest('hex')
+  return hash('sha256', secret, 'hex')
 }

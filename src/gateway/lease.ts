@@ -65,6 +65,11 @@ export class Lease {
     this.#onKeepalive = listener
   }
 
+  /** The hold pays for the longest answer that may come: {@link allowance} has nothing to decide. */
+  get covers_all(): boolean {
+    return this.#output_held >= this.#admission.quote.output_limit * this.#admission.quote.choices
+  }
+
   /** May a stream that has delivered `output_tokens` go on? Asks for more at half a slice. */
   allowance(output_tokens: number): Allowance {
     const { quote } = this.#admission

@@ -114,6 +114,7 @@ class StreamRelay implements ByteSink {
 
   #checkAllowance(): void {
     const { lease } = this.#settlement
+    if (lease.covers_all) return
     const allowance = lease.allowance(this.#answer.translator.observe().estimated_output)
     if (allowance === 'stop') return this.#fail(this.#outOfMoney())
     if (allowance !== 'wait' || this.#waiting !== null) return

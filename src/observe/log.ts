@@ -27,7 +27,7 @@ export interface LoggerOptions {
 }
 
 /** Lines are collected up to this size, so that a busy gateway does not make a system call per request … */
-const BUFFER_BYTES = 8_192
+const BUFFER_BYTES = 65_536
 /** … and written at least this often. */
 const FLUSH_INTERVAL_MS = 250
 /** Most that may wait for a reader that is stuck; lines beyond it are dropped and counted. */
@@ -122,6 +122,7 @@ function standardOutput(): ReturnType<typeof pino.destination> {
     fd: 1,
     sync: false,
     minLength: BUFFER_BYTES,
+    maxWrite: 2 * BUFFER_BYTES,
     maxLength: MAX_WAITING_BYTES,
     periodicFlush: FLUSH_INTERVAL_MS,
   })

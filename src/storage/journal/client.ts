@@ -33,7 +33,8 @@ interface RowWaiter {
 }
 interface Batch {
   readonly number: number
-  readonly sent_at: number
+  /** When its first row was given, by the monotonic clock: the commit timeout counts from here. */
+  readonly given_at: number
   readonly rows: number
   readonly characters: number
   waiters: readonly RowWaiter[]
@@ -44,8 +45,8 @@ interface Asked {
 }
 
 /**
- * The main thread's side of the journal. Rows of one turn of the event loop travel as one message; the writer joins the
- * messages that wait for it into one commit.
+ * The main thread's side of the journal. Rows of one turn of the event loop, or of one commit's duration, travel as one message,
+ * and a message is one commit: waking a thread costs more than writing a row.
  */
 export class Journal implements UsageLog {
   readonly #options: JournalOptions
@@ -55,6 +56,8 @@ export class Journal implements UsageLog {
   #rows: RowMessage[] = []
   #waiters: RowWaiter[] = []
   #characters = 0
+  /** When the first of `#rows` was given. */
+  #first_at: number | null = null
   #batches: Batch[] = []
   #waiting = { rows: 0, characters: 0 }
   #next_number = 1
@@ -167,6 +170,16 @@ export class Journal implements UsageLog {
     this.#rows.push(row)
     this.#characters += characters
     if (waiter !== null) this.#waiters.push(waiter)
+    this.#first_at ??= this.#options.clock.monotonic_ms()
+    if (!this.#held) this.#flushLater()
+  }
+
+  /** While a commit is under way rows wait here rather than in the thread's queue: one message then carries them all. */
+  get #held(): boolean {
+    return this.#ok && this.#batches.length > 0
+  }
+
+  #flushLater(): void {
     if (this.#flushing) return
     this.#flushing = true
     setImmediate(() => this.#flush())
@@ -187,12 +200,14 @@ export class Journal implements UsageLog {
     if (this.#rows.length === 0 || this.#ended !== null) return
     const [number, rows, characters] = [this.#next_number, this.#rows, this.#characters]
     this.#next_number += 1
-    this.#batches.push({ number, rows: rows.length, characters, waiters: this.#waiters, sent_at: this.#options.clock.monotonic_ms() })
+    const given_at = this.#first_at ?? this.#options.clock.monotonic_ms()
+    this.#batches.push({ number, rows: rows.length, characters, waiters: this.#waiters, given_at })
     this.#waiting.rows += rows.length
     this.#waiting.characters += characters
     this.#rows = []
     this.#waiters = []
     this.#characters = 0
+    this.#first_at = null
     this.#worker.postMessage({ kind: 'rows', number, at: this.#options.clock.now_ms(), rows } satisfies ToWriter)
     this.#timer ??= setTimeout(() => this.#checkTimeouts(), this.#options.commit_timeout_ms)
   }
@@ -220,10 +235,12 @@ export class Journal implements UsageLog {
       case 'committed':
         this.#committed(message.number, message.seqs)
         this.#unposted = message.unposted
+        this.#flushLater()
         return
       case 'refused':
         this.#ok = false
         this.#reject(this.#taken(message.number), new JournalUnavailable('io', `the journal refused a commit: ${message.message}`))
+        this.#flushLater()
         return
       case 'posted':
         this.#unposted = message.unposted
@@ -265,17 +282,19 @@ export class Journal implements UsageLog {
 
   /** A batch that is late keeps its place, since the writer may still commit it; only those who wait are told. */
   #checkTimeouts(): void {
-    this.#timer = null
     const { clock, commit_timeout_ms } = this.#options
-    const late = this.#batches.filter((batch) => clock.monotonic_ms() - batch.sent_at >= commit_timeout_ms)
+    const late = this.#batches.filter((batch) => clock.monotonic_ms() - batch.given_at >= commit_timeout_ms)
     if (late.length > 0) {
       this.#ok = false
       this.#reject(late, new JournalUnavailable('timeout', `the journal did not commit within ${commit_timeout_ms} ms`))
       for (const batch of late) batch.waiters = batch.waiters.map(withoutListener)
+      // Rows that waited for that commit have a timeout of their own, which counts once they are a batch.
+      this.#flush()
     }
+    this.#timer = null
     const next = this.#batches.find((batch) => !late.includes(batch))
     if (next === undefined) return
-    const wait_ms = Math.max(1, commit_timeout_ms - (clock.monotonic_ms() - next.sent_at))
+    const wait_ms = Math.max(1, commit_timeout_ms - (clock.monotonic_ms() - next.given_at))
     this.#timer = setTimeout(() => this.#checkTimeouts(), wait_ms)
   }
 

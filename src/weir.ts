@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { isDeepStrictEqual } from 'node:util'
 import type { Clock } from './base/clock.ts'
 import { pooledRandom, type RandomBytes } from './base/ids.ts'
 import { loadConfiguration } from './config/load.ts'
@@ -17,7 +18,8 @@ import type { Plane } from './gateway/plane.ts'
 import { RecentRefusals } from './gateway/refusals.ts'
 import { buildSnapshot, type Snapshot } from './gateway/snapshot.ts'
 import { StreamTicker } from './gateway/ticker.ts'
-import { adminToken, endUserSecret, startAdmin, type Admin } from './admin.ts'
+import { adminToken, endUserSecret, startAdmin } from './admin.ts'
+import type { HoldReceipt } from './money/event.ts'
 import { decodePriceVersion } from './money/price-json.ts'
 import { windowAround } from './money/window.ts'
 import type { Logger } from './observe/log.ts'
@@ -85,7 +87,7 @@ export async function startWeir(options: WeirOptions): Promise<Weir> {
   try {
     return await new Starter(options, configuration, storage).start()
   } catch (error) {
-    await storage.close()
+    await storage.close().catch((cause: unknown) => options.logger.error({ err: cause }, 'closing storage after a failed start'))
     throw error
   }
 }
@@ -106,7 +108,9 @@ class Starter {
   #configuration: Configuration
   #snapshot: Snapshot
   #sandbox: Sandbox | null = null
-  #timers: NodeJS.Timeout[] = []
+  /** How to end what was started, to be done from the last to the first. */
+  readonly #undo: (() => unknown)[] = []
+  readonly #swept_waiting = new Map<string, HoldReceipt>()
   #reloaded: Promise<ReloadOutcome>
 
   constructor(options: WeirOptions, configuration: Configuration, storage: Storage) {
@@ -123,27 +127,44 @@ class Starter {
     })
   }
 
+  /** @throws whatever kept it from starting; everything but storage has ended again by then */
   async start(): Promise<Weir> {
+    try {
+      return await this.#start()
+    } catch (error) {
+      await this.#end()
+      throw error
+    }
+  }
+
+  async #start(): Promise<Weir> {
     const { clock } = this.#options
     const { settings } = this.#configuration
     const { records, ledger, limits, changes } = this.#storage
     await publishPrices(records, this.#configuration.prices, clock.now_ms())
     const swept = await this.#sweepDead()
     const demo = settings.mode === 'demo' ? await createDemo({ records, ledger, limits, clock, random: this.#randomBytes }) : null
-    if (settings.mode === 'demo') this.#sandbox = await startSandbox({ port: 0 })
+    if (settings.mode === 'demo') await this.#startSandbox()
     this.#adopt(this.#configuration)
     const plane = await this.#plane()
-    changes.subscribe(() => void plane.keys.follow(records).catch((error: unknown) => this.#trouble(error, 'following changes of records')))
-    this.#timers.push(setInterval(() => void this.#sweepLive().catch((error: unknown) => this.#trouble(error, 'sweeping')), SWEEP_EVERY_MS))
+    const follow = (): void =>
+      void plane.keys.follow(records).catch((error: unknown) => this.#trouble(error, 'following changes of records'))
+    this.#undo.push(changes.subscribe(follow))
+    const sweeping = setInterval(() => void this.#sweepLive().catch((error: unknown) => this.#trouble(error, 'sweeping')), SWEEP_EVERY_MS)
+    this.#undo.push(() => clearInterval(sweeping))
     plane.ticker.start()
+    this.#undo.push(() => plane.ticker.stop())
     const server = createGatewayServer(plane, settings)
     const url = await listen(server, settings.host, settings.port)
+    this.#undo.push(() => closeAtOnce(server))
     const watch = this.#watch()
+    this.#undo.push(() => watch.close())
     const reload = (): Promise<ReloadOutcome> => {
       watch.reload()
       return this.#reloaded
     }
     const admin = await startAdmin(this.#controlDeps(plane, reload), settings)
+    this.#undo.push(() => admin.close())
     let draining: Promise<void> | null = null
     return {
       url,
@@ -152,7 +173,7 @@ class Starter {
       demo_key: demo?.secret ?? null,
       swept,
       reload,
-      drain: () => (draining ??= this.#drain(server, admin, plane, () => watch.close())),
+      drain: () => (draining ??= this.#drain(server, plane, () => watch.close())),
     }
   }
 
@@ -162,13 +183,15 @@ class Starter {
     const { settings } = this.#configuration
     const keys = new KeyTable()
     await keys.load(records)
+    const transport = createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy })
+    this.#undo.push(() => transport.close())
     return {
       snapshot: () => this.#snapshot,
       keys,
       limits,
       log,
       ledger,
-      transport: createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy }),
+      transport,
       breakers: this.#breakers,
       providers: PROVIDERS,
       clock,
@@ -193,8 +216,11 @@ class Starter {
     const { settings } = configuration
     this.#configuration =
       settings.mode === 'demo' && this.#sandbox !== null ? withStandIns(configuration, this.#sandbox.url) : configuration
+    const before = this.#snapshot.endpoints
     this.#snapshot = buildSnapshot(this.#configuration)
-    this.#breakers.prune(new Set(this.#snapshot.endpoints.keys()))
+    // What was learned of an endpoint says nothing about one with another address or key.
+    const same = [...this.#snapshot.endpoints].filter(([id, endpoint]) => isDeepStrictEqual(endpoint, before.get(id)))
+    this.#breakers.prune(new Set(same.map(([id]) => id)))
     this.#metrics.setKnown([...this.#configuration.catalogue.models.keys()], [...this.#snapshot.endpoints.keys()])
     this.#metrics.configuration('ok', configuration.digest)
   }
@@ -228,11 +254,20 @@ class Starter {
       digest: this.#configuration.digest,
       load: () => loadConfiguration({ config_dir, env, providers: [...PROVIDERS.values()] }),
       onIssues: (issues) => {
-        this.#reloaded = Promise.resolve(this.#refuse(issues))
+        this.#next(() => this.#refuse(issues))
       },
       onChange: (configuration) => {
-        this.#reloaded = this.#change(configuration)
+        this.#next(() => this.#change(configuration))
       },
+    })
+  }
+
+  /** Loads take effect one after the other, so that what was loaded last stays. */
+  #next(load: () => ReloadOutcome | Promise<ReloadOutcome>): void {
+    this.#reloaded = this.#reloaded.then(load).catch((error: unknown) => {
+      const message = error instanceof Error ? error.message : String(error)
+      const expected = 'a configuration that can be applied'
+      return this.#refuse([{ file: this.#options.config_dir, path: '', line: null, message, expected }])
     })
   }
 
@@ -266,7 +301,7 @@ class Starter {
   }
 
   async #sweepLive(): Promise<void> {
-    const swept = await sweepExpired(await this.#sweepDeps())
+    const swept = await sweepExpired(await this.#sweepDeps(), this.#swept_waiting)
     if (swept > 0) this.#options.logger.error({ swept }, 'closed requests whose lease had ended')
   }
 
@@ -284,17 +319,36 @@ class Starter {
     this.#options.logger.error({ err: error }, `${doing} failed; trying again`)
   }
 
-  async #drain(server: Server, admin: Admin, plane: Plane, stopWatching: () => void): Promise<void> {
+  async #drain(server: Server, plane: Plane, stopWatching: () => void): Promise<void> {
     this.#state.draining = true
     stopWatching()
     await drainServer(server, this.#configuration.settings.drain, () => plane.open.total)
-    for (const timer of this.#timers) clearInterval(timer)
-    plane.ticker.stop()
-    await admin.close()
-    await plane.transport.close()
-    await this.#sandbox?.close()
+    await this.#end()
     await this.#storage.close()
   }
+
+  async #startSandbox(): Promise<void> {
+    const sandbox = await startSandbox({ port: 0 })
+    this.#undo.push(() => sandbox.close())
+    this.#sandbox = sandbox
+  }
+
+  /** Ends what was started, the last first. What cannot be ended keeps nothing else from it. */
+  async #end(): Promise<void> {
+    for (const undo of this.#undo.splice(0).toReversed()) {
+      try {
+        await undo()
+      } catch (error) {
+        this.#options.logger.error({ err: error }, 'ending a part of the gateway failed')
+      }
+    }
+  }
+}
+
+async function closeAtOnce(server: Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+  server.closeAllConnections()
+  await closed
 }
 
 function listen(server: Server, host: string, port: number): Promise<string> {

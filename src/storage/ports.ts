@@ -105,6 +105,8 @@ export interface SettleRequest {
   readonly amount_nano: bigint
   /** The final split, applied verbatim. */
   readonly parts: readonly PaymentPart[]
+  /** The sweeper's charge: applied only to a hold that `sweep` marked and nobody closed since, else `duplicate`. */
+  readonly swept?: true
 }
 /** `late`: the hold had been swept, the charge replaces the sweep's. `duplicate`: already settled, nothing changed. */
 export type SettleState = 'settled' | 'late' | 'duplicate'
@@ -217,8 +219,8 @@ export interface UsageLog {
   /** Resolves with the event's sequence number when the row survives a power cut (fsync). Rejects after `commit_timeout_ms`. */
   close(event: ClosingEvent): Promise<number>
   release(id: string): void
-  /** Requests that an earlier owner of this journal left open. */
-  unfinished(): Promise<readonly UnfinishedRequest[]>
+  /** Requests that an earlier owner of this journal left open; with `ids`, those of them that are open now, whoever opened them. */
+  unfinished(ids?: readonly string[]): Promise<readonly UnfinishedRequest[]>
   /** Rows waiting to be posted to the ledger, and whether the last commit worked. */
   health(): { readonly unposted: number; readonly ok: boolean }
 }

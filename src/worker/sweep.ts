@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import { walletOf } from '../money/grant.ts'
+import type { HoldReceipt } from '../money/event.ts'
 import { charge, type PriceVersion, type TradingCalendar } from '../money/price.ts'
 import { splitPayment } from '../money/split.ts'
 import { NO_CALLS, NO_TOKENS, totalTokens } from '../money/usage.ts'
@@ -29,29 +30,44 @@ export async function closeUnfinished(deps: SweepDeps): Promise<number> {
 }
 
 /**
- * Closes requests of this process whose lease has ended: their handler has stopped renewing it.
+ * Closes requests of this process whose lease has ended: their handler has stopped renewing it. A handler that closes its
+ * request meanwhile wins. A hold without a journal row was never admitted, and is given back.
  *
- * @returns how many were closed
+ * @param waiting holds that were swept but not closed yet: kept by the caller, so that a failure is made up for at the next call
+ * @returns how many were closed or given back
  */
-export async function sweepExpired(deps: SweepDeps): Promise<number> {
-  const expired = new Set((await deps.limits.sweep(deps.clock.now_ms())).map((receipt) => receipt.id))
-  if (expired.size === 0) return 0
-  const unfinished = (await deps.log.unfinished()).filter(({ open }) => expired.has(open.hold.id))
-  for (const request of unfinished) await settle(request, deps)
-  return unfinished.length
+export async function sweepExpired(deps: SweepDeps, waiting: Map<string, HoldReceipt>): Promise<number> {
+  for (const receipt of await deps.limits.sweep(deps.clock.now_ms())) waiting.set(receipt.id, receipt)
+  if (waiting.size === 0) return 0
+  const asked = [...waiting.values()]
+  const unfinished = new Map((await deps.log.unfinished([...waiting.keys()])).map((request) => [request.open.hold.id, request]))
+  let closed = 0
+  for (const { id, tenant } of asked) {
+    const request = unfinished.get(id)
+    // Before the attempt: what cannot be closed must not keep the others from it.
+    waiting.delete(id)
+    if (request === undefined) await deps.limits.release(id, tenant)
+    else if (!(await settle(request, deps))) continue
+    closed += 1
+  }
+  return closed
 }
 
-async function settle(request: UnfinishedRequest, deps: SweepDeps): Promise<void> {
+/** @returns false if its handler had closed the request meanwhile */
+async function settle(request: UnfinishedRequest, deps: SweepDeps): Promise<boolean> {
   const event = sweptEvent(request, deps)
-  await deps.limits.settle({
+  const state = await deps.limits.settle({
     id: event.id,
     tenant: event.tenant,
     admitted_at: event.admitted_at,
     tokens: totalTokens(event.tokens),
     amount_nano: event.amount_nano,
     parts: event.parts,
+    swept: true,
   })
+  if (state === 'duplicate') return false
   await deps.log.close(event)
+  return true
 }
 
 /** The event of a request that nobody finished. Pure but for the clock's reading. */
@@ -60,9 +76,12 @@ export function sweptEvent({ open, last }: UnfinishedRequest, deps: Pick<SweepDe
   const target = targets.find(({ endpoint }) => endpoint === last?.endpoint) ?? targets[0]
   if (target === undefined) throw new Error(`journal row of ${receipt.id} names no target`)
   const tokens = last?.tokens ?? NO_TOKENS
+  const flags = last === null ? ['unknown_outcome'] : []
   const charged = (version: string | null): { amount_nano: bigint; rule: string | null } => {
-    const price = version === null ? null : deps.price(version)
-    if (price === null) return { amount_nano: 0n, rule: null }
+    const published = version === null ? null : deps.price(version)
+    if (published === null) return { amount_nano: 0n, rule: null }
+    const price = judgeable(published, deps.calendar)
+    if (price !== published && !flags.includes('price_window_missing')) flags.push('price_window_missing')
     return charge(price, tokens, NO_CALLS, { admitted_at: receipt.admitted_at, thinking: thinking || tokens.reasoning > 0 }, deps.calendar)
   }
   const price = charged(target.price_version)
@@ -71,6 +90,7 @@ export function sweptEvent({ open, last }: UnfinishedRequest, deps: Pick<SweepDe
     { amount_nano: price.amount_nano, tokens: totalTokens(tokens), requests: last === null ? 0 : 1 },
     walletOf(receipt.tenant),
   )
+  const cost_nano = charged(target.cost_version).amount_nano
   const ended_at = deps.clock.now_ms()
   return {
     ...known,
@@ -99,10 +119,16 @@ export function sweptEvent({ open, last }: UnfinishedRequest, deps: Pick<SweepDe
     price_version: target.price_version,
     price_rule: price.rule,
     amount_nano: price.amount_nano,
-    cost_nano: charged(target.cost_version).amount_nano,
+    cost_nano,
     parts: split.parts,
     hold: receipt,
     overrun_nano: split.overrun_nano,
-    flags: last === null ? ['unknown_outcome'] : [],
+    flags,
   }
+}
+
+/** The version itself or, where the calendar has lost windows that it names, the version without the rules that name them. */
+function judgeable(version: PriceVersion, calendar: TradingCalendar): PriceVersion {
+  const rules = version.rules.filter(({ when }) => when.window === undefined || calendar.windows.has(when.window))
+  return rules.length === version.rules.length ? version : { ...version, rules }
 }

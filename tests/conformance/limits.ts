@@ -276,13 +276,30 @@ function lifeTests(the: () => Subject): void {
     expect(await limits.sweep(clock.now_ms())).toMatchObject([{ id: 'a' }])
     expect(await limits.sweep(clock.now_ms())).toEqual([])
     expect(await limits.balance('acme')).toMatchObject({ available_nano: 0n, held_nano: 100n })
-    expect(await limits.settle(settleRequest('a', 20n))).toBe('settled')
+    expect(await limits.settle({ ...settleRequest('a', 20n), swept: true })).toBe('settled')
     expect(await limits.settle(settleRequest('a', 20n))).toBe('duplicate')
     expect(await limits.settle(settleRequest('a', 70n))).toBe('late')
     expect(await limits.settle(settleRequest('a', 70n))).toBe('duplicate')
     expect(await limits.balance('acme')).toMatchObject({ available_nano: 30n, held_nano: 0n })
     const next = await limits.hold(holdRequest('b', { amount_nano: 31n, rules: [rule('budget', 100n)] }))
     expect(next).toMatchObject({ ok: false, refusal: { reason: 'budget', available: 30n } })
+  })
+
+  it("a settle between the sweep and the sweep's charge wins, and so does a lease that never ended", async () => {
+    const { limits, clock, credit } = the()
+    await credit(grant('wallet'), 1000n)
+    await limits.hold(holdRequest('a', { rules: [rule('budget', 100n)] }))
+    await limits.hold(holdRequest('released'))
+    clock.advance(31_000)
+    await limits.hold(holdRequest('running'))
+    await limits.sweep(clock.now_ms())
+    expect(await limits.settle(settleRequest('a', 70n))).toBe('settled')
+    await limits.release('released', 'acme')
+    for (const id of ['a', 'released', 'running']) {
+      expect(await limits.settle({ ...settleRequest(id, 20n), swept: true })).toBe('duplicate')
+    }
+    expect(await limits.settle(settleRequest('a', 70n))).toBe('duplicate')
+    expect(await limits.balance('acme')).toMatchObject({ available_nano: 830n, held_nano: 100n, open_holds: 1 })
   })
 
   it('a swept hold that delivered nothing is released, and a late settle still charges', async () => {

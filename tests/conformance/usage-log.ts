@@ -55,6 +55,10 @@ export function usageLogConformance(name: string, make: () => Promise<StorageSub
       log.release('released')
       await log.close(closingEvent('closed'))
       expect(await log.unfinished()).toEqual([])
+      expect(await log.unfinished(['silent', 'closed', 'released', 'open', 'unknown'])).toEqual([
+        { open: openRow('open'), last: checkpoint(9) },
+        { open: openRow('silent'), last: null },
+      ])
       const again = await subject.reopen()
       expect(await again.log.unfinished()).toEqual([
         { open: openRow('open'), last: checkpoint(9) },

@@ -13,7 +13,7 @@ const LINE = 500n
 type Step =
   | { readonly do: 'hold'; readonly id: number; readonly amount: number; readonly minimum: number }
   | { readonly do: 'extend'; readonly id: number; readonly amount: number }
-  | { readonly do: 'settle'; readonly id: number; readonly amount: number }
+  | { readonly do: 'settle'; readonly id: number; readonly amount: number; readonly swept: boolean }
   | { readonly do: 'release'; readonly id: number }
   | { readonly do: 'sweep'; readonly after_ms: number }
   | { readonly do: 'credit'; readonly grant: number; readonly amount: number }
@@ -23,7 +23,7 @@ const amount = fc.integer({ min: 0, max: 900 })
 const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant('hold' as const), id, amount, minimum: amount }),
   fc.record({ do: fc.constant('extend' as const), id, amount }),
-  fc.record({ do: fc.constant('settle' as const), id, amount }),
+  fc.record({ do: fc.constant('settle' as const), id, amount, swept: fc.boolean() }),
   fc.record({ do: fc.constant('release' as const), id }),
   fc.record({ do: fc.constant('sweep' as const), after_ms: fc.integer({ min: 0, max: 20_000 }) }),
   fc.record({ do: fc.constant('credit' as const), grant: fc.integer({ min: 0, max: 2 }), amount: fc.integer({ min: 0, max: 2000 }) }),
@@ -83,7 +83,7 @@ class Run {
       case 'extend':
         return this.extend(`h${one.id}`, BigInt(one.amount))
       case 'settle':
-        return this.settle(`h${one.id}`, BigInt(one.amount))
+        return this.settle(`h${one.id}`, BigInt(one.amount), one.swept)
       case 'release': {
         await this.limits.release(`h${one.id}`, 'acme')
         return this.release(`h${one.id}`)
@@ -131,7 +131,7 @@ class Run {
     return true
   }
 
-  async settle(hold: string, used: bigint): Promise<boolean> {
+  async settle(hold: string, used: bigint, swept: boolean): Promise<boolean> {
     const receipt = this.model.open.get(hold)
     const parts =
       receipt === undefined ? [wallet(used)] : splitPayment(receipt, { amount_nano: used, tokens: 10, requests: 1 }, 'wallet').parts
@@ -142,9 +142,10 @@ class Run {
       tokens: 10,
       amount_nano: used,
       parts,
+      ...(swept ? { swept } : {}),
     })
     if (state === 'duplicate') {
-      expect(receipt).toBeUndefined()
+      expect(receipt === undefined || (swept && !this.model.swept.has(hold))).toBe(true)
       return false
     }
     expect(state).toBe(receipt === undefined ? 'late' : 'settled')

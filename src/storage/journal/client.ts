@@ -110,8 +110,8 @@ export class Journal implements UsageLog {
     this.#enqueue(['R', id], null)
   }
 
-  async unfinished(): Promise<readonly UnfinishedRequest[]> {
-    const rows = await this.ask<'unfinished'>({ what: 'unfinished' })
+  async unfinished(ids?: readonly string[]): Promise<readonly UnfinishedRequest[]> {
+    const rows = await this.ask<'unfinished'>({ what: 'unfinished', ids: ids ?? null })
     return rows.map(({ open, last }) => ({
       open: decodeOpenRow<OpenRow>(open),
       last: last === null ? null : decodeCheckpointRow<CheckpointRow>(last),

@@ -20,7 +20,7 @@ export type Ask =
   | { readonly what: 'write'; readonly statements: readonly SqlStatement[] }
   | { readonly what: 'transact'; readonly transaction: LedgerTransaction }
   | { readonly what: 'post' }
-  | { readonly what: 'unfinished' }
+  | { readonly what: 'unfinished'; readonly ids: readonly string[] | null }
   | { readonly what: 'close' }
 
 /** Answers by question. */

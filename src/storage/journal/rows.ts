@@ -98,17 +98,23 @@ export class JournalRows {
     this.#synchronous = wanted
   }
 
-  /** Bodies of requests that were open when this journal was opened and still are, each with its last checkpoint. */
-  unfinished(): Answers['unfinished'] {
+  /**
+   * Bodies of open requests, each with its last checkpoint, oldest first: those of `ids`, or with null those that were open
+   * already when this journal was opened.
+   */
+  unfinished(ids: readonly string[] | null): Answers['unfinished'] {
+    const asked = ids === null ? this.#left_open : new Set(ids)
+    const open = [...this.#open].filter(([id]) => asked.has(id))
+    const [oldest] = open
+    if (oldest === undefined) return []
     const last = new Map<string, string>()
     const checkpoints = this.#database.prepare("SELECT id, body FROM journal WHERE kind = 'C' AND seq >= ? ORDER BY seq")
-    for (const row of checkpoints.iterate(this.open_floor)) {
+    for (const row of checkpoints.iterate(oldest[1])) {
       const id = String(row['id'])
-      if (this.#left_open.has(id)) last.set(id, String(row['body']))
+      if (asked.has(id)) last.set(id, String(row['body']))
     }
     const opened = this.#database.prepare('SELECT body FROM journal WHERE seq = ?')
-    const ids = [...this.#open.keys()].filter((id) => this.#left_open.has(id))
-    return ids.map((id) => ({ open: String(opened.get(this.#open.get(id) ?? 0)?.['body']), last: last.get(id) ?? null }))
+    return open.map(([id, seq]) => ({ open: String(opened.get(seq)?.['body']), last: last.get(id) ?? null }))
   }
 
   /** Deletes at most one small batch of posted rows older than `keep_days`; returns how many. */

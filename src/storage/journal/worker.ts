@@ -133,7 +133,7 @@ class Writer {
         this.#rows.syncFully(true)
         return this.#poster.transact(ask.transaction)
       case 'unfinished':
-        return this.#rows.unfinished()
+        return this.#rows.unfinished(ask.ids)
       case 'close':
         return this.#close()
       default:

@@ -213,12 +213,13 @@ class InMemoryLimits implements MemoryLimits {
   #settle(request: SettleRequest): SettleState {
     const now_ms = this.#clock.now_ms()
     const hold = this.#holds.get(request.id)
+    if (request.swept === true && hold?.swept !== true) return 'duplicate'
     if (hold === undefined) return this.#settleClosed(request, now_ms)
     assert(hold.receipt.tenant === request.tenant, 'a settle names another tenant than its hold')
     this.#close(hold)
     this.#account(request.tenant).charge(request.parts)
     for (const { rule, share } of hold.shares) share.settle(needOf(rule, request.tokens, request.amount_nano))
-    if (hold.swept) this.#tombstones.addSwept(request, hold, now_ms)
+    if (request.swept === true) this.#tombstones.addSwept(request, hold, now_ms)
     else this.#tombstones.addSettled(hold.receipt, now_ms)
     return 'settled'
   }

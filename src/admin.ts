@@ -8,6 +8,9 @@ import type { Settings } from './config/model.ts'
 import { createControlApi, type ControlDeps } from './control/api.ts'
 
 const ADMIN_FILE = 'admin.json'
+const HEADERS_TIMEOUT_MS = 15_000
+const REQUEST_TIMEOUT_MS = 60_000
+const MAX_CONNECTIONS = 100
 const SECRET_FILE = 'end-user.key'
 
 /** The running control plane's HTTP side. */
@@ -41,6 +44,9 @@ export function adminToken(env: Readonly<Record<string, string | undefined>>, se
 /** Starts the admin port and leaves its address and token for the command line, readable by this user only. */
 export async function startAdmin(deps: ControlDeps, settings: Settings): Promise<Admin> {
   const server = createAdaptorServer({ fetch: createControlApi(deps).fetch, overrideGlobalObjects: false }) as Server
+  server.headersTimeout = HEADERS_TIMEOUT_MS
+  server.requestTimeout = REQUEST_TIMEOUT_MS
+  server.maxConnections = MAX_CONNECTIONS
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(settings.admin_port, settings.admin_host, resolve)

@@ -24,7 +24,9 @@ export interface Admission {
   readonly receipt: HoldReceipt
   readonly row: OpenRow
   readonly rates: RateStates
-  /** Cost prices by endpoint, fixed at admission like the sell price. */
+  /** The sell price in force at `admitted_at`. */
+  readonly price: PriceVersion
+  /** Cost prices by endpoint, fixed at admission likewise. */
   readonly costs: ReadonlyMap<string, PriceVersion>
   /** Output cap to send upstream when the hold is smaller than the quote, else null. */
   readonly capped_tokens: number | null
@@ -52,6 +54,8 @@ export async function admit(
   const result = await plane.limits.hold(holdRequest(call.id, caller, route, quote, plane.clock.now_ms()))
   if (!result.ok) throw refused(result.refusal, plane.clock.now_ms())
   const { receipt } = result
+  const sold = snapshot.configuration.prices.sell.get(route.model.id) ?? []
+  const price = priceAt(sold, receipt.admitted_at) ?? quote.price
   const costs = costsOf(route.targets, snapshot, receipt.admitted_at)
   const admission: Admission = {
     caller,
@@ -60,14 +64,17 @@ export async function admit(
     quote,
     snapshot,
     receipt,
-    row: openRow(caller, facts, route, quote, receipt, costs, tags, plane.end_user_secret),
+    row: openRow(caller, facts, route, quote.prompt_tokens, price, receipt, costs, tags, plane.end_user_secret),
     rates: result.rates,
+    price,
     costs,
     capped_tokens: receipt.amount_nano < quote.amount_nano ? affordableOutput(quote, receipt.amount_nano) : null,
   }
   try {
     await plane.log.open(admission.row)
   } catch (cause) {
+    // The row may be committed after all, later than anybody waits for it.
+    plane.log.release(call.id)
     await plane.limits.release(call.id, caller.tenant.id)
     throw new WeirError('admission_unavailable', { cause, retry_after_ms: 1000 })
   }
@@ -120,7 +127,8 @@ function openRow(
   caller: Caller,
   facts: RequestFacts,
   route: Route,
-  quote: Quote,
+  prompt_tokens: number,
+  price: PriceVersion,
   receipt: HoldReceipt,
   costs: ReadonlyMap<string, PriceVersion>,
   tags: Readonly<Record<string, string>>,
@@ -140,7 +148,7 @@ function openRow(
     domain: route.model.domain,
     stream: facts.stream,
     thinking: facts.thinking,
-    prompt_tokens: quote.prompt_tokens,
+    prompt_tokens,
     targets: route.targets.map((target) => ({
       endpoint: target.id,
       provider: target.provider,
@@ -148,7 +156,7 @@ function openRow(
       zone: target.zone,
       filing: target.filing?.number ?? null,
       dialect: target.dialect,
-      price_version: quote.price.id,
+      price_version: price.id,
       cost_version: costs.get(target.id)?.id ?? null,
     })),
   }

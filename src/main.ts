@@ -1,7 +1,7 @@
 import { systemClock } from './base/clock.ts'
 import { formatIssues } from './config/check.ts'
 import { configDirectory, readEnvironment } from './config/load.ts'
-import { createLogger } from './observe/log.ts'
+import { createLogger, type Logger } from './observe/log.ts'
 import { ConfigurationRefused, startWeir, type Weir } from './weir.ts'
 import { banner, explainStartFailure } from './banner.ts'
 
@@ -12,25 +12,37 @@ async function main(): Promise<void> {
   try {
     const weir = await startWeir({ config_dir: configDirectory(env), env, clock: systemClock(), logger })
     process.stdout.write(banner(weir))
-    listenForSignals(weir)
+    listenForSignals(weir, logger)
   } catch (error) {
     process.stderr.write(error instanceof ConfigurationRefused ? `${formatIssues(error.issues)}\n` : `${explainStartFailure(error)}\n`)
-    process.exitCode = 1
+    process.exit(1)
   }
 }
 
-function listenForSignals(weir: Weir): void {
+function listenForSignals(weir: Weir, logger: Logger): void {
   let asked = false
   const drain = (): void => {
+    weir.drain().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        logger.error({ err: error }, 'draining failed')
+        process.exit(1)
+      },
+    )
+  }
+  const onSignal = (): void => {
+    // Whoever asks twice does not want to wait.
     if (asked) process.exit(130)
     asked = true
-    void weir.drain().then(() => process.exit(0))
+    drain()
   }
-  process.on('SIGTERM', drain)
-  process.on('SIGINT', drain)
+  process.on('SIGTERM', onSignal)
+  process.on('SIGINT', onSignal)
   process.on('SIGHUP', () => void weir.reload())
   // Started by bin/run.mjs: when that is killed without a chance to say so, its channel closes.
   process.on('disconnect', drain)
+  // A listener keeps the channel, and with it the process, alive.
+  process.channel?.unref()
 }
 
 await main()

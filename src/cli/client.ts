@@ -117,6 +117,7 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
     metrics: { render: () => Promise.resolve(''), content_type: 'text/plain' },
     logger: createLogger({ level: 'error', destination: { write: context.err } }),
     token,
+    offline: true,
     knowsModel: (name) => !loaded.ok || loaded.configuration.catalogue.models.has(name) || loaded.configuration.catalogue.aliases.has(name),
     reload: () => Promise.reject(new Unreachable('no server is running, so there is nothing to reload.')),
   }

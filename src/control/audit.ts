@@ -22,6 +22,8 @@ export interface AuditDeps {
   readonly ledger: Pick<Ledger, 'post' | 'auditFacts' | 'balances' | 'events'>
   readonly limits: Pick<Limits, 'balance' | 'openHolds'>
   readonly now_ms: () => number
+  /** No gateway runs: whatever is open was left open. */
+  readonly offline: boolean
   /** What the sandbox served, in order; null leaves that comparison out. @throws whatever keeps it from being read */
   readonly served: (() => Promise<readonly ServedRow[]>) | null
 }
@@ -53,7 +55,7 @@ async function auditOnce(deps: AuditDeps): Promise<AuditReport> {
   const facts = await deps.ledger.auditFacts()
   const tenants = await deps.records.tenants()
   const balances = await deps.ledger.balances()
-  const findings = [...factFindings(facts), ...(await holdFindings(facts, deps.limits))]
+  const findings = [...factFindings(facts), ...(await openFindings(facts, deps))]
   for (const { id } of tenants) findings.push(...balanceFindings(id, await deps.limits.balance(id), balances, deps.now_ms()))
   if (served !== null) findings.push(...(await compareServed(served, allEvents(deps.ledger), new Set(facts.open_requests))))
   return {
@@ -84,9 +86,14 @@ function factFindings(facts: AuditFacts): Finding[] {
   ]
 }
 
-async function holdFindings(facts: AuditFacts, limits: Pick<Limits, 'openHolds'>): Promise<Finding[]> {
-  const holds = await limits.openHolds()
+async function openFindings(facts: AuditFacts, { limits, offline }: Pick<AuditDeps, 'limits' | 'offline'>): Promise<Finding[]> {
   const open = facts.open_requests.length
+  const [first] = facts.open_requests
+  if (offline && first !== undefined) {
+    const found = `${open} left open by a process that died; the next start of the gateway closes what it left`
+    return [{ rule: 'no request is open while no gateway runs', id: first, expected: 'every request closed', found }]
+  }
+  const holds = await limits.openHolds()
   if (holds === open) return []
   return [
     {

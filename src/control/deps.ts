@@ -27,6 +27,8 @@ export interface ControlDeps {
   readonly token: string
   /** Does a catalogue model or alias of this name exist? */
   readonly knowsModel: (name: string) => boolean
+  /** True where the command line opened storage by itself, because no gateway runs. */
+  readonly offline?: boolean
   readonly reload: () => Promise<ReloadOutcome>
   /** Resolves when this process's data plane has applied every published change, so that a key works once its secret was answered. */
   readonly caughtUp?: () => Promise<void>

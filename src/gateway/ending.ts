@@ -8,6 +8,11 @@ export function endingOf(error: unknown, delivered: boolean): Ending {
   return { status: delivered ? 'truncated' : 'failed', code: toWeirError(error).code }
 }
 
+/** True if storage had no answer because too much waits, or because it has failed. Known by name: drivers are not imported here. */
+export function isStorageUnavailable(error: unknown): boolean {
+  return error instanceof Error && error.name === 'JournalUnavailable'
+}
+
 /** The caller's view of any error: its own refusals as they are, upstream failures by their kind, all else as `internal_error`. */
 export function toWeirError(error: unknown): WeirError {
   if (error instanceof WeirError) return error

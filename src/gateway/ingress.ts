@@ -1,6 +1,13 @@
-import type { IncomingMessage, OutgoingHttpHeaders, Server, ServerResponse } from 'node:http'
+import {
+  createServer,
+  type IncomingMessage,
+  type OutgoingHttpHeaders,
+  type Server,
+  type ServerOptions,
+  type ServerResponse,
+} from 'node:http'
 import type { Socket } from 'node:net'
-import { createAdaptorServer, type HttpBindings } from '@hono/node-server'
+import { getRequestListener, RequestError, type HttpBindings } from '@hono/node-server'
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import { Hono, type Context } from 'hono'
 import { errorBody, WeirError } from '../base/errors.ts'
@@ -9,8 +16,10 @@ import type { Settings } from '../config/model.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import { UpstreamFailure } from '../upstream/failure.ts'
 import { authenticate } from './authenticate.ts'
+import { BrokenHttp } from './broken-http.ts'
 import { Call, type Caller, type Protocol } from './call.ts'
 import { corsHeaders, PREFLIGHT_HEADERS } from './cors.ts'
+import { isStorageUnavailable } from './ending.ts'
 import { balanceView, findModel, findUsage, listModels, listUsage } from './lookup.ts'
 import type { Plane } from './plane.ts'
 import { localeOf, refuse } from './refuse.ts'
@@ -29,10 +38,11 @@ export function createGatewayApp(plane: Plane): Hono<Env> {
   app.get('/v1/usage', (c) => lookup(c, plane, (caller) => listUsage(c.req.query(), caller, plane)))
   app.get('/v1/usage/:id', (c) => lookup(c, plane, (caller) => findUsage(c.req.param('id'), caller, plane)))
   app.get('/v1/balance', (c) => lookup(c, plane, (caller) => balanceView(caller, plane)))
-  app.get('/healthz', (c) => c.json({ status: 'ok' }))
+  app.get('/healthz', (c) => c.json({ status: 'ok' }, 200, lastAnswer(plane)))
   app.get('/readyz', (c) => readiness(c, plane))
   app.options('*', (c) => {
-    c.env.outgoing.writeHead(204, { ...corsHeaders(c.env.incoming.headers.origin, settingsOf(plane)), ...PREFLIGHT_HEADERS }).end()
+    const cors = corsHeaders(c.env.incoming.headers.origin, settingsOf(plane))
+    c.env.outgoing.writeHead(204, { ...cors, ...PREFLIGHT_HEADERS, ...lastAnswer(plane) }).end()
     return RESPONSE_ALREADY_SENT
   })
   app.notFound((c) => lookup(c, plane, () => Promise.reject(unknownPath(c)), 'anyone'))
@@ -42,22 +52,51 @@ export function createGatewayApp(plane: Plane): Hono<Env> {
 /** The HTTP server around the app, with every limit of the settings. Not listening yet. */
 export function createGatewayServer(plane: Plane, settings: Settings): Server {
   const { limits } = settings
-  const server = createAdaptorServer({
-    fetch: createGatewayApp(plane).fetch,
+  const broken = new BrokenHttp()
+  const answer = getRequestListener(createGatewayApp(plane).fetch, {
+    // HTTP/1.0 knows no Host, and health checks of load balancers still speak it. Nothing here depends on the name.
+    hostname: 'localhost',
     overrideGlobalObjects: false,
     autoCleanupIncoming: false,
-    serverOptions: {
-      maxHeaderSize: limits.max_header_bytes,
-      headersTimeout: limits.headers_timeout_ms,
-      requestTimeout: limits.request_timeout_ms,
-      keepAliveTimeout: limits.idle_timeout_ms,
-      connectionsCheckingInterval: 1000,
-      noDelay: true,
-    },
-  }) as Server
+    errorHandler: (error) => refuseUnroutable(error, plane),
+  })
+  const server = createServer(serverOptions(limits), (incoming, outgoing) => {
+    broken.opened(incoming, outgoing)
+    if (incoming.url === '*' && incoming.method === 'OPTIONS') incoming.url = '/'
+    // RFC 9112 §3.2 wants a Host of everyone who speaks HTTP/1.1; Node's own refusal would have no body.
+    if (incoming.headers.host === undefined && incoming.httpVersion === '1.1') incoming.headers.host = '?'
+    void answer(incoming, outgoing)
+  })
   server.maxConnections = limits.max_connections
-  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => refuseBrokenHttp(error, socket))
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => broken.refuse(error, socket))
   return server
+}
+
+function serverOptions(limits: Settings['limits']): ServerOptions {
+  return {
+    maxHeaderSize: limits.max_header_bytes,
+    headersTimeout: limits.headers_timeout_ms,
+    requestTimeout: limits.request_timeout_ms,
+    keepAliveTimeout: limits.idle_timeout_ms,
+    connectionsCheckingInterval: 1000,
+    requireHostHeader: false,
+    noDelay: true,
+  }
+}
+
+/** What no handler can be found for: its Host or its target is not valid. */
+function refuseUnroutable(error: unknown, plane: Plane): Response {
+  const ours = !(error instanceof RequestError)
+  if (ours) plane.logger.error({ err: error }, 'a request failed before its handler')
+  const refusal = ours
+    ? new WeirError('internal_error')
+    : new WeirError('invalid_request', { values: { detail: 'the Host header or the request target is not valid.' } })
+  const id = uuidv7(plane.clock.now_ms(), plane.randomBytes)
+  plane.metrics.refused(refusal.code)
+  return Response.json(errorBody(refusal, 'en', id), {
+    status: refusal.status,
+    headers: { 'x-request-id': id, ...(refusal.retryable ? {} : { 'x-should-retry': 'false' }), connection: 'close' },
+  })
 }
 
 function metered(c: Context<Env>, protocol: Protocol, plane: Plane): Response {
@@ -129,21 +168,37 @@ async function lookup(
   const { incoming, outgoing } = c.env
   const call = newCall('chat_completions', incoming, outgoing, plane)
   try {
-    const caller = who === 'anyone' ? null : authenticate(incoming.headers, plane.keys, plane.clock.now_ms())
-    if (caller !== null) call.identify(caller)
-    const body = caller === null ? await Promise.reject<object>(unknownPath(c)) : await answer(caller)
-    call.reply.send(200, { 'content-type': 'application/json; charset=utf-8' }, JSON.stringify(body))
+    if (who === 'anyone') throw unknownPath(c)
+    const caller = authenticate(incoming.headers, plane.keys, plane.clock.now_ms())
+    call.identify(caller)
+    const { limits } = settingsOf(plane)
+    const leave = plane.open.enter(caller.tenant.id, limits.max_open_requests, limits.tenant_share_percent)
+    try {
+      const body = await answer(caller)
+      call.reply.send(200, { 'content-type': 'application/json; charset=utf-8' }, JSON.stringify(body))
+    } finally {
+      leave()
+    }
   } catch (error) {
-    await refuse(call, error, plane)
-    if (!(error instanceof WeirError)) plane.logger.error({ request_id: call.id, err: error }, 'a lookup failed')
+    await refuseLookup(call, error, plane)
   }
   return RESPONSE_ALREADY_SENT
 }
 
+async function refuseLookup(call: Call, error: unknown, plane: Plane): Promise<void> {
+  if (isStorageUnavailable(error)) {
+    plane.logger.debug({ request_id: call.id, err: error }, 'storage had no answer for a lookup')
+    await refuse(call, new WeirError('overloaded', { cause: error, retry_after_ms: 1000 }), plane)
+    return
+  }
+  await refuse(call, error, plane)
+  if (!(error instanceof WeirError)) plane.logger.error({ request_id: call.id, err: error }, 'a lookup failed')
+}
+
 function newCall(protocol: Protocol, incoming: IncomingMessage, outgoing: ServerResponse, plane: Plane): Call {
   const id = uuidv7(plane.clock.now_ms(), plane.randomBytes)
-  const base: OutgoingHttpHeaders = { 'x-request-id': id, ...corsHeaders(incoming.headers.origin, settingsOf(plane)) }
-  if (plane.state.draining) base['connection'] = 'close'
+  const cors = corsHeaders(incoming.headers.origin, settingsOf(plane))
+  const base: OutgoingHttpHeaders = { 'x-request-id': id, ...cors, ...lastAnswer(plane) }
   const call = new Call(id, protocol, incoming, new Reply(outgoing, base), plane.clock.monotonic_ms())
   call.locale = localeOf(incoming.headers['accept-language'])
   return call
@@ -156,41 +211,27 @@ function readiness(c: Context<Env>, plane: Plane): Response {
   return c.json(
     { status: reasons.length === 0 ? 'ready' : 'unready', reasons, config: digest, unposted_events: unposted },
     reasons.length === 0 ? 200 : 503,
+    lastAnswer(plane),
   )
 }
 
-const METHODS: Readonly<Record<string, string>> = {
-  '/v1/chat/completions': 'POST',
-  '/v1/embeddings': 'POST',
-  '/v1/models': 'GET',
-  '/v1/usage': 'GET',
-  '/v1/balance': 'GET',
+/** While draining, every answer is the last one of its connection. */
+function lastAnswer(plane: Plane): Record<string, string> {
+  return plane.state.draining ? { connection: 'close' } : {}
 }
 
+const POSTED: ReadonlySet<string> = new Set(['/v1/chat/completions', '/v1/embeddings'])
+const READ = /^\/(healthz|readyz|v1\/(models|usage|balance)|v1\/models\/.+|v1\/usage\/[^/]+)$/
+
+/** The refusal of what no handler takes. With `Allow`, as RFC 9110 §15.5.6 wants, where only the method is wrong. */
 function unknownPath(c: Context<Env>): WeirError {
   const path = c.req.path.replaceAll(/[^\x21-\x7e]/g, '?').slice(0, 128)
-  if (METHODS[c.req.path] === undefined) return new WeirError('not_found', { values: { path } })
+  const allow = POSTED.has(c.req.path) ? 'POST, OPTIONS' : READ.test(c.req.path) ? 'GET, HEAD, OPTIONS' : null
+  if (allow === null) return new WeirError('not_found', { values: { path } })
+  c.env.outgoing.setHeader('allow', allow)
   return new WeirError('method_not_allowed', { values: { path, method: c.req.method } })
 }
 
 function settingsOf(plane: Plane): Settings {
   return plane.snapshot().configuration.settings
-}
-
-/** What Node's parser refuses never becomes a request: answered on the bare socket, in the same shape. */
-function refuseBrokenHttp(error: NodeJS.ErrnoException, socket: Socket): void {
-  if (!socket.writable || error.code === 'ECONNRESET') {
-    socket.destroy()
-    return
-  }
-  const refusal = new WeirError(codeOfHttpError(error.code), { values: { detail: 'the HTTP message is malformed.' } })
-  const body = JSON.stringify(errorBody(refusal, 'en', ''))
-  const reason = { 400: 'Bad Request', 408: 'Request Timeout', 431: 'Request Header Fields Too Large' }[refusal.status] ?? 'Error'
-  const head = `HTTP/1.1 ${refusal.status} ${reason}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`
-  socket.end(head + body, () => socket.destroy())
-}
-
-function codeOfHttpError(code: string | undefined): 'headers_too_large' | 'request_timeout' | 'invalid_request' {
-  if (code === 'HPE_HEADER_OVERFLOW') return 'headers_too_large'
-  return code === 'ERR_HTTP_REQUEST_TIMEOUT' ? 'request_timeout' : 'invalid_request'
 }

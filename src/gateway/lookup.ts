@@ -10,17 +10,22 @@ import { isVisible } from './route.ts'
 
 /** Answers of the read-only endpoints: plain JSON values. Every one sees its caller's tenant only. */
 
-/** `GET /v1/models`: what this key can call, a chat model first. */
+/** `GET /v1/models`: what this key can call, a chat model first. A model that it may call by an alias alone has the alias for its id. */
 export function listModels(caller: Caller, plane: Plane): object {
-  const models = plane.snapshot().callable.filter((model) => isVisible(caller, model))
-  return { object: 'list', data: models.map(modelView) }
+  const { callable, configuration } = plane.snapshot()
+  const names = (model: Model): readonly string[] => {
+    if (isVisible(caller, model, model.id)) return [model.id]
+    const allowed = new Set(caller.key.models)
+    return [...allowed].filter((name) => configuration.catalogue.aliases.get(name) === model.id && isVisible(caller, model, name))
+  }
+  return { object: 'list', data: callable.flatMap((model) => names(model).map((id) => ({ ...modelView(model), id }))) }
 }
 
 /** `GET /v1/models/{id}` @throws WeirError `model_not_found` */
 export function findModel(id: string, caller: Caller, plane: Plane): object {
   const { catalogue } = plane.snapshot().configuration
   const model = catalogue.models.get(catalogue.aliases.get(id) ?? id)
-  if (model === undefined || !isVisible(caller, model))
+  if (model === undefined || !isVisible(caller, model, id))
     throw new WeirError('model_not_found', { values: { model: 'asked for' }, param: 'model' })
   return { ...modelView(model), id }
 }

@@ -48,9 +48,9 @@ export function chooseRoute(model_asked: string, protocol: Protocol, caller: Cal
   return { model, targets: orderTargets(healthy, facts.random), reason }
 }
 
-/** True if the caller could call this model at all: for `GET /v1/models`. */
-export function isVisible(caller: Caller, model: Model): boolean {
-  if (!allowsModel(caller, model.id, model.id)) return false
+/** True if the caller could call this model at all by this name, its id or an alias: for `GET /v1/models`. */
+export function isVisible(caller: Caller, model: Model, name: string): boolean {
+  if (!allowsModel(caller, model.id, name)) return false
   return model.endpoints.some((endpoint) => allowsZone(caller, endpoint) && mayServeAudience(caller, endpoint))
 }
 

@@ -3,7 +3,7 @@ import type { FailureKind } from './failure.ts'
 
 /** When a breaker opens and for how long. All limits written, all in ms but the count. */
 export interface BreakerRules {
-  /** Consecutive breaking failures that open it. */
+  /** Consecutive breaking failures that open it: enough that a lone target is not shut for a handful of odd requests. */
   readonly failures_to_open: number
   /** First cool-down; doubles with every failed probe. */
   readonly cooldown_ms: number
@@ -18,7 +18,7 @@ export interface BreakerRules {
 }
 
 export const BREAKER_RULES: BreakerRules = Object.freeze({
-  failures_to_open: 5,
+  failures_to_open: 10,
   cooldown_ms: 5_000,
   cooldown_cap_ms: 120_000,
   account_cooldown_ms: 60_000,

@@ -89,6 +89,22 @@ const CONTENT_WORDS =
   /inappropriate content|(?<!case[- ])\bsensitive (content|information|words?)\b|content (filter|security|risk)|considered high risk|敏感内容/
 const BALANCE_CODES: ReadonlySet<string> = new Set(['arrearage', 'insufficient_balance', 'accountoverdueerror', 'billing_not_active'])
 const BALANCE_WORDS = /insufficient (account )?balance|balance is insufficient|in arrears|account (is )?overdue|余额不足|欠费/
+/** Refusals of the account itself. A 403 in other words may be about one request only, as that of a firewall that dislikes a prompt. */
+const AUTH_CODES: ReadonlySet<string> = new Set([
+  'accessdenied',
+  'access_denied',
+  'accessdenied.unpurchased',
+  'model.accessdenied',
+  'workspace.accessdenied',
+  'authentication_error',
+  'invalid_api_key',
+  'invalidapikey',
+  'permission_denied',
+  'permission_error',
+  'unauthorized',
+])
+const AUTH_WORDS =
+  /\b(invalid|incorrect|wrong|expired|missing|disabled|revoked) (api[ _-]?key|access token|token|credentials?)\b|\bapi[ _-]?key (provided )?(is|was|has|not)\b|authentication (fail|error)/
 const QUOTA_CODES: ReadonlySet<string> = new Set(['insufficient_quota', 'quota_exceeded', 'billing_hard_limit_reached'])
 
 /** Statuses whose words are worth reading: providers disagree on which of them an error gets, and errors inside a 200 have none. */
@@ -102,13 +118,14 @@ function kindOfWords(status: number, codes: readonly string[], message: string):
   if (status === 429 || status === 402) return null
   if (isOneOf(CONTEXT_CODES) || CONTEXT_WORDS.test(message)) return 'context_length'
   if (isOneOf(CONTENT_CODES) || CONTENT_WORDS.test(message)) return 'content'
+  if (status === 403 && (isOneOf(AUTH_CODES) || AUTH_WORDS.test(message))) return 'auth'
   return null
 }
 
 const KINDS_OF_STATUS: ReadonlyMap<number, FailureKind> = new Map([
   [401, 'auth'],
   [402, 'balance'],
-  [403, 'auth'],
+  [403, 'server'],
   [404, 'model_missing'],
   [408, 'server'],
   [424, 'server'],
@@ -174,11 +191,12 @@ function factsOfJson(value: unknown, depth = 0): ErrorFacts {
   return { codes: [...within.codes, ...own.codes], message: within.message === '' ? own.message : within.message }
 }
 
-/** Text as it is, numbers written out, FastAPI's `detail` as JSON; anything else is no text. */
+/** Text as it is, numbers written out, FastAPI's `detail` as JSON without the caller's `input` in it; anything else is no text. */
 function textOf(field: unknown): string {
   if (typeof field === 'string') return field
   if (typeof field === 'number') return String(field)
-  return Array.isArray(field) ? JSON.stringify(field) : ''
+  // The caller's own words must not be read as the upstream's: a prompt about an empty account would shut the endpoint.
+  return Array.isArray(field) ? JSON.stringify(field, (name, value: unknown) => (name === 'input' ? undefined : value)) : ''
 }
 
 /** `retry-after-ms`, or `Retry-After` in seconds or as an HTTP date (RFC 9110 §10.2.3), at most {@link RETRY_AFTER_CAP_MS}; else null. */

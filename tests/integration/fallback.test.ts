@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest'
+import { BREAKER_RULES } from '../../src/upstream/breaker.ts'
 import { startGateway } from '../support/gateway.ts'
 import { errorOf, sseOf } from '../support/sse.ts'
 
@@ -64,11 +65,12 @@ it('no more targets are tried than the limit says', async () => {
 it('a target that keeps failing is left alone, and a caller with no other gets 503 with a time to come back', async () => {
   const gateway = await startGateway()
   const fail = { kind: 'refuse', status: 500, only_prefix: 'a' }
-  for (let tries = 0; tries < 5; tries += 1) expect((await gateway.chat({ sandbox: { fail } })).status).toBe(502)
+  for (let tries = 0; tries < BREAKER_RULES.failures_to_open; tries += 1)
+    expect((await gateway.chat({ sandbox: { fail } })).status).toBe(502)
   const refused = await gateway.chat({})
   expect([refused.status, (await errorOf(refused)).code]).toEqual([503, 'no_upstream_available'])
   expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0)
-  expect(gateway.sandbox.served().totals.requests).toBe(5)
+  expect(gateway.sandbox.served().totals.requests).toBe(BREAKER_RULES.failures_to_open)
   expect((await gateway.audit()).events).toBe(0)
 })
 

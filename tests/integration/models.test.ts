@@ -17,6 +17,15 @@ it('a key sees the models it may call and no others', async () => {
   expect((await gateway.get('/v1/models/solo', limited.secret)).status).toBe(404)
 })
 
+it('a key that may call an alias alone sees the alias', async () => {
+  const gateway = await startGateway()
+  const { secret } = await gateway.account({ key: { models: ['fast'] } })
+  expect(await ids(await gateway.get('/v1/models', secret))).toEqual(['fast'])
+  expect(((await (await gateway.get('/v1/models/fast', secret)).json()) as { id: string }).id).toBe('fast')
+  expect((await gateway.get('/v1/models/solo', secret)).status).toBe(404)
+  expect((await gateway.chat({ model: 'fast' }, { authorization: `Bearer ${secret}` })).status).toBe(200)
+})
+
 it.each([
   ['zones of the key', { key: { zones: ['overseas'] } }, 403, 'zone_not_allowed'],
   ['zones of the tenant', { tenant: { zones: ['domestic'] } }, 403, 'zone_not_allowed'],

@@ -321,3 +321,33 @@ describe('the words of a provider', () => {
     expect(classify('sandbox', 400, '<html><h1>400 Bad Request</h1>').details.provider_message).toBe('400 Bad Request')
   })
 })
+
+describe('a 403', () => {
+  it.each([
+    [
+      'the page of a firewall',
+      '<html><head><title>403 Forbidden</title></head><body>Access Denied. Your request was blocked.</body></html>',
+    ],
+    ['an empty body', ''],
+    ['JSON that names no cause', { message: 'Forbidden' }],
+    ['a code that is only the status', openai('blocked', null, 403)],
+  ])('may be about one request, so it never shuts an endpoint at once: %s', (_, body) => {
+    expect(classify('deepseek', 403, body).kind).toBe('server')
+  })
+
+  it.each([
+    openai('Access denied.', null, 'AccessDenied'),
+    openai('x', 'permission_error'),
+    openai('Invalid API key'),
+    { detail: 'The API key has expired' },
+  ])('is about the account if it says so: %j', (body) => {
+    expect(classify('sandbox', 403, body).kind).toBe('auth')
+  })
+})
+
+it("the caller's own words, sent back by a validator, are not read", () => {
+  const body = { detail: [{ loc: ['body', 'messages'], msg: 'not valid', input: 'insufficient balance' }] }
+  const failure = classify('vllm', 422, body)
+  expect(failure.kind).toBe('invalid')
+  expect(failure.details.provider_message).not.toContain('balance')
+})

@@ -8,14 +8,17 @@ export interface Clock {
 
 /**
  * The system's clock, guarded against stepping back (SEMANTICS: admitted_at must not decrease):
- * while the wall clock is behind the latest reading, the latest reading is repeated.
+ * while the wall clock is behind the latest reading, time goes on at half its speed until the wall clock has caught up.
  */
 export function systemClock(): Clock {
   let latest_ms = 0
+  let read_at_ms = performance.now()
   return {
     now_ms() {
-      latest_ms = Math.max(latest_ms, Date.now())
-      return latest_ms
+      const monotonic_ms = performance.now()
+      latest_ms = Math.max(latest_ms + (monotonic_ms - read_at_ms) / 2, Date.now())
+      read_at_ms = monotonic_ms
+      return Math.floor(latest_ms)
     },
     monotonic_ms: () => performance.now(),
   }

@@ -4,7 +4,7 @@ import { classifyErrorObject, classifyResponse } from '../upstream/classify.ts'
 import { createOpenaiDialect } from '../upstream/dialects/openai.ts'
 import { UpstreamFailure } from '../upstream/failure.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
-import type { ByteSink, ByteSource, UpstreamResponse } from '../upstream/source.ts'
+import type { ByteSource, UpstreamResponse } from '../upstream/source.ts'
 import type { Admission } from './admit.ts'
 import type { Call } from './call.ts'
 import type { Answer, StreamedAnswer } from './forward.ts'
@@ -14,6 +14,8 @@ import type { Progress } from './progress.ts'
 
 /** As much of a refusal's body as is read to learn its kind. */
 const MAX_ERROR_BODY_BYTES = 16_384
+/** As long as it is waited for: the status alone is an answer. */
+const MAX_ERROR_BODY_MS = 2000
 /** As much as may come before the first data event (comments of a queueing upstream). */
 const MAX_HEAD_BYTES = 65_536
 
@@ -29,7 +31,7 @@ export async function tryTarget(
   target: Endpoint,
   plane: Plane,
 ): Promise<{ answer: Answer; status: number }> {
-  if (call.signal.aborted) throw call.signal.reason
+  if (call.signal.aborted) throw new UpstreamFailure('client_gone', { unsent: true, cause: call.signal.reason })
   const facts = plane.providers.get(target.provider)
   if (facts === undefined) throw new UpstreamFailure('model_missing')
   const limit = limitTry(call.signal, target)
@@ -84,7 +86,8 @@ function isJson(response: UpstreamResponse): boolean {
 }
 
 async function refusalOf(response: UpstreamResponse, facts: ProviderFacts, now_ms: number): Promise<UpstreamFailure> {
-  return classifyResponse(response.status, response.headers, await readUpTo(response.body, MAX_ERROR_BODY_BYTES), facts, now_ms)
+  const body = await readSome(response.body, MAX_ERROR_BODY_BYTES, MAX_ERROR_BODY_MS)
+  return classifyResponse(response.status, response.headers, body, facts, now_ms)
 }
 
 /** Reads until the first data event and pauses there. */
@@ -111,31 +114,48 @@ function readHead(source: ByteSource, translator: StreamTranslator): Promise<Str
   })
 }
 
+/** @throws UpstreamFailure `malformed` beyond `max_bytes`, or as the source fails */
 function readAll(source: ByteSource, max_bytes: number): Promise<Buffer> {
-  return collect(source, max_bytes, 'refuse')
-}
-
-function readUpTo(source: ByteSource, max_bytes: number): Promise<Buffer> {
-  return collect(source, max_bytes, 'cut')
-}
-
-function collect(source: ByteSource, max_bytes: number, beyond: 'refuse' | 'cut'): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = []
     let bytes = 0
-    const sink: ByteSink = {
+    source.flowTo({
       data(chunk) {
         chunks.push(chunk)
         bytes += chunk.length
         if (bytes <= max_bytes) return
         source.cancel()
-        if (beyond === 'cut') resolve(Buffer.concat(chunks).subarray(0, max_bytes))
-        else reject(new UpstreamFailure('malformed'))
+        reject(new UpstreamFailure('malformed'))
       },
       end: () => resolve(chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)),
       failed: reject,
+    })
+  })
+}
+
+/** What can be had of a body within a size and a time; a body that breaks or stalls is as long as it got. */
+function readSome(source: ByteSource, max_bytes: number, max_ms: number): Promise<Buffer> {
+  return new Promise((resolve) => {
+    const chunks: Buffer[] = []
+    let bytes = 0
+    const finish = (): void => {
+      clearTimeout(timer)
+      resolve(Buffer.concat(chunks).subarray(0, max_bytes))
     }
-    source.flowTo(sink)
+    const stop = (): void => {
+      source.cancel()
+      finish()
+    }
+    const timer = setTimeout(stop, max_ms)
+    source.flowTo({
+      data(chunk) {
+        chunks.push(chunk)
+        bytes += chunk.length
+        if (bytes > max_bytes) stop()
+      },
+      end: finish,
+      failed: finish,
+    })
   })
 }
 

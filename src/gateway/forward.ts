@@ -79,7 +79,7 @@ async function oneTry(call: Call, admission: Admission, settlement: Settlement, 
     const failure = error instanceof UpstreamFailure ? error : new UpstreamFailure('malformed', { cause: error })
     const duration_ms = Math.round(plane.clock.monotonic_ms() - started_ms)
     progress.attempts.push({ ...attempt, outcome: failure.kind, http_status: failure.details.status ?? null, duration_ms })
-    if (FAILURES[failure.kind].reached) progress.reached = true
+    if (FAILURES[failure.kind].reached && failure.details.unsent !== true) progress.reached = true
     plane.breakers.failure(target.id, failure.kind, plane.clock.now_ms(), failure.details.retry_after_ms ?? null)
     plane.metrics.upstream(target.id, failure.kind, duration_ms)
     throw failure

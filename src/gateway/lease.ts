@@ -9,6 +9,11 @@ import type { StreamTicker } from './ticker.ts'
 /** A lease younger than this is not renewed: it is renewed well before it could end. */
 const RENEW_AFTER_MS = LEASE_MS / 3
 
+/** An upstream may seem this far beyond the caller's cap, and a quarter of it, before it counts as ignoring it: estimates err. */
+const CAP_SLACK_TOKENS = 16
+/** Output that is paid for at a time beyond the cap, at least. */
+const SMALLEST_SLICE_TOKENS = 256
+
 /** What the relay may do next: go on, wait for an answer about more money, or stop. */
 export type Allowance = 'go' | 'wait' | 'stop'
 
@@ -24,7 +29,10 @@ export class Lease {
   #renewed_at_ms: number
   /** Output tokens, all choices together, that the hold covers. */
   #output_held: number
-  #asking = false
+  /** Output tokens that the extension in progress would cover, or null. */
+  #asked_output: number | null = null
+  /** The same for the extension whose answer is awaited. */
+  #sent_output: number | null = null
   #refusal: HoldRefusal | null = null
   #lapsed = false
   #checkpointed_output = -1
@@ -65,22 +73,14 @@ export class Lease {
     this.#onKeepalive = listener
   }
 
-  /** The hold pays for the longest answer that may come: {@link allowance} has nothing to decide. */
-  get covers_all(): boolean {
-    return this.#output_held >= this.#admission.quote.output_limit * this.#admission.quote.choices
-  }
-
   /** May a stream that has delivered `output_tokens` go on? Asks for more at half a slice. */
   allowance(output_tokens: number): Allowance {
-    const { quote } = this.#admission
-    const limit = quote.output_limit * quote.choices
-    if (this.#output_held >= limit || this.#lapsed) return 'go'
-    const half_slice = Math.ceil((quote.output_held * quote.choices) / 2)
+    if (this.#lapsed) return 'stop'
     const left = this.#output_held - output_tokens
-    if (left > half_slice) return 'go'
+    if (left > this.#reserve()) return 'go'
     if (this.#refusal !== null) return left > 0 ? 'go' : 'stop'
-    if (!this.#asking) {
-      this.#asking = true
+    if (this.#asked_output === null) {
+      this.#asked_output = this.#nextOutputHeld()
       this.#ticker.flushSoon()
     }
     return left > 0 ? 'go' : 'wait'
@@ -88,9 +88,10 @@ export class Lease {
 
   /** For the ticker: the extension or renewal that is due, or null. */
   dueExtension(now_ms: number): ExtendRequest | null {
-    if (!this.#asking && now_ms - this.#renewed_at_ms < RENEW_AFTER_MS) return null
+    const output = this.#asked_output
+    if (output === null && now_ms - this.#renewed_at_ms < RENEW_AFTER_MS) return null
     const { quote } = this.#admission
-    if (!this.#asking) {
+    if (output === null) {
       return {
         id: this.id,
         tenant: this.#receipt.tenant,
@@ -99,7 +100,7 @@ export class Lease {
         lease_ms: LEASE_MS,
       }
     }
-    const output = this.#nextOutputHeld()
+    this.#sent_output = output
     return {
       id: this.id,
       tenant: this.#receipt.tenant,
@@ -111,12 +112,14 @@ export class Lease {
 
   /** For the ticker: what became of the extension. */
   extended(result: ExtendResult, now_ms: number): void {
-    const asked = this.#asking
-    this.#asking = false
+    // The answer is to what was sent: more may have been asked for since.
+    const sent = this.#sent_output
+    this.#sent_output = null
+    if (sent !== null) this.#asked_output = null
     if (result.state === 'extended') {
       this.#receipt = result.receipt
       this.#renewed_at_ms = now_ms
-      if (asked) this.#output_held = this.#nextOutputHeld()
+      if (sent !== null) this.#output_held = sent
     }
     if (result.state === 'refused') this.#refusal = result.refusal
     if (result.state === 'lapsed') this.#lapsed = true
@@ -150,8 +153,20 @@ export class Lease {
     this.#ticker.remove(this)
   }
 
+  /** How much must be left: half a slice, or nothing but the estimate's own error once the caller's cap is covered. */
+  #reserve(): number {
+    const { quote } = this.#admission
+    const limit = quote.output_limit * quote.choices
+    if (this.#output_held < limit) return Math.ceil((quote.output_held * quote.choices) / 2)
+    return -Math.ceil(limit / 4) - CAP_SLACK_TOKENS
+  }
+
+  /** One slice more, up to the cap; beyond the cap when the upstream does not keep to it: it must be paid for all the same. */
   #nextOutputHeld(): number {
     const { quote } = this.#admission
-    return Math.min(quote.output_limit * quote.choices, this.#output_held + quote.output_held * quote.choices)
+    const limit = quote.output_limit * quote.choices
+    const slice = quote.output_held * quote.choices
+    if (this.#output_held < limit) return Math.min(limit, this.#output_held + slice)
+    return this.#output_held + Math.ceil(limit / 4) + Math.max(SMALLEST_SLICE_TOKENS, slice)
   }
 }

@@ -13,6 +13,7 @@ export interface Metered {
  * The billed usage of a request that has ended. Pure.
  * Nothing delivered bills nothing, unless the answer was drained to its end by the tenant's own policy.
  * A report of the upstream counts when the answer finished, or when the upstream counts as it goes; else the delivered text is estimated.
+ * An early report that stayed far behind the text is not one that goes along.
  */
 export function meter(prompt_tokens: number, progress: Progress): Metered {
   const observation = progress.observe?.() ?? null
@@ -30,7 +31,8 @@ export function deliveredTokens(prompt_tokens: number, progress: Progress): Toke
 
 function trustedReport(observation: Observation): TokenUsage | null {
   const { reported } = observation
-  return reported !== null && (observation.finished || reported.output > 0) ? reported : null
+  if (reported === null || observation.finished) return reported
+  return reported.output > 0 && reported.output * 2 >= observation.estimated_output ? reported : null
 }
 
 function estimated(prompt_tokens: number, observation: Observation): TokenUsage {

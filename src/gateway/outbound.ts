@@ -52,8 +52,8 @@ function bodyFor(admission: Admission, target: Endpoint): Buffer {
   const { facts, capped_tokens } = admission
   const members: Record<string, Buffer> = { model: json(target.upstream_model) }
   if (facts.stream && !facts.usage_asked) members['stream_options'] = json({ ...facts.stream_options, include_usage: true })
-  if (capped_tokens !== null) members[facts.max_tokens_field] = json(capped_tokens)
-  return rewriteMembers(facts.body, members)
+  if (capped_tokens !== null) for (const field of facts.max_tokens_fields) members[field] = json(capped_tokens)
+  return rewriteMembers(facts.body.bytes, members)
 }
 
 function json(value: unknown): Buffer {

@@ -2,7 +2,7 @@ import { WeirError } from '../base/errors.ts'
 import type { Model, PriceBook } from '../config/model.ts'
 import { estimateChatPrompt, estimateEmbeddingsInput, type Tokenizer } from '../money/estimate.ts'
 import { dearest, priceAt, type PriceVersion } from '../money/price.ts'
-import type { RequestFacts } from './request.ts'
+import type { ReadRequest } from './request.ts'
 import type { Route } from './route.ts'
 
 /** Upper bounds of tokens and money for one request, and the prices that will be charged. Pure. */
@@ -36,12 +36,13 @@ const UNASKED_OUTPUT_TOKENS = 256
  *
  * @throws WeirError `context_length_exceeded` if 0.8 × estimate is beyond the model's context; `no_upstream_available` without a price in force
  */
-export function quoteFor(facts: RequestFacts, route: Route, prices: PriceBook, slice_tokens: number, now_ms: number): Quote {
+export function quoteFor(request: ReadRequest, route: Route, prices: PriceBook, slice_tokens: number, now_ms: number): Quote {
+  const { facts } = request
   const { model } = route
   const price = priceAt(prices.sell.get(model.id) ?? [], now_ms)
   if (price === null) throw new WeirError('no_upstream_available', { values: { model: model.id } })
   const tokenizer = route.targets.some((target) => target.sandbox) ? 'sandbox' : model.tokenizer
-  const prompt_tokens = estimatePrompt(facts, tokenizer)
+  const prompt_tokens = estimatePrompt(request, tokenizer)
   if (prompt_tokens * 0.8 > model.context_tokens) throw contextExceeded(model, prompt_tokens)
   const prompt_bound = Math.ceil((prompt_tokens * PROMPT_MARGIN_PERCENT) / 100)
   const output_limit = facts.protocol === 'embeddings' ? 0 : Math.min(facts.max_tokens ?? model.max_output_tokens, model.max_output_tokens)
@@ -84,11 +85,11 @@ export function affordableOutput(quote: Quote, amount_nano: bigint): number {
   return low
 }
 
-function estimatePrompt(facts: RequestFacts, tokenizer: Tokenizer): number {
-  if (facts.protocol === 'embeddings') return estimateEmbeddingsInput(facts.parsed['input'], tokenizer)
-  const messages = facts.parsed['messages']
+function estimatePrompt({ facts, parsed }: ReadRequest, tokenizer: Tokenizer): number {
+  if (facts.protocol === 'embeddings') return estimateEmbeddingsInput(parsed['input'], tokenizer)
+  const messages = parsed['messages']
   return estimateChatPrompt(
-    { messages: Array.isArray(messages) ? messages : [], tools: facts.parsed['tools'], response_format: facts.parsed['response_format'] },
+    { messages: Array.isArray(messages) ? messages : [], tools: parsed['tools'], response_format: parsed['response_format'] },
     tokenizer,
   )
 }

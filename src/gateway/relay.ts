@@ -1,8 +1,8 @@
 import { WeirError } from '../base/errors.ts'
 import { cnyFromNano } from '../money/amount.ts'
-import type { StreamStep } from '../upstream/dialects/dialect.ts'
+import type { Observation, StreamStep } from '../upstream/dialects/dialect.ts'
 import { UpstreamFailure } from '../upstream/failure.ts'
-import type { ByteSink } from '../upstream/source.ts'
+import type { ByteSink, ByteSource } from '../upstream/source.ts'
 import type { Admission } from './admit.ts'
 import type { Call } from './call.ts'
 import type { Answer, StreamedAnswer, WholeAnswer } from './forward.ts'
@@ -13,7 +13,9 @@ import type { Settlement } from './settle.ts'
 const DONE = Buffer.from('data: [DONE]\n\n')
 /** How long a stream that has used up its hold may wait for an answer about more. */
 const EXTENSION_WAIT_MS = 2000
-const DISCARD: ByteSink = { data() {}, end() {}, failed() {} }
+/** How much an upstream may send after it has said that it is done, and for how long, before its connection is given up. */
+const REST_MAX_BYTES = 16_384
+const REST_MAX_MS = 1000
 
 /**
  * Sends an answer to the client. The terminator leaves only after the usage event is durable.
@@ -48,6 +50,8 @@ class StreamRelay implements ByteSink {
   readonly #ended = Promise.withResolvers<void>()
   #over = false
   #client_full = false
+  /** What had been delivered when the client left, or null while it is there. */
+  #at_leaving: Observation | null = null
   #waiting: NodeJS.Timeout | null = null
 
   constructor(answer: StreamedAnswer, call: Call, admission: Admission, settlement: Settlement, plane: Plane) {
@@ -79,13 +83,24 @@ class StreamRelay implements ByteSink {
   }
 
   data(chunk: Buffer): void {
-    if (!this.#over) this.#send(this.#answer.translator.push(chunk))
+    if (!this.#over) this.#step(() => this.#answer.translator.push(chunk))
   }
 
   end(): void {
     if (this.#over) return
-    const step = this.#answer.translator.end()
-    this.#send({ ...step, done: step.failure === null })
+    this.#step(() => {
+      const step = this.#answer.translator.end()
+      return { ...step, done: step.failure === null }
+    })
+  }
+
+  /** A translator that throws has met bytes nobody thought of: the answer ends there, and nothing else does. */
+  #step(next: () => StreamStep): void {
+    try {
+      this.#send(next())
+    } catch (cause) {
+      this.#fail(new UpstreamFailure('malformed', { cause }))
+    }
   }
 
   failed(failure: UpstreamFailure): void {
@@ -114,7 +129,6 @@ class StreamRelay implements ByteSink {
 
   #checkAllowance(): void {
     const { lease } = this.#settlement
-    if (lease.covers_all) return
     const allowance = lease.allowance(this.#answer.translator.observe().estimated_output)
     if (allowance === 'stop') return this.#fail(this.#outOfMoney())
     if (allowance !== 'wait' || this.#waiting !== null) return
@@ -141,15 +155,11 @@ class StreamRelay implements ByteSink {
 
   #clientGone(): void {
     if (this.#over) return
-    const { progress } = this.#settlement
     const at_leaving = this.#answer.translator.observe()
     const { drain_abort_timeout_ms } = this.#admission.snapshot.configuration.settings.limits
+    this.#at_leaving = at_leaving
     if (this.#admission.caller.tenant.on_client_abort === 'cancel') return this.#fail(new UpstreamFailure('client_gone'))
-    const timer = setTimeout(() => {
-      // The drain did not get to the end: what counts is what had been delivered.
-      progress.observe = () => at_leaving
-      this.#fail(new UpstreamFailure('client_gone'))
-    }, drain_abort_timeout_ms)
+    const timer = setTimeout(() => this.#fail(new UpstreamFailure('client_gone')), drain_abort_timeout_ms)
     this.#ended.promise.then(
       () => clearTimeout(timer),
       () => clearTimeout(timer),
@@ -160,8 +170,7 @@ class StreamRelay implements ByteSink {
     const { translator, source } = this.#answer
     if (!translator.observe().finished) return this.#fail(new UpstreamFailure('truncated'))
     this.#stop()
-    source.flowTo(DISCARD)
-    source.resume()
+    discardRest(source)
     this.#terminate().then(this.#ended.resolve, this.#ended.reject)
   }
 
@@ -183,7 +192,11 @@ class StreamRelay implements ByteSink {
     this.#stop()
     this.#answer.source.cancel()
     if (error instanceof UpstreamFailure) this.#blame(error)
-    this.#ended.reject(error)
+    const at_leaving = this.#at_leaving
+    if (at_leaving === null) return this.#ended.reject(error)
+    // The client had left and the answer did not get to its end without it: what counts is what had been delivered.
+    this.#settlement.progress.observe = () => at_leaving
+    this.#ended.reject(new UpstreamFailure('client_gone', { cause: error }))
   }
 
   /** A stream that broke in the middle counts against its target like a failed try. */
@@ -206,4 +219,22 @@ class StreamRelay implements ByteSink {
     const values = { available: cnyFromNano(refusal.available), held: cnyFromNano(refusal.held), needed: cnyFromNano(refusal.needed) }
     return new WeirError('insufficient_balance', { values })
   }
+}
+
+/** Reads what comes after the end, within limits, so that the connection can be used again. */
+function discardRest(source: ByteSource): void {
+  let bytes = 0
+  const timer = setTimeout(() => source.cancel(), REST_MAX_MS).unref()
+  const stop = (): void => clearTimeout(timer)
+  source.flowTo({
+    data(chunk) {
+      bytes += chunk.length
+      if (bytes <= REST_MAX_BYTES) return
+      stop()
+      source.cancel()
+    },
+    end: stop,
+    failed: stop,
+  })
+  source.resume()
 }

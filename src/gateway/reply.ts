@@ -1,5 +1,8 @@
 import type { OutgoingHttpHeaders, ServerResponse } from 'node:http'
 
+/** Longest that a client may take nothing of what is waiting for it. */
+const STALL_TIMEOUT_MS = 60_000
+
 /**
  * The client's side of one call: Node's own response, with the few questions the stages ask of it.
  * Written directly rather than through web streams: a streamed answer is many small writes.
@@ -11,12 +14,21 @@ export class Reply {
   #wrote_at_ms = 0
   #onGone: (() => void) | null = null
   #onDrain: (() => void) | null = null
+  #onClose: (() => void) | null = null
 
   constructor(outgoing: ServerResponse, base: OutgoingHttpHeaders) {
     this.#outgoing = outgoing
     this.#base = base
-    outgoing.once('close', () => this.#closed())
-    outgoing.on('drain', () => this.#onDrain?.())
+    outgoing.once('close', () => {
+      this.#closed()
+      this.#onClose?.()
+    })
+    outgoing.on('drain', () => {
+      // Not before the headers of the next request: Node sets the idle timeout of a connection itself.
+      outgoing.socket?.setTimeout(0)
+      this.#onDrain?.()
+    })
+    outgoing.once('timeout', () => outgoing.destroy())
     outgoing.on('error', () => this.#closed())
   }
 
@@ -51,6 +63,12 @@ export class Reply {
     this.#onDrain = listener
   }
 
+  /** Called once the client has the whole answer or is gone: at once if that is already so. */
+  whenClosed(listener: () => void): void {
+    if (this.#outgoing.closed) listener()
+    else this.#onClose = listener
+  }
+
   head(status: number, headers: OutgoingHttpHeaders): void {
     if (this.#gone || this.committed) return
     this.#outgoing.writeHead(status, { ...this.#base, ...headers })
@@ -60,7 +78,9 @@ export class Reply {
   write(bytes: Buffer | string, at_ms: number): boolean {
     if (this.#gone) return true
     this.#wrote_at_ms = at_ms
-    return this.#outgoing.write(bytes)
+    const taken = this.#outgoing.write(bytes)
+    if (!taken) this.#watchStall()
+    return taken
   }
 
   end(bytes?: Buffer | string): void {
@@ -68,6 +88,12 @@ export class Reply {
     this.#onGone = null
     if (bytes === undefined) this.#outgoing.end()
     else this.#outgoing.end(bytes)
+    if (this.#outgoing.writableLength > 0) this.#watchStall()
+  }
+
+  /** A client that takes nothing for this long is gone. Node counts a write that makes progress as activity. */
+  #watchStall(): void {
+    this.#outgoing.socket?.setTimeout(STALL_TIMEOUT_MS)
   }
 
   /** A whole answer at once. */

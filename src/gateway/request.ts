@@ -45,47 +45,69 @@ export interface RequestFacts {
   readonly n: number
   /** The caller's own cap of output tokens, or null. */
   readonly max_tokens: number | null
-  /** Which field holds it, so that a lower cap can be spliced into the same place. */
-  readonly max_tokens_field: 'max_tokens' | 'max_completion_tokens'
+  /** Which fields a lower cap must be spliced into: those that the caller gave, or the older name. */
+  readonly max_tokens_fields: readonly string[]
   readonly user: string | null
   readonly thinking: boolean
-  /** The parsed body, for the estimate of the prompt. Read once, not kept after the quote. */
-  readonly parsed: Readonly<Record<string, unknown>>
-  readonly body: Buffer
+  readonly body: RequestBody
 }
+
+/** A request and its parsed body, which only the quote needs: an open stream must not keep it. */
+export interface ReadRequest {
+  readonly facts: RequestFacts
+  readonly parsed: Readonly<Record<string, unknown>>
+}
+
+/** The bytes of a request body, until no more tries can need them. */
+export class RequestBody {
+  bytes: Buffer
+
+  constructor(bytes: Buffer) {
+    this.bytes = bytes
+  }
+
+  /** Lets the memory go. */
+  forget(): void {
+    this.bytes = NOTHING
+  }
+}
+
+const NOTHING = Buffer.alloc(0)
 
 /**
  * Reads and checks a request body.
  *
  * @throws WeirError `invalid_request`, naming every field that is wrong in one message
  */
-export function readFacts(protocol: Protocol, body: Buffer, max_json_depth: number): RequestFacts {
+export function readFacts(protocol: Protocol, body: Buffer, max_json_depth: number): ReadRequest {
   const parsed = parseJson(body, max_json_depth)
   return protocol === 'embeddings' ? embeddingsFacts(body, parsed) : chatFacts(body, parsed)
 }
 
-function chatFacts(body: Buffer, parsed: unknown): RequestFacts {
+function chatFacts(body: Buffer, parsed: unknown): ReadRequest {
   const chat = check(ChatBody, parsed)
-  const completion = chat.max_completion_tokens ?? null
-  return {
+  const caps = { max_tokens: chat.max_tokens ?? null, max_completion_tokens: chat.max_completion_tokens ?? null }
+  const given = Object.entries(caps).filter(([, cap]) => cap !== null)
+  const facts: RequestFacts = {
     protocol: 'chat_completions',
     model_asked: chat.model,
     stream: chat.stream ?? false,
     usage_asked: chat.stream_options?.include_usage ?? false,
     stream_options: chat.stream_options ?? null,
     n: chat.n ?? 1,
-    max_tokens: completion ?? chat.max_tokens ?? null,
-    max_tokens_field: completion === null ? 'max_tokens' : 'max_completion_tokens',
+    // With both given, the upstream may go by either: the larger one bounds it.
+    max_tokens: given.length === 0 ? null : Math.max(...given.map(([, cap]) => cap ?? 0)),
+    max_tokens_fields: given.length === 0 ? ['max_tokens'] : given.map(([name]) => name),
     user: chat.user ?? null,
     thinking: asksForThinking(chat),
-    parsed: chat,
-    body,
+    body: new RequestBody(body),
   }
+  return { facts, parsed: chat }
 }
 
-function embeddingsFacts(body: Buffer, parsed: unknown): RequestFacts {
+function embeddingsFacts(body: Buffer, parsed: unknown): ReadRequest {
   const embeddings = check(EmbeddingsBody, parsed)
-  return {
+  const facts: RequestFacts = {
     protocol: 'embeddings',
     model_asked: embeddings.model,
     stream: false,
@@ -93,12 +115,12 @@ function embeddingsFacts(body: Buffer, parsed: unknown): RequestFacts {
     stream_options: null,
     n: 1,
     max_tokens: null,
-    max_tokens_field: 'max_tokens',
+    max_tokens_fields: [],
     user: embeddings.user ?? null,
     thinking: false,
-    parsed: embeddings,
-    body,
+    body: new RequestBody(body),
   }
+  return { facts, parsed: embeddings }
 }
 
 /** The providers' spellings of "think first": DeepSeek and GLM `thinking.type`, Qwen `enable_thinking`. */

@@ -1,6 +1,6 @@
-import { admit } from './admit.ts'
+import { admit, type Admission } from './admit.ts'
 import { authenticate } from './authenticate.ts'
-import type { Call } from './call.ts'
+import type { Call, Caller } from './call.ts'
 import { endingOf } from './ending.ts'
 import { forward } from './forward.ts'
 import type { Plane } from './plane.ts'
@@ -8,7 +8,8 @@ import { quoteFor } from './quote.ts'
 import { relay } from './relay.ts'
 import { readFacts } from './request.ts'
 import { chooseRoute } from './route.ts'
-import { settleOnce } from './settle.ts'
+import { settleOnce, type Settlement } from './settle.ts'
+import type { Snapshot } from './snapshot.ts'
 
 /**
  * One request from end to end: the table of contents of this folder.
@@ -17,34 +18,45 @@ import { settleOnce } from './settle.ts'
 export async function serve(call: Call, plane: Plane): Promise<void> {
   const snapshot = plane.snapshot()
   const { limits } = snapshot.configuration.settings
-  const now_ms = plane.clock.now_ms()
-
-  const caller = authenticate(call.headers, plane.keys, now_ms)
+  const caller = authenticate(call.headers, plane.keys, plane.clock.now_ms())
   call.identify(caller)
-  const leave = plane.open.enter(caller.tenant.id, limits.max_open_requests, limits.tenant_share_percent)
+  // The place is given back when the client has the last byte, or is gone.
+  call.reply.whenClosed(plane.open.enter(caller.tenant.id, limits.max_open_requests, limits.tenant_share_percent))
+
+  const { admission, settlement } = await open(call, caller, snapshot, plane)
   try {
-    const facts = readFacts(call.protocol, await call.readBody(limits.max_body_bytes), limits.max_json_depth)
-    call.asksFor(facts)
-    const route = chooseRoute(facts.model_asked, call.protocol, caller, {
-      snapshot,
-      random: plane.random,
-      mayTry: (endpoint) => plane.breakers.mayTry(endpoint, now_ms),
-      retryInMs: (endpoint) => plane.breakers.retryAt(endpoint) - now_ms,
-    })
-    call.notes.model = route.model.id
-    const quote = quoteFor(facts, route, snapshot.configuration.prices, limits.slice_tokens, now_ms)
-    const admission = await admit(call, caller, facts, route, quote, plane, snapshot)
-    const settlement = settleOnce(call, admission, plane)
-    try {
-      const answer = await forward(call, admission, settlement, plane)
-      await relay(answer, call, admission, settlement, plane)
-    } catch (error) {
-      await settlement.close(endingOf(error, settlement.progress.delivered))
-      throw error
-    } finally {
-      call.notes.event = settlement.event()
-    }
+    const answer = await forward(call, admission, settlement, plane)
+    admission.facts.body.forget()
+    await relay(answer, call, admission, settlement, plane)
+  } catch (error) {
+    await settlement.close(endingOf(error, settlement.progress.delivered))
+    throw error
   } finally {
-    leave()
+    call.notes.event = settlement.event()
   }
+}
+
+/** From the body to the open hold. Its own function so that the parsed body is gone when the answer flows. */
+async function open(
+  call: Call,
+  caller: Caller,
+  snapshot: Snapshot,
+  plane: Plane,
+): Promise<{ admission: Admission; settlement: Settlement }> {
+  const { settings, prices } = snapshot.configuration
+  const { max_body_bytes, max_json_depth, slice_tokens } = settings.limits
+  const request = readFacts(call.protocol, await call.readBody(max_body_bytes), max_json_depth)
+  const { facts } = request
+  call.asksFor(facts)
+  const now_ms = plane.clock.now_ms()
+  const route = chooseRoute(facts.model_asked, call.protocol, caller, {
+    snapshot,
+    random: plane.random,
+    mayTry: (endpoint) => plane.breakers.mayTry(endpoint, now_ms),
+    retryInMs: (endpoint) => plane.breakers.retryAt(endpoint) - now_ms,
+  })
+  call.notes.model = route.model.id
+  const quote = quoteFor(request, route, prices, slice_tokens, now_ms)
+  const admission = await admit(call, caller, facts, route, quote, plane, snapshot)
+  return { admission, settlement: settleOnce(call, admission, plane) }
 }

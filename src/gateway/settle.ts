@@ -86,17 +86,21 @@ async function settle(event: ClosingEvent, plane: Plane): Promise<ClosingEvent> 
 }
 
 function closingEvent(call: Call, admission: Admission, lease: Lease, progress: Progress, ending: Ending, plane: Plane): ClosingEvent {
-  const { row, quote, costs, snapshot } = admission
+  const { row, quote, price: version, costs, snapshot } = admission
   const { calendar } = snapshot.configuration.prices
   const metered = meter(quote.prompt_tokens, progress)
   const target = row.targets.find(({ endpoint }) => endpoint === progress.target?.id) ?? row.targets[0]
   if (target === undefined) throw new WeirError('internal_error')
   const when = { admitted_at: row.hold.admitted_at, thinking: row.thinking || metered.tokens.reasoning > 0 }
-  const price = charge(quote.price, metered.tokens, metered.calls, when, calendar)
+  const price = charge(version, metered.tokens, metered.calls, when, calendar)
   const cost = costs.get(target.endpoint)
   const cost_nano = cost === undefined ? 0n : charge(cost, metered.tokens, metered.calls, when, calendar).amount_nano
   const receipt = lease.receipt
-  const actual = { amount_nano: price.amount_nano, tokens: totalTokens(metered.tokens), requests: progress.delivered ? 1 : 0 }
+  const actual = {
+    amount_nano: price.amount_nano,
+    tokens: totalTokens(metered.tokens),
+    requests: progress.delivered || progress.drained ? 1 : 0,
+  }
   const split = splitPayment(receipt, actual, walletOf(receipt.tenant))
   const { hold: _, targets: __, prompt_tokens: ___, thinking: ____, v, ...known } = row
   return {
@@ -124,7 +128,7 @@ function closingEvent(call: Call, admission: Admission, lease: Lease, progress: 
     ttfe_ms: progress.ttfe_ms,
     duration_ms: Math.round(plane.clock.monotonic_ms() - call.started_ms),
     attempts: withCost(progress, cost_nano),
-    price_version: quote.price.id,
+    price_version: version.id,
     price_rule: price.rule,
     amount_nano: price.amount_nano,
     cost_nano,

@@ -53,6 +53,8 @@ export interface FailureDetails {
   /** The provider's own words, already limited in length; shown to the caller only for `invalid`, `content` and `context_length`. */
   readonly provider_message?: string
   readonly provider_code?: string
+  /** The request had not left when it was stopped: nobody has worked for us. */
+  readonly unsent?: boolean
   readonly cause?: unknown
 }
 

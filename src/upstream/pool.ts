@@ -66,7 +66,7 @@ class PooledTransport implements Transport {
 
   send(request: UpstreamRequest): Promise<UpstreamResponse> {
     return new Promise((resolve, reject) => {
-      if (request.signal.aborted) return reject(reasonOf(request.signal))
+      if (request.signal.aborted) return reject(new UpstreamFailure(reasonOf(request.signal).kind, { unsent: true }))
       if (this.#closed) return reject(new UpstreamFailure('saturated'))
       const lane = this.#laneOf(request)
       if (lane.open >= this.#options.connections_per_origin) return reject(new UpstreamFailure('saturated'))
@@ -230,7 +230,9 @@ class Exchange implements Dispatcher.DispatchHandler, ByteSource {
 
   /** The abort signal's listener. */
   handleEvent(): void {
-    this.#stop(reasonOf(this.#request.signal))
+    const reason = reasonOf(this.#request.signal)
+    const unsent = this.#controller === null
+    this.#stop(unsent ? new UpstreamFailure(reason.kind, { ...reason.details, unsent }) : reason)
   }
 
   // The handler of undici.

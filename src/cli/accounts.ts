@@ -1,5 +1,6 @@
-import { randomUUID } from 'node:crypto'
 import * as z from 'zod'
+import { systemClock } from '../base/clock.ts'
+import { uuidv7 } from '../base/ids.ts'
 import { openClient, type AdminClient } from './client.ts'
 import type { Arguments, Command, OptionSpec } from './command.ts'
 import { UsageError, type CliContext } from './io.ts'
@@ -140,7 +141,7 @@ const tenantCredit: Command = {
     withClient(context, async (client) => {
       const path = `/admin/v1/tenants/${encodeURIComponent(args.positional(0) ?? '')}/credit`
       const body = withoutUndefined({
-        id: args.text('id') ?? randomUUID(),
+        id: args.text('id') ?? uuidv7(systemClock().now_ms()),
         amount_cny: args.positional(1),
         kind: args.text('kind'),
         note: args.text('note'),

@@ -197,7 +197,12 @@ function buildEndpoint(
     return null
   }
   if (facts.id === 'sandbox' && building.production) {
-    issues.add(source, [...at, 'provider'], 'the sandbox is not served in production', 'a real provider: sandbox targets exist in demo mode only')
+    issues.add(
+      source,
+      [...at, 'provider'],
+      'the sandbox is not served in production',
+      'a real provider: sandbox targets exist in demo mode only',
+    )
   }
   const provider = building.providers.get(given.provider) ?? {}
   const base_url = given.base_url ?? provider.base_url ?? facts.base_url

@@ -85,7 +85,14 @@ async function auditView(query: unknown, deps: ControlDeps): Promise<object> {
   const { records, ledger, limits, clock } = deps
   try {
     const served = sandbox === undefined ? null : (): ReturnType<typeof fetchServed> => fetchServed(sandbox)
-    const { ok, checked, findings } = await audit({ records, ledger, limits, now_ms: () => clock.now_ms(), offline: deps.offline ?? false, served })
+    const { ok, checked, findings } = await audit({
+      records,
+      ledger,
+      limits,
+      now_ms: () => clock.now_ms(),
+      offline: deps.offline ?? false,
+      served,
+    })
     const { amount_nano, ...counts } = checked
     return { object: 'audit', ok, checked: { ...counts, amount_cny: cnyFromNano(amount_nano) }, findings }
   } catch (error) {

@@ -63,7 +63,7 @@ const HOMES: Readonly<Record<string, RegExp>> = {
   '@hono/node-server': /^src\/(gateway\/ingress\.ts|control\/api\.ts|sandbox\/|(main|admin)\.ts$)/,
   'prom-client': /^src\/observe\//,
   pino: /^src\/observe\//,
-  zod: /^src\/(config|gateway|control)\//,
+  zod: /^src\/(config|gateway|control|cli)\//,
   yaml: /^src\/config\//,
   jose: /^src\/(gateway\/authenticate\.ts|control\/|upstream\/providers\/)/,
 }

@@ -45,7 +45,14 @@ interface Row {
 }
 
 function readPlan(): Plan {
-  const { values } = parseArgs({ options: { quick: { type: 'boolean', default: false }, only: { type: 'string' }, entry: { type: 'string' }, beside: { type: 'string' } } })
+  const { values } = parseArgs({
+    options: {
+      quick: { type: 'boolean', default: false },
+      only: { type: 'string' },
+      entry: { type: 'string' },
+      beside: { type: 'string' },
+    },
+  })
   const parts = new Set(values.only?.split(',') ?? PARTS)
   const unknown = [...parts].filter((part) => !PARTS.includes(part))
   if (unknown.length > 0) throw new Error(`--only takes some of ${PARTS.join(', ')}; there is no ${unknown.join(', ')}`)
@@ -141,7 +148,8 @@ async function measureAdmission(bench: Bench): Promise<Row[]> {
   }
   // The same number of bodies on both sides, so that the client is as warm: with few keys they repeat.
   const sample = 1000
-  const spread = <T>(all: readonly T[]): readonly T[] => Array.from({ length: sample }, (_, index) => all[Math.floor((index * all.length) / sample)] ?? ('' as T))
+  const spread = <T>(all: readonly T[]): readonly T[] =>
+    Array.from({ length: sample }, (_, index) => all[Math.floor((index * all.length) / sample)] ?? ('' as T))
   const asking = (subject: Subject): { keys: readonly string[]; models: readonly string[] } => {
     const { keys, models } = subject === few_weir ? few_seed : many_seed
     return { keys: spread(keys), models: spread(models) }
@@ -184,7 +192,7 @@ async function main(): Promise<void> {
     const command = ['npm run bench', ...(process.argv.length > 2 ? ['--', ...process.argv.slice(2)] : [])].join(' ')
     console.log(`${table(rows)}\n\n\`${command}\`, Node ${process.version}, ${((performance.now() - started_at) / 1000).toFixed(0)} s`)
   } finally {
-    stopAll()
+    await stopAll()
     rmSync(dir, { recursive: true, force: true })
   }
 }

@@ -67,7 +67,8 @@ class Load {
     socket.once('connect', () => this.#send(socket))
     socket.on('data', (chunk: Buffer) => {
       this.#bytes += chunk.length
-      if (!answer.begun && !chunk.subarray(0, OK.length).equals(Buffer.from(OK))) return this.#fail(socket, chunk.toString('latin1', 0, 400))
+      if (!answer.begun && !chunk.subarray(0, OK.length).equals(Buffer.from(OK)))
+        return this.#fail(socket, chunk.toString('latin1', 0, 400))
       if (this.#holding) {
         if (!answer.begun) this.#answered(socket)
         answer.take(chunk)

@@ -34,7 +34,12 @@ export interface Asking {
 }
 
 /** Runs a scenario: warm-up, then every subject in turn, round after round. `asking` gives each subject its keys and models. */
-export async function measure(scenario: Scenario, subjects: readonly Subject[], client: Client, asking: (subject: Subject) => Asking): Promise<readonly Measured[]> {
+export async function measure(
+  scenario: Scenario,
+  subjects: readonly Subject[],
+  client: Client,
+  asking: (subject: Subject) => Asking,
+): Promise<readonly Measured[]> {
   const orders = new Map(subjects.map((subject) => [subject, orderFor(scenario, subject, asking(subject))]))
   const rows = subjects.map((subject) => ({ subject: subject.name, per_request_us: [] as number[], answers: 0 }))
   for (const order of orders.values()) await client.run({ ...order, duration_ms: scenario.warm_up_ms })

@@ -63,7 +63,8 @@ function writeConfiguration(config_dir: string, upstream_port: number, extra: re
     `    endpoints: [{provider: vllm, id: e/${id}, base_url: "http://127.0.0.1:${upstream_port}/${path}/v1", api_key: upstream-secret}]}`,
   ])
   const version = `version: "1", effective_from: "2026-01-01", source: bench, as_of: "2026-01-01"`
-  const price = (subject: string): string => `  ${subject}: [{${version}, rules: [{name: all, input: "2", cached_input: "0.5", output: "8"}]}]`
+  const price = (subject: string): string =>
+    `  ${subject}: [{${version}, rules: [{name: all, input: "2", cached_input: "0.5", output: "8"}]}]`
   const sell = models.map(({ id }) => price(id))
   const cost = models.map(({ id }) => price(`e/${id}`))
   const limits = '{max_open_requests: 10000, upstream_connections_per_origin: 20000, tenant_share_percent: 100, max_connections: 20000}'

@@ -34,9 +34,9 @@ function pinned(core: number, command: readonly string[]): readonly string[] {
 
 const running = new Set<ChildProcess>()
 
-/** Ends every process of the benchmark. */
-export function stopAll(): void {
-  for (const child of running) child.kill('SIGKILL')
+/** Ends every process of the benchmark. Politely first: a killed nginx leaves its worker behind. */
+export async function stopAll(): Promise<void> {
+  await Promise.all([...running].map((child) => stopped(child, 'SIGTERM')))
 }
 
 function start(command: readonly string[], options: Parameters<typeof spawn>[2]): ChildProcess {
@@ -49,7 +49,9 @@ function start(command: readonly string[], options: Parameters<typeof spawn>[2])
 
 /** Starts the upstream and gives its port. */
 export async function startUpstream(): Promise<number> {
-  const child = start(pinned(0, [process.execPath, join(import.meta.dirname, 'upstream.ts')]), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const child = start(pinned(0, [process.execPath, join(import.meta.dirname, 'upstream.ts')]), {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
   const said = await nextMessage(child)
   if (typeof said === 'object' && said !== null && 'port' in said && typeof said.port === 'number') return said.port
   throw new Error('the upstream did not say its port')
@@ -62,7 +64,9 @@ export interface Client {
 }
 
 export function startClient(): Client {
-  const child = start(pinned(0, [process.execPath, join(import.meta.dirname, 'client.ts')]), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  const child = start(pinned(0, [process.execPath, join(import.meta.dirname, 'client.ts')]), {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
   return {
     async run(order) {
       const answer = nextMessage(child)
@@ -76,7 +80,10 @@ export function startClient(): Client {
 
 function nextMessage(child: ChildProcess): Promise<unknown> {
   return new Promise((done, failed) => {
-    const timer = setTimeout(() => failed(new Error(`no answer from a process of the benchmark within ${ORDER_LIMIT_MS} ms`)), ORDER_LIMIT_MS)
+    const timer = setTimeout(
+      () => failed(new Error(`no answer from a process of the benchmark within ${ORDER_LIMIT_MS} ms`)),
+      ORDER_LIMIT_MS,
+    )
     const ended = (): void => failed(new Error('a process of the benchmark ended'))
     child.once('message', (message) => {
       clearTimeout(timer)
@@ -97,7 +104,13 @@ export async function startNginx(dir: string, upstream_port: number): Promise<Su
   writeFileSync(file, nginxConfiguration(dir, port, upstream_port))
   const child = start(pinned(1, [binary, '-p', dir, '-c', file, '-e', 'stderr']), { stdio: ['ignore', 'ignore', 'inherit'] })
   await listening(port, child, 'nginx')
-  return { name: 'nginx', port, pathOf: (answer) => `/${answer}/v1/chat/completions`, pids: withChildren(child.pid ?? 0), stop: () => stopped(child, 'SIGQUIT') }
+  return {
+    name: 'nginx',
+    port,
+    pathOf: (answer) => `/${answer}/v1/chat/completions`,
+    pids: withChildren(child.pid ?? 0),
+    stop: () => stopped(child, 'SIGTERM'),
+  }
 }
 
 function nginxConfiguration(dir: string, port: number, upstream_port: number): string {

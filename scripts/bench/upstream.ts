@@ -29,7 +29,12 @@ function event(choices: object[], usage: object | null): string {
 
 /** As providers send them: 62 of content, one with the finish reason, one with usage, each in an HTTP chunk of its own. */
 function streamEvents(): Buffer[] {
-  const choice = (content: string, finish_reason: string | null): object => ({ index: 0, delta: { content }, logprobs: null, finish_reason })
+  const choice = (content: string, finish_reason: string | null): object => ({
+    index: 0,
+    delta: { content },
+    logprobs: null,
+    finish_reason,
+  })
   const texts = Array.from({ length: EVENTS - 2 }, () => event([choice(CONTENT, null)], null))
   const usage = { prompt_tokens: 240, completion_tokens: 992, total_tokens: 1232 }
   texts.push(event([choice('', 'stop')], null), event([], usage))

@@ -39,8 +39,8 @@ it('a start that fails leaves nothing behind: storage and the port that it had a
   const before = process.getActiveResourcesInfo().toSorted()
   const options = { config_dir, env, clock: systemClock(), logger: createLogger({ level: 'error', destination: { write: () => {} } }) }
   await expect(startWeir(options)).rejects.toThrow('EADDRINUSE')
-  const kinds = ['TCPServerWrap', 'Timeout', 'MessagePort']
-  const left = (of: readonly string[]): readonly string[] => of.filter((kind) => kinds.includes(kind))
+  const kinds = new Set(['TCPServerWrap', 'Timeout', 'MessagePort'])
+  const left = (of: readonly string[]): readonly string[] => of.filter((kind) => kinds.has(kind))
   expect(left(process.getActiveResourcesInfo().toSorted()).length).toBeLessThanOrEqual(left(before).length)
   await other.close()
   const weir = await startWeir(options)

@@ -204,6 +204,8 @@ function translateWhole(body: Buffer, context: AnswerContext, classify: Classify
   const value = parseJson(json)
   if (isError(value)) throw classify(value)
   if (!isFields(value)) throw new UpstreamFailure('malformed')
+  // Without a choice there is no answer, and another target may have one.
+  if (isEmptyArray(value['choices'])) throw new UpstreamFailure('malformed')
   const is_chat = Array.isArray(value['choices'])
   if (!is_chat && !Array.isArray(value['data']) && !Array.isArray(value['results'])) throw new UpstreamFailure('malformed')
   if (!observer.see(value)) throw new UpstreamFailure('malformed')

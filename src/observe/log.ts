@@ -27,7 +27,7 @@ export interface LoggerOptions {
 }
 
 /** Lines are collected up to this size, so that a busy gateway does not make a system call per request … */
-const BUFFER_BYTES = 65_536
+const BUFFER_CHARACTERS = 65_536
 /** … and written at least this often. */
 const FLUSH_INTERVAL_MS = 250
 /** Most that may wait for a reader that is stuck; lines beyond it are dropped and counted. */
@@ -65,9 +65,41 @@ const REDACTED = '[redacted]'
 export function createLogger(options: LoggerOptions): RootLogger {
   if (options.destination !== undefined) return { ...narrowed(pinoOn(options.destination, options.level)), flush: () => {} }
   const output = standardOutput()
-  const logger = pinoOn(output, options.level)
+  const lines = new LineBuffer((text) => output.write(text))
+  const flush = (): void => {
+    lines.flush()
+    output.flushSync()
+  }
+  const logger = pinoOn(lines, options.level)
   reportDrops(output, logger)
-  return { ...narrowed(logger), flush: () => output.flushSync() }
+  process.once('exit', flush)
+  return { ...narrowed(logger), flush }
+}
+
+/** Collects lines and hands them on together: joining them one by one to what waits would copy all of it for every line. */
+class LineBuffer {
+  readonly #write: (text: string) => void
+  #lines: string[] = []
+  #characters = 0
+
+  constructor(write: (text: string) => void) {
+    this.#write = write
+    setInterval(() => this.flush(), FLUSH_INTERVAL_MS).unref()
+  }
+
+  write(line: string): void {
+    this.#lines.push(line)
+    this.#characters += line.length
+    if (this.#characters >= BUFFER_CHARACTERS) this.flush()
+  }
+
+  flush(): void {
+    if (this.#lines.length === 0) return
+    const text = this.#lines.join('')
+    this.#lines = []
+    this.#characters = 0
+    this.#write(text)
+  }
 }
 
 function pinoOn(destination: DestinationStream, level: LoggerOptions['level']): Pino {
@@ -118,20 +150,13 @@ function narrowed(logger: Pino): Logger {
 }
 
 function standardOutput(): ReturnType<typeof pino.destination> {
-  return pino.destination({
-    fd: 1,
-    sync: false,
-    minLength: BUFFER_BYTES,
-    maxWrite: 2 * BUFFER_BYTES,
-    maxLength: MAX_WAITING_BYTES,
-    periodicFlush: FLUSH_INTERVAL_MS,
-  })
+  return pino.destination({ fd: 1, sync: false, maxLength: MAX_WAITING_BYTES })
 }
 
 function reportDrops(output: ReturnType<typeof pino.destination>, logger: Pino): void {
   let dropped = 0
-  output.on('drop', () => {
-    dropped++
+  output.on('drop', (text: string) => {
+    dropped += text.split('\n').length - 1
   })
   output.on('drain', () => {
     if (dropped === 0) return

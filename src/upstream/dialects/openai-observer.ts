@@ -61,6 +61,14 @@ export class OpenaiObserver {
     }
   }
 
+  /** Counts one text of an only choice that {@link see} has seen before. */
+  countText(choice: Fields, field: 'content' | 'reasoning_content', text: string): void {
+    const state = this.#choices.get(indexOf(choice, 0))
+    if (state === undefined || text === '') return
+    if (field === 'content') this.#add(state, 'content', text)
+    else (state.reasoning ??= createCounter(this.#tokenizer)).add(text)
+  }
+
   /** Usage was reported where clients look for it. */
   get reported_at_top(): boolean {
     return this.#top !== null

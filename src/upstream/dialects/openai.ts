@@ -10,6 +10,7 @@ import type { ClassifyError } from './openai-errors.ts'
 import { OpenaiObserver } from './openai-observer.ts'
 import { chunkEdits, modelEdits } from './openai-repairs.ts'
 import type { ChunkPlan } from './openai-repairs.ts'
+import { ChunkTemplate } from './openai-template.ts'
 import { isFields } from './openai-usage.ts'
 
 const EMPTY = Buffer.alloc(0)
@@ -35,6 +36,9 @@ export function createOpenaiDialect(classify: ClassifyError = classifyAsServer):
 /** The dialect without facts about a provider: every error inside a 200 is of kind `server`. */
 export const openaiDialect: Dialect = createOpenaiDialect()
 
+/** Templates learned in a row that no chunk had: then this upstream's chunks differ in more than their text. */
+const MAX_USELESS_TEMPLATES = 4
+
 /** What a frame asks the stream to do besides passing it. */
 type Verdict = 'go_on' | 'done' | UpstreamFailure
 
@@ -48,6 +52,8 @@ class OpenaiStream implements StreamTranslator {
   #data_events = 0
   #over = false
   #last_emitted = false
+  #template: ChunkTemplate | null = null
+  #useless_templates = 0
   /** Of the latest chunk, for a chunk that Weir makes itself. */
   #id: string | null = null
   #created: number | null = null
@@ -131,6 +137,7 @@ class OpenaiStream implements StreamTranslator {
       if (frame.complete) this.#emit(frame, [])
       return 'go_on'
     }
+    if (this.#template !== null && this.#fits(this.#template, frame)) return 'go_on'
     if (startsWithDone(frame.data)) return 'done'
     if (isBlank(frame.data)) {
       // A heartbeat of some proxies; official clients would fail to parse it.
@@ -147,14 +154,15 @@ class OpenaiStream implements StreamTranslator {
 
   #chunk(frame: Frame, data: Buffer, chunk: Readonly<Record<string, unknown>>): Verdict {
     if (!this.#observer.see(chunk)) return new UpstreamFailure('malformed')
-    if (typeof chunk['id'] === 'string' && chunk['id'] !== '') this.#id = chunk['id']
-    if (Number.isSafeInteger(chunk['created'])) this.#created = Number(chunk['created'])
+    this.#identify(chunk['id'], chunk['created'])
     if (!this.#plan.usage_asked && chunk['usage'] !== undefined && isEmptyArray(chunk['choices'])) {
       this.#drop(null)
       return 'go_on'
     }
     try {
-      this.#emit(frame, chunkEdits(data, chunk, this.#plan, this.#observer.repairs))
+      const edits = chunkEdits(data, chunk, this.#plan, this.#observer.repairs)
+      this.#emit(frame, edits)
+      this.#learn(frame, data, chunk, edits)
     } catch (error) {
       if (!(error instanceof JsonSpanError)) throw error
       return new UpstreamFailure('malformed', { cause: error })
@@ -162,6 +170,35 @@ class OpenaiStream implements StreamTranslator {
     this.#observer.count(chunk)
     this.#data_events++
     return 'go_on'
+  }
+
+  #identify(id: unknown, created: unknown): void {
+    if (typeof id === 'string' && id !== '') this.#id = id
+    if (Number.isSafeInteger(created)) this.#created = Number(created)
+  }
+
+  #learn(frame: Frame, data: Buffer, chunk: Readonly<Record<string, unknown>>, edits: readonly Edit[]): void {
+    if (this.#useless_templates >= MAX_USELESS_TEMPLATES) return
+    const template = ChunkTemplate.of(frame, data, chunk, edits)
+    if (template === null) return
+    this.#template = template
+    this.#useless_templates++
+  }
+
+  /** Passes a frame that differs from an earlier one in its text only, as that one was passed. */
+  #fits(template: ChunkTemplate, frame: Frame): boolean {
+    const match = frame.complete ? template.match(frame.raw) : null
+    if (match === null) return false
+    const { facts, out_before, out_behind } = template
+    this.#out.append(out_before)
+    this.#out.append(frame.raw, match.start, match.end)
+    this.#out.append(out_behind)
+    this.#last_emitted = true
+    this.#identify(facts.id, facts.created)
+    this.#observer.countText(facts.choice, facts.field, match.text)
+    this.#data_events++
+    this.#useless_templates = 0
+    return true
   }
 
   #emit(frame: Frame, edits: readonly Edit[]): void {

@@ -12,7 +12,7 @@ import type { Seed } from './seed.ts'
 const ROOT = resolve(import.meta.dirname, '../..')
 const START_LIMIT_MS = 60_000
 const STOP_LIMIT_MS = 10_000
-const ORDER_LIMIT_MS = 60_000
+const ORDER_LIMIT_MS = 120_000
 const POLL_MS = 50
 
 /** Something that answers requests and whose CPU is counted. */

@@ -35,8 +35,14 @@ export class ChunkTemplate {
     // Copies: a view would keep the whole piece of the answer that it was read from.
     this.#before = Buffer.from(raw.subarray(0, start))
     this.#behind = Buffer.from(raw.subarray(end))
-    this.out_before = spliceBytes(this.#before, edits.filter((edit) => edit.end <= start))
-    this.out_behind = spliceBytes(this.#behind, edits.filter((edit) => edit.start >= end).map((edit) => moved(edit, -end)))
+    this.out_before = spliceBytes(
+      this.#before,
+      edits.filter((edit) => edit.end <= start),
+    )
+    this.out_behind = spliceBytes(
+      this.#behind,
+      edits.filter((edit) => edit.start >= end).map((edit) => moved(edit, -end)),
+    )
   }
 
   /**

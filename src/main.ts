@@ -11,8 +11,10 @@ async function main(): Promise<void> {
   const logger = createLogger({ level: 'info' })
   try {
     const weir = await startWeir({ config_dir: configDirectory(env), env, clock: systemClock(), logger })
-    process.stdout.write(banner(weir))
+    logger.setLevel(weir.configuration.settings.log.level)
+    // Before the banner: whoever reads it may send a signal at once.
     listenForSignals(weir, logger)
+    process.stdout.write(banner(weir))
   } catch (error) {
     process.stderr.write(error instanceof ConfigurationRefused ? `${formatIssues(error.issues)}\n` : `${explainStartFailure(error)}\n`)
     process.exit(1)

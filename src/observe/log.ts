@@ -17,6 +17,8 @@ export interface Logger {
 export interface RootLogger extends Logger {
   /** Writes out what is buffered, synchronously. Runs by itself when the process exits. */
   flush(): void
+  /** Lines below this level are not written from now on: the level is known only once the configuration is. */
+  setLevel(level: LoggerOptions['level']): void
 }
 
 export interface LoggerOptions {
@@ -63,7 +65,10 @@ const REDACTED = '[redacted]'
  * the process exits; a `destination` is written at once.
  */
 export function createLogger(options: LoggerOptions): RootLogger {
-  if (options.destination !== undefined) return { ...narrowed(pinoOn(options.destination, options.level)), flush: () => {} }
+  if (options.destination !== undefined) {
+    const logger = pinoOn(options.destination, options.level)
+    return { ...narrowed(logger), flush: () => {}, setLevel: levelOf(logger) }
+  }
   const output = standardOutput()
   const lines = new LineBuffer((text) => output.write(text))
   const flush = (): void => {
@@ -73,7 +78,13 @@ export function createLogger(options: LoggerOptions): RootLogger {
   const logger = pinoOn(lines, options.level)
   reportDrops(output, logger)
   process.once('exit', flush)
-  return { ...narrowed(logger), flush }
+  return { ...narrowed(logger), flush, setLevel: levelOf(logger) }
+}
+
+function levelOf(logger: ReturnType<typeof pinoOn>): RootLogger['setLevel'] {
+  return (level) => {
+    logger.level = level
+  }
 }
 
 /** Collects lines and hands them on together: joining them one by one to what waits would copy all of it for every line. */

@@ -105,3 +105,11 @@ test('what is buffered for standard output is written when the process exits, al
   expect((await child.exited).code).toBe(1)
   expect(child.stdout()).toContain('last words')
 })
+
+test('the level can be set once the configuration is known', () => {
+  const { logger, lines } = collected('info')
+  logger.setLevel('error')
+  logger.info({}, 'quiet')
+  logger.error({}, 'heard')
+  expect(lines().map((line) => line['msg'])).toEqual(['heard'])
+})

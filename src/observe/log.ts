@@ -77,7 +77,7 @@ export function createLogger(options: LoggerOptions): RootLogger {
   }
   const logger = pinoOn(lines, options.level)
   reportDrops(output, logger)
-  process.once('exit', flush)
+  flushAtExit(flush)
   return { ...narrowed(logger), flush, setLevel: levelOf(logger) }
 }
 
@@ -85,6 +85,14 @@ function levelOf(logger: ReturnType<typeof pinoOn>): RootLogger['setLevel'] {
   return (level) => {
     logger.level = level
   }
+}
+
+const AT_EXIT: (() => void)[] = []
+
+/** One listener for all loggers: a process of tests makes many, and Node warns of the eleventh listener. */
+function flushAtExit(flush: () => void): void {
+  if (AT_EXIT.length === 0) process.once('exit', () => AT_EXIT.forEach((each) => each()))
+  AT_EXIT.push(flush)
 }
 
 /** Collects lines and hands them on together: joining them one by one to what waits would copy all of it for every line. */

@@ -81,7 +81,7 @@ async function seedTenant({ records, ledger }: Storage): Promise<void> {
   }
   const wallet: GrantRecord = {
     ...{ id: walletOf(TENANT), tenant: TENANT, kind: 'wallet', unit: 'nano_cny', amount: 0n, priority: 100 },
-    ...{ weights: null, expires_at: null, created_at },
+    ...{ models: null, weights: null, expires_at: null, created_at },
   }
   await records.put({ kind: 'tenant', record: tenant })
   await records.put({ kind: 'project', record: { id: PROJECT, tenant: TENANT, name: PROJECT, limits: [], zones: null, created_at } })

@@ -73,6 +73,7 @@ export async function ensureWallet(tenant: string, deps: Pick<CreditDeps, 'recor
     unit: 'nano_cny',
     amount: 0n,
     priority: WALLET_PRIORITY,
+    models: null,
     weights: null,
     expires_at: null,
     created_at: deps.clock.now_ms(),
@@ -101,16 +102,12 @@ function creditTransaction(
   }
 }
 
-async function applyCredit(
-  { id, tenant, unit, priority, expires_at, created_at }: GrantRecord,
-  delta: bigint,
-  limits: CreditableLimits,
-): Promise<void> {
+async function applyCredit({ kind: _, amount: __, ...terms }: GrantRecord, delta: bigint, limits: CreditableLimits): Promise<void> {
   for (let tries = 0; tries < MAX_TRIES; tries++) {
-    const seq = limits.appliedSeq(tenant) + 1
-    if ((await limits.credit({ grant: { id, tenant, unit, priority, expires_at, created_at }, delta, seq })) === 'applied') return
+    const seq = limits.appliedSeq(terms.tenant) + 1
+    if ((await limits.credit({ grant: terms, delta, seq })) === 'applied') return
   }
-  throw new Error(`a credit of ${id} is in the ledger but was not applied to the limits; restart to rebuild them`)
+  throw new Error(`a credit of ${terms.id} is in the ledger but was not applied to the limits; restart to rebuild them`)
 }
 
 function uncertainOf(limits: CreditableLimits): Set<string> {

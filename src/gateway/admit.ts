@@ -91,6 +91,8 @@ function holdRequest(id: string, caller: Caller, route: Route, quote: Quote, now
     model: route.model.id,
     lease_ms: LEASE_MS,
     tokens: quote.tokens,
+    grant_tokens: quote.grant_tokens,
+    minimum_tokens: quote.minimum_tokens,
     amount_nano: quote.amount_nano,
     minimum_nano: quote.minimum_nano,
     rules: rulesOf(caller, route.model.id, now_ms),

@@ -17,6 +17,9 @@ export interface Quote {
   readonly choices: number
   /** Tokens counted against rate limits and token windows at admission. */
   readonly tokens: number
+  /** Upper bound of tokens: what `tokens` grants reserve. */
+  readonly grant_tokens: number
+  readonly minimum_tokens: number
   readonly amount_nano: bigint
   /** Least that still makes sense: below it the request is refused, between it and `amount_nano` it is capped. */
   readonly minimum_nano: bigint
@@ -58,6 +61,8 @@ export function quoteFor(request: ReadRequest, route: Route, prices: PriceBook, 
     choices: facts.n,
     // Rate limits count what was asked for, up to a slice, not a model's maximum nobody asked for: a longer answer leaves a debt.
     tokens: prompt_bound + facts.n * Math.min(slice, facts.max_tokens ?? UNASKED_OUTPUT_TOKENS),
+    grant_tokens: prompt_bound + output_held * facts.n,
+    minimum_tokens: prompt_bound + (facts.stream ? output_held : smallest) * facts.n,
     amount_nano: cost(output_held),
     minimum_nano: cost(facts.stream ? output_held : smallest),
     price,

@@ -1,4 +1,4 @@
-import type { PaymentPart } from './grant.ts'
+import type { HeldPart, PaymentPart } from './grant.ts'
 import type { PaidCalls, TokenUsage, UsageSource } from './usage.ts'
 
 /** How a request ended. `completed` alone means the client was sent a whole answer. */
@@ -28,7 +28,7 @@ export interface HoldReceipt {
   /** Tokens reserved in rate limits and token windows. */
   readonly tokens: number
   readonly amount_nano: bigint
-  readonly parts: readonly PaymentPart[]
+  readonly parts: readonly HeldPart[]
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import type { Attempt, HoldReceipt, UsageEvent } from '../money/event.ts'
 import type { GrantUnit, PaymentPart } from '../money/grant.ts'
-import type { TokenUsage } from '../money/usage.ts'
+import type { PaidCalls, TokenUsage } from '../money/usage.ts'
 
 // ---------------------------------------------------------------- Limits
 
@@ -46,8 +46,12 @@ export interface HoldRequest {
   readonly key: string
   readonly model: string
   readonly lease_ms: number
-  /** Upper bound of tokens of every class. */
+  /** Tokens counted against rates and token windows at admission. */
   readonly tokens: number
+  /** Upper bound of tokens of every class: what `tokens` grants must cover to pay for the request. */
+  readonly grant_tokens: number
+  /** Smallest useful coverage by `tokens` grants: with this many, and too little money, the hold takes them (capped answer). Equal to `grant_tokens` when no cap is possible. */
+  readonly minimum_tokens: number
   /** Upper bound of the price. */
   readonly amount_nano: bigint
   /** Smallest useful amount: when money covers this but not `amount_nano`, the hold takes what is there (capped answer). Equal to `amount_nano` when no cap is possible. */
@@ -86,7 +90,7 @@ export type HoldResult =
 export interface ExtendRequest {
   readonly id: string
   readonly tenant: string
-  /** New totals, not differences: sending the same request twice changes nothing more. */
+  /** New totals, not differences: sending the same request twice changes nothing more. `tokens` count for rates, windows and grants alike. */
   readonly tokens: number
   readonly amount_nano: bigint
   readonly lease_ms: number
@@ -120,6 +124,10 @@ export interface GrantTerms {
   readonly priority: number
   readonly expires_at: number | null
   readonly created_at: number
+  /** Catalogue models that it pays for; null pays for all. */
+  readonly models: readonly string[] | null
+  /** Units that one token takes, per model, as decimal strings with at most 6 decimals up to 100; a model that is not named takes 1. For `tokens` only. */
+  readonly weights: Readonly<Record<string, string>> | null
 }
 export interface CreditRequest {
   readonly grant: GrantTerms
@@ -155,6 +163,25 @@ export interface Limits {
   balance(tenant: string): Promise<BalanceView>
   /** Open holds of all tenants, for metrics and audits. */
   openHolds(): Promise<number>
+}
+
+// ---------------------------------------------------------------- Cut
+
+/** A place in the usage log: what was given to it before, and nothing after. */
+export interface UsageMark {
+  readonly node: string
+  /** Number of the last event before the mark. */
+  readonly event_seq: number
+  /** Number of the last row of any kind before the mark. */
+  readonly row_seq: number
+}
+
+/** One moment of admission and where the usage log stood at that moment, so that an audit can compare them while traffic goes on. */
+export interface Cut {
+  readonly mark: UsageMark
+  readonly balances: ReadonlyMap<string, BalanceView>
+  /** Ids of the open holds, those marked swept included. */
+  readonly holds: ReadonlySet<string>
 }
 
 // ---------------------------------------------------------------- UsageLog (the journal)
@@ -258,37 +285,91 @@ export interface LedgerEntry {
 export interface LedgerTransaction {
   readonly id: string
   readonly at: number
-  readonly kind: 'usage' | 'top_up' | 'promo' | 'reversal' | 'adjustment'
+  readonly kind: 'usage' | 'top_up' | 'promo' | 'grant' | 'expiry' | 'reversal' | 'adjustment'
   readonly note: string
   readonly entries: readonly LedgerEntry[]
 }
 
-export interface EventQuery {
+/** Which events or sums are meant. Members that are absent do not restrict. */
+export interface UsageFilter {
   readonly tenant?: string
   readonly project?: string
   readonly key?: string
   readonly model?: string
+  readonly endpoint?: string
+  readonly end_user?: string
+  readonly tag?: { readonly name: string; readonly value: string }
+}
+export interface EventQuery extends UsageFilter {
   /** Half-open interval of `admitted_at`, Unix ms. */
   readonly from_ms?: number
   readonly to_ms?: number
+  /** Only events that cost more than their hold. */
+  readonly overrun?: boolean
   readonly limit: number
-  /** Opaque, from the page before. */
+  /** Opaque, from the page before. @throws BadCursor when it is not */
   readonly cursor?: string
 }
 export interface EventPage {
   readonly events: readonly UsageEvent[]
   readonly next_cursor: string | null
 }
-export interface UsageTotalsRow {
-  readonly tenant: string
-  readonly project: string
-  readonly key: string
-  readonly model: string
+
+/** A half-open interval of `admitted_at`, Unix ms. */
+export interface Period {
+  readonly from_ms: number
+  readonly to_ms: number
+}
+/** What sums can be split by. Sums by tag leave out events without that tag, sums by end user those without one. */
+export type UsageDimension = 'tenant' | 'project' | 'key' | 'model' | 'endpoint' | 'end_user' | `tag:${string}`
+/** Sums of usage, read from rollups. */
+export interface UsageQuery extends UsageFilter {
+  /** In order, not overlapping, at most {@link MAX_PERIODS}. Each gives its own rows. */
+  readonly periods: readonly Period[]
+  /** At most three. An end user and a tag cannot be combined with each other or with a second tag, here and in the filter together. @throws RangeError */
+  readonly by: readonly UsageDimension[]
+  readonly limit: number
+  /** Opaque, from the page before. @throws BadCursor when it is not */
+  readonly cursor?: string
+}
+export const MAX_PERIODS = 400
+export interface UsageSums {
   readonly requests: number
   readonly completed: number
   readonly tokens: TokenUsage
+  readonly calls: PaidCalls
   readonly amount_nano: bigint
   readonly cost_nano: bigint
+  readonly overrun_nano: bigint
+}
+/** Sums of one period and one combination of values; `group` has the values in the order of `by`. */
+export interface UsageRow extends UsageSums {
+  readonly period: number
+  readonly group: readonly string[]
+}
+export interface UsagePage {
+  /** By period, then by group. Combinations without usage have no row. */
+  readonly rows: readonly UsageRow[]
+  readonly next_cursor: string | null
+}
+
+/** A cursor that this query did not give. */
+export class BadCursor extends Error {
+  override name = 'BadCursor'
+}
+
+export interface TransactionQuery {
+  /** Transactions that touch one of the tenant's accounts. */
+  readonly tenant?: string
+  readonly kind?: LedgerTransaction['kind']
+  readonly from_ms?: number
+  readonly to_ms?: number
+  readonly limit: number
+  readonly cursor?: string
+}
+export interface TransactionPage {
+  readonly transactions: readonly LedgerTransaction[]
+  readonly next_cursor: string | null
 }
 export interface PostResult {
   readonly events: number
@@ -299,13 +380,16 @@ export interface Ledger {
   /** Posts everything that the usage log has closed by now. Safe to call at any time, also twice at once. */
   post(): Promise<PostResult>
   transact(transaction: LedgerTransaction): Promise<'posted' | 'duplicate'>
+  transaction(id: string): Promise<LedgerTransaction | null>
+  /** Newest first. */
+  transactions(query: TransactionQuery): Promise<TransactionPage>
   balances(): Promise<ReadonlyArray<LedgerEntry>>
   event(id: string): Promise<UsageEvent | null>
-  /** Highest revisions only, newest first. */
+  /** Highest revisions only, newest first. Events of archived days are in their archive, not here. */
   events(query: EventQuery): Promise<EventPage>
-  totals(query: Omit<EventQuery, 'limit' | 'cursor'>): Promise<readonly UsageTotalsRow[]>
-  /** Facts for the audit, computed in one read transaction. */
-  auditFacts(): Promise<AuditFacts>
+  usage(query: UsageQuery): Promise<UsagePage>
+  /** Facts for the audit, computed in one read transaction. Call `post` first; with a mark, balances and open requests are those of that moment. */
+  auditFacts(mark?: UsageMark): Promise<AuditFacts>
 }
 /** What `weir audit` compares. */
 export interface AuditFacts {
@@ -316,10 +400,16 @@ export interface AuditFacts {
   readonly unexplained_events: readonly string[]
   /** Ids with more than one highest revision, or whose stored body differs from the journal's. */
   readonly differing_events: readonly string[]
+  /** Numbers of events that a node gave out and that are in no table, as `node 12–14`. */
+  readonly gaps: readonly string[]
   /** Σ of events against Σ of usage entries, per tenant and unit, where they differ. */
   readonly wrong_sums: readonly string[]
+  /** Rollups against the events they sum up, where they differ. */
+  readonly wrong_rollups: readonly string[]
   /** Requests still open in the journal. */
   readonly open_requests: readonly string[]
+  /** Running balances of every account. */
+  readonly balances: readonly LedgerEntry[]
   readonly events: number
   readonly amount_nano: bigint
 }
@@ -381,7 +471,9 @@ export interface GrantRecord {
   readonly unit: GrantUnit
   readonly amount: bigint
   readonly priority: number
-  /** Weights per model for `tokens` grants, as decimal strings; null means 1 for all. */
+  /** Catalogue models that it pays for; null pays for all. */
+  readonly models: readonly string[] | null
+  /** Units that one token takes, per model, as decimal strings with at most 6 decimals up to 100; a model that is not named takes 1. For `tokens` only. */
   readonly weights: Readonly<Record<string, string>> | null
   readonly expires_at: number | null
   readonly created_at: number

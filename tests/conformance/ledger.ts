@@ -22,7 +22,7 @@ function topUp(id: string, amount: bigint): LedgerTransaction {
 }
 
 function grantRecord(id: string, kind: GrantRecord['kind'], unit: GrantRecord['unit'] = 'nano_cny'): GrantRecord {
-  return { id, tenant: 'acme', kind, unit, amount: 1000n, priority: 1, weights: null, expires_at: null, created_at: 1 }
+  return { id, tenant: 'acme', kind, unit, amount: 1000n, priority: 1, models: null, weights: null, expires_at: null, created_at: 1 }
 }
 
 async function balancesOf(ledger: Ledger): Promise<Record<string, bigint>> {

@@ -25,6 +25,8 @@ export function holdRequest(id: string, overrides: Partial<HoldRequest> = {}): H
     lease_ms: 30_000,
     tokens: 100,
     amount_nano: 100n,
+    grant_tokens: overrides.tokens ?? 100,
+    minimum_tokens: overrides.tokens ?? 100,
     minimum_nano: overrides.amount_nano ?? 100n,
     rules: [],
     credit_line_nano: 0n,
@@ -33,7 +35,7 @@ export function holdRequest(id: string, overrides: Partial<HoldRequest> = {}): H
 }
 
 export function grant(id: string, overrides: Partial<GrantTerms> = {}): GrantTerms {
-  return { id, tenant: 'acme', unit: 'nano_cny', priority: 10, expires_at: null, created_at: 1, ...overrides }
+  return { id, tenant: 'acme', unit: 'nano_cny', priority: 10, expires_at: null, created_at: 1, models: null, weights: null, ...overrides }
 }
 
 function rule(kind: LimitKind, limit: bigint, window: WindowBounds | null = null): LimitRule {

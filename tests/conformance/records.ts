@@ -47,6 +47,7 @@ const GRANT: GrantRecord = {
   unit: 'tokens',
   amount: 9_007_199_254_740_993n,
   priority: 5,
+  models: ['qwen3-max'],
   weights: { 'qwen3-max': '1.5' },
   expires_at: 1_800_000_000_000,
   created_at: 4,

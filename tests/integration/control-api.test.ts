@@ -29,6 +29,8 @@ function holdRequest(key: string, overrides: Partial<HoldRequest> = {}): HoldReq
     lease_ms: 30_000,
     tokens: 10,
     amount_nano: CNY,
+    grant_tokens: 10,
+    minimum_tokens: 10,
     minimum_nano: CNY,
     rules: [],
     credit_line_nano: 0n,
@@ -358,7 +360,16 @@ describe('usage', () => {
     expect(await control.call('GET', '/admin/v1/audit')).toMatchObject({
       body: { ok: true, checked: { events: 1, tenants: 1, amount_cny: '0.000001' } },
     })
-    const wallet = { id: 'wallet:acme', tenant: 'acme', unit: 'nano_cny', priority: 100, expires_at: null, created_at: 0 } as const
+    const wallet = {
+      id: 'wallet:acme',
+      tenant: 'acme',
+      unit: 'nano_cny',
+      priority: 100,
+      expires_at: null,
+      created_at: 0,
+      models: null,
+      weights: null,
+    } as const
     await control.storage.limits.credit({ grant: wallet, delta: 7n, seq: control.storage.limits.appliedSeq('acme') + 1 })
     expect(await control.call('GET', '/admin/v1/audit')).toMatchObject({
       body: {

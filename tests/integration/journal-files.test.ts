@@ -128,7 +128,15 @@ describe('limits after a restart', () => {
     expect(seqs.get('acme')).toBe(limits.appliedSeq('acme'))
     const rule = { scope: 'tenant', scope_id: 'acme', model: null, kind: 'budget', limit: 2000n, window: null } as const
     const request = { v: 1, id: 'h', tenant: 'acme', project: 'web', key: 'key-1', model: 'm', lease_ms: 1, tokens: 1 } as const
-    const refused = await limits.hold({ ...request, amount_nano: 931n, minimum_nano: 931n, rules: [rule], credit_line_nano: 0n })
+    const refused = await limits.hold({
+      ...request,
+      amount_nano: 931n,
+      minimum_nano: 931n,
+      grant_tokens: 1,
+      minimum_tokens: 1,
+      rules: [rule],
+      credit_line_nano: 0n,
+    })
     expect(refused).toMatchObject({ ok: false, refusal: { reason: 'budget', available: 930n } })
     await storage.close()
   })
@@ -159,6 +167,7 @@ function wallet() {
     unit: 'nano_cny',
     amount: 0n,
     priority: 1,
+    models: null,
     weights: null,
     expires_at: null,
     created_at: 1,

@@ -49,7 +49,16 @@ async function start(): Promise<Swept> {
   const storage = await openTest(tempDir(), { clock })
   atEnd(() => storage.close())
   const { limits, log } = storage
-  const grant = { id: 'wallet:acme', tenant: 'acme', unit: 'nano_cny', priority: 1, expires_at: null, created_at: 1 } as const
+  const grant = {
+    id: 'wallet:acme',
+    tenant: 'acme',
+    unit: 'nano_cny',
+    priority: 1,
+    expires_at: null,
+    created_at: 1,
+    models: null,
+    weights: null,
+  } as const
   await limits.credit({ grant, delta: 10_000n, seq: 1 })
   const deps = { log, limits, clock, calendar: CALENDAR, price: (id: string) => (id === 'v1' ? PRICE : null) }
   const known = { v: 1, tenant: 'acme', project: 'web', key: 'key-1', model: 'qwen3-max', rules: [] } as const
@@ -58,7 +67,15 @@ async function start(): Promise<Swept> {
     clock,
     deps,
     open: async (id, row = true) => {
-      const amounts = { lease_ms: 30_000, tokens: 100, amount_nano: 1000n, minimum_nano: 1000n, credit_line_nano: 0n }
+      const amounts = {
+        lease_ms: 30_000,
+        tokens: 100,
+        grant_tokens: 100,
+        minimum_tokens: 100,
+        amount_nano: 1000n,
+        minimum_nano: 1000n,
+        credit_line_nano: 0n,
+      }
       const result = await limits.hold({ ...known, ...amounts, id })
       if (!result.ok) throw new Error(`refused: ${result.refusal.reason}`)
       if (row) await log.open(openRow(id, { hold: result.receipt, targets: [TARGET] }))

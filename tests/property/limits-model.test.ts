@@ -108,6 +108,8 @@ class Run {
       model: 'm',
       lease_ms: 10_000,
       tokens: 10,
+      grant_tokens: 10,
+      minimum_tokens: 10,
       rules: [],
     } as const
     const result = await this.limits.hold({ ...request, amount_nano: wanted, minimum_nano: minimum, credit_line_nano: LINE })
@@ -171,6 +173,8 @@ class Run {
       priority: grant,
       expires_at: null,
       created_at: 1,
+      models: null,
+      weights: null,
     } as const
     expect(await this.limits.credit({ grant: terms, delta, seq: this.seq })).toBe('applied')
     this.model.credited += delta

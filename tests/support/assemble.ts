@@ -184,8 +184,17 @@ async function createAccount(storage: Storage, keys: KeyTable, options: AccountO
   await records.put({ kind: 'project', record: { id: key.project, tenant: id, name: 'default', limits: [], zones: null, created_at } })
   await records.put({ kind: 'key', record: key })
   const amount = nanoFromCny(options.wallet_cny ?? '1000')
-  const grant = { id: walletOf(id), tenant: id, unit: 'nano_cny', priority: 100, expires_at: null, created_at } as const
-  await records.put({ kind: 'grant', record: { ...grant, kind: 'wallet', amount, weights: null } })
+  const grant = {
+    id: walletOf(id),
+    tenant: id,
+    unit: 'nano_cny',
+    priority: 100,
+    expires_at: null,
+    created_at,
+    models: null,
+    weights: null,
+  } as const
+  await records.put({ kind: 'grant', record: { ...grant, kind: 'wallet', amount } })
   if (amount > 0n) {
     const account = { owner: id, unit: 'nano_cny' } as const
     const entries = [

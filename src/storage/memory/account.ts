@@ -192,7 +192,16 @@ function isExpired(grant: GrantState, now_ms: number): boolean {
 }
 
 function unknownTerms(part: PaymentPart): GrantTerms {
-  return { id: part.grant, tenant: '', unit: part.unit, priority: Number.MAX_SAFE_INTEGER, expires_at: null, created_at: 0 }
+  return {
+    id: part.grant,
+    tenant: '',
+    unit: part.unit,
+    priority: Number.MAX_SAFE_INTEGER,
+    expires_at: null,
+    created_at: 0,
+    models: null,
+    weights: null,
+  }
 }
 
 interface Walk {

@@ -63,13 +63,13 @@ async function rebuildBalances(
     if (state !== 'applied') throw new Error(`the balance of grant ${grant.id} was not applied: ${state}`)
     seqs.set(grant.tenant, seq)
   }
-  for (const grant of grants) {
-    const { id, tenant, unit, priority, expires_at, created_at } = grant
-    await credit({ id, tenant, unit, priority, expires_at, created_at }, left.get(grantKey(tenant, id, unit)) ?? 0n)
+  for (const { kind: _, amount: __, ...terms } of grants) {
+    await credit(terms, left.get(grantKey(terms.tenant, terms.id, terms.unit)) ?? 0n)
   }
   for (const { account, amount } of balances) {
-    if (account.code !== 'receivable' || account.unit !== 'nano_cny' || amount === 0n) continue
-    const terms = { id: CREDIT, tenant: account.owner, unit: account.unit, priority: 0, expires_at: null, created_at: 0 }
+    if (account.code !== 'receivable' || account.unit !== 'nano_cny' || account.ref !== '' || amount === 0n) continue
+    const unrestricted = { priority: 0, expires_at: null, created_at: 0, models: null, weights: null }
+    const terms = { id: CREDIT, tenant: account.owner, unit: account.unit, ...unrestricted }
     await credit(terms, -amount)
   }
   return seqs

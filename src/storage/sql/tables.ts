@@ -17,7 +17,7 @@ type TextLists<T, Names extends keyof T> = Omit<T, Names> & {
 export type TenantColumns = TextLists<TenantRecord, 'zones' | 'limits'>
 export type ProjectColumns = TextLists<ProjectRecord, 'zones' | 'limits'>
 export type KeyColumns = TextLists<KeyRecord, 'scopes' | 'models' | 'zones' | 'limits'>
-export type GrantColumns = TextLists<GrantRecord, 'weights'>
+export type GrantColumns = TextLists<GrantRecord, 'models' | 'weights'>
 
 export function tenantColumns(record: TenantRecord): TenantColumns {
   return { ...record, zones: JSON.stringify(record.zones), limits: JSON.stringify(record.limits) }
@@ -33,7 +33,7 @@ export function keyColumns(record: KeyRecord): KeyColumns {
 }
 
 export function grantColumns(record: GrantRecord): GrantColumns {
-  return { ...record, weights: jsonOrNull(record.weights) }
+  return { ...record, models: jsonOrNull(record.models), weights: jsonOrNull(record.weights) }
 }
 
 export function tenantOf(row: SqlRow): TenantRecord {
@@ -90,6 +90,7 @@ export function grantOf(row: SqlRow): GrantRecord {
     unit: textOf(row, 'unit') as GrantUnit,
     amount: bigOf(row, 'amount'),
     priority: numberOf(row, 'priority'),
+    models: fromJsonOrNull<readonly string[]>(row, 'models'),
     weights: fromJsonOrNull<Readonly<Record<string, string>>>(row, 'weights'),
     expires_at: timeOrNull(row, 'expires_at'),
     created_at: numberOf(row, 'created_at'),
@@ -129,8 +130,9 @@ export function changeOf(kind: RecordChange['kind'], body: string): RecordChange
       return { kind, record: { ...plain, credit_line_nano: BigInt(plain.credit_line_nano) } }
     }
     case 'grant': {
-      const plain = record as Omit<GrantRecord, 'amount'> & { amount: string }
-      return { kind, record: { ...plain, amount: BigInt(plain.amount) } }
+      // A release before `models` wrote bodies without it.
+      const plain = record as Omit<GrantRecord, 'amount' | 'models'> & { amount: string; models?: GrantRecord['models'] }
+      return { kind, record: { ...plain, models: plain.models ?? null, amount: BigInt(plain.amount) } }
     }
     case 'project':
       return { kind, record: record as ProjectRecord }

@@ -322,7 +322,7 @@ class Starter {
   async #drain(server: Server, plane: Plane, stopWatching: () => void): Promise<void> {
     this.#state.draining = true
     stopWatching()
-    await drainServer(server, this.#configuration.settings.drain, () => plane.open.total)
+    await drainServer(server, this.#configuration.settings.drain, plane.open)
     await this.#end()
     await this.#storage.close()
   }

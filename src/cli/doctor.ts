@@ -200,6 +200,7 @@ function adviceFor(
       return connectionAdvice(verdict, failure, host, proxy, endpoint)
     case 'saturated':
     case 'client_gone':
+    case 'shutting_down':
     case 'deadline':
     case 'headers_timeout':
     case 'first_event_timeout':

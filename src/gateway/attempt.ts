@@ -31,7 +31,7 @@ export async function tryTarget(
   target: Endpoint,
   plane: Plane,
 ): Promise<{ answer: Answer; status: number }> {
-  if (call.signal.aborted) throw new UpstreamFailure('client_gone', { unsent: true, cause: call.signal.reason })
+  if (call.signal.aborted) throw new UpstreamFailure(call.stopped_by ?? 'client_gone', { unsent: true, cause: call.signal.reason })
   const facts = plane.providers.get(target.provider)
   if (facts === undefined) throw new UpstreamFailure('model_missing')
   const limit = limitTry(call.signal, target)

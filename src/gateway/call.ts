@@ -57,8 +57,14 @@ export class Call {
     return this.#controller.signal
   }
 
+  /** Why upstream work was stopped, or null while it goes on. */
+  get stopped_by(): UpstreamFailure['kind'] | null {
+    const reason: unknown = this.signal.reason
+    return reason instanceof UpstreamFailure ? reason.kind : null
+  }
+
   /** Stops upstream work of this call; the first reason wins. */
-  stop(kind: 'client_gone' | 'deadline'): void {
+  stop(kind: 'client_gone' | 'deadline' | 'shutting_down'): void {
     if (!this.signal.aborted) this.#controller.abort(new UpstreamFailure(kind))
   }
 

@@ -54,4 +54,5 @@ const WORDS: Readonly<Record<keyof typeof FAILURES, string>> = {
   malformed: 'its answer could not be understood.',
   truncated: 'its answer ended too early.',
   client_gone: 'the client left.',
+  shutting_down: 'the gateway is shutting down.',
 }

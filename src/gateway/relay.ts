@@ -202,7 +202,7 @@ class StreamRelay implements ByteSink {
   /** A stream that broke in the middle counts against its target like a failed try. */
   #blame(failure: UpstreamFailure): void {
     const { target } = this.#settlement.progress
-    if (target === null || failure.kind === 'client_gone') return
+    if (target === null || failure.kind === 'client_gone' || failure.kind === 'shutting_down') return
     this.#plane.breakers.failure(target.id, failure.kind, this.#plane.clock.now_ms(), null)
     this.#plane.metrics.upstreamFailed(target.id, failure.kind)
   }

@@ -21,7 +21,8 @@ export async function serve(call: Call, plane: Plane): Promise<void> {
   const caller = authenticate(call.headers, plane.keys, plane.clock.now_ms())
   call.identify(caller)
   // The place is given back when the client has the last byte, or is gone.
-  call.reply.whenClosed(plane.open.enter(caller.tenant.id, limits.max_open_requests, limits.tenant_share_percent))
+  const stop = (): void => call.stop('shutting_down')
+  call.reply.whenClosed(plane.open.enter(caller.tenant.id, limits.max_open_requests, limits.tenant_share_percent, stop))
 
   const { admission, settlement } = await open(call, caller, snapshot, plane)
   try {

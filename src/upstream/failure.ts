@@ -16,6 +16,7 @@ interface FailureRow {
     | 'context_length_exceeded'
     | 'client_closed_request'
     | 'no_upstream_available'
+    | 'shutting_down'
 }
 
 export const FAILURES = {
@@ -41,6 +42,7 @@ export const FAILURES = {
   malformed: { retry: true, reached: true, breaks: true, code: 'upstream_error' },
   truncated: { retry: true, reached: true, breaks: true, code: 'upstream_error' },
   client_gone: { retry: false, reached: true, breaks: false, code: 'client_closed_request' },
+  shutting_down: { retry: false, reached: true, breaks: false, code: 'shutting_down' },
 } as const satisfies Record<string, FailureRow>
 
 export type FailureKind = keyof typeof FAILURES

@@ -36,19 +36,19 @@ it('a drain does not wait for connections that idle or have sent half a request'
   half.destroy()
 })
 
-it('a stream that outlasts the drain is cut without a clean end, and still has exactly one event', async () => {
+it('a stream that outlasts the drain is told so by an error event, has no clean end, and still has exactly one event', async () => {
   const whole = await startWhole({ settings: { drain: { delay_ms: 0, timeout_ms: 500 } } })
   const open = await whole.chat({ stream: true, sandbox: { tokens: 5000, token_delay_ms: 10 } })
-  const text = open.text().catch((error: unknown) => String(error))
+  const stream = sseOf(open)
   await whole.weir.drain()
-  expect(await text).not.toContain('[DONE]')
+  expect(await stream).toMatchObject({ done_count: 0, error: { code: 'shutting_down' } })
   const storage = await openTest(whole.data_dir)
   await storage.ledger.post()
   const facts = await storage.ledger.auditFacts()
   const event = await storage.ledger.event(open.headers.get('x-request-id') ?? '')
   await storage.close()
   expect(facts).toMatchObject({ events: 1, missing_events: [], open_requests: [], unbalanced: [] })
-  expect(event?.status).not.toBe('completed')
+  expect(event).toMatchObject({ status: 'truncated', code: 'shutting_down' })
   expect(event?.tokens.output).toBeLessThanOrEqual(whole.sandbox.served().served[0]?.sent_tokens ?? 0)
 })
 

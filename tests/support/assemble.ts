@@ -110,7 +110,7 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
   let closing: Promise<void> | null = null
   const end = async (drain: boolean): Promise<void> => {
     state.draining = true
-    await drainServer(server, drain ? settings.drain : { delay_ms: 0, timeout_ms: 0 }, () => plane.open.total)
+    await drainServer(server, drain ? settings.drain : { delay_ms: 0, timeout_ms: 0 }, plane.open)
     plane.ticker.stop()
     await plane.transport.close()
     await storage.close()

@@ -6,7 +6,7 @@
  */
 import { assert } from '../base/assert.ts'
 import type { Attempt, HoldReceipt, UsageEvent } from './event.ts'
-import type { PaymentPart } from './grant.ts'
+import type { HeldPart, PaymentPart } from './grant.ts'
 
 /** A type as its JSON has it: bigints are strings, at every depth. */
 export type Json<T> = T extends bigint
@@ -132,7 +132,7 @@ function plainEvent(event: UnnumberedEvent): Json<UnnumberedEvent> {
 }
 
 function plainReceipt(receipt: HoldReceipt): Json<HoldReceipt> {
-  return { ...receipt, amount_nano: receipt.amount_nano.toString(), parts: receipt.parts.map(plainPart) }
+  return { ...receipt, amount_nano: receipt.amount_nano.toString(), parts: receipt.parts.map(plainHeldPart) }
 }
 
 function plainAttempt(attempt: Attempt): Json<Attempt> {
@@ -141,6 +141,11 @@ function plainAttempt(attempt: Attempt): Json<Attempt> {
 
 function plainPart(part: PaymentPart): Json<PaymentPart> {
   return { grant: part.grant, unit: part.unit, amount: part.amount.toString() }
+}
+
+function plainHeldPart(part: HeldPart): Json<HeldPart> {
+  const { weight_micro } = part
+  return weight_micro === undefined ? plainPart(part) : { ...plainPart(part), weight_micro }
 }
 
 function receiptFrom(plain: Json<HoldReceipt>): HoldReceipt {
@@ -152,7 +157,7 @@ function attemptFrom(plain: Json<Attempt>): Attempt {
   return { ...plain, cost_nano: bigFrom(plain.cost_nano, 'attempts.cost_nano') }
 }
 
-function partFrom(plain: Json<PaymentPart>): PaymentPart {
+function partFrom(plain: Json<HeldPart>): HeldPart {
   return { ...plain, amount: bigFrom(plain.amount, 'parts.amount') }
 }
 

@@ -1,7 +1,7 @@
 import { assert } from '../base/assert.ts'
-import { divideHalfUp, maxBig, minBig } from './amount.ts'
+import { divideHalfUp, minBig } from './amount.ts'
 import type { HoldReceipt } from './event.ts'
-import type { GrantUnit, PaymentPart } from './grant.ts'
+import { type GrantUnit, type PaymentPart, tokensCovered, unitsFor, WEIGHT_ONE_MICRO } from './grant.ts'
 
 /** What an answer turned out to use. `tokens` is every class once, `requests` is 1, or 0 when nothing was delivered. */
 export interface ActualUse {
@@ -13,7 +13,7 @@ export interface ActualUse {
 export interface Split {
   /** Who pays how much: at most one part per grant and unit, none of them zero. */
   readonly parts: readonly PaymentPart[]
-  /** Price beyond what the hold had reserved. */
+  /** What `wallet` is charged beyond everything that was reserved: by so much an answer may pass the account's balance. */
   readonly overrun_nano: bigint
 }
 
@@ -22,9 +22,10 @@ export interface Split {
  * verbatim everywhere (SEMANTICS 10).
  *
  * - A `requests` part pays all or nothing: where there is one it pays the request, and nothing else is charged.
- * - `tokens` parts pay in the receipt's order, up to what each reserved, one token for one token. They cover that fraction of the price.
+ * - `tokens` parts pay in the receipt's order, up to what each reserved; a token takes the part's weight in units, and each part's
+ *   units are rounded up once. They cover that fraction of the price.
  * - The rest of the price, rounded half up to nano-yuan, is money: `nano_cny` parts in the receipt's order, each up to what it
- *   reserved, and what is left goes to `wallet` (a grant id, or `credit`), joined to its part if it has one.
+ *   reserved. What is left goes to `wallet` (a grant id, or `credit`), joined to its part if it has one, and is the overrun.
  *
  * The money parts sum to the money due exactly, and no grant but `wallet` pays more than it reserved.
  * @throws InvariantError if an amount is negative or a count is not a non-negative safe integer
@@ -34,16 +35,15 @@ export function splitPayment(receipt: HoldReceipt, actual: ActualUse, wallet: st
   assert(Number.isSafeInteger(actual.tokens) && actual.tokens >= 0, 'tokens to split must be a non-negative safe integer')
   assert(actual.requests === 0 || actual.requests === 1, 'one event is at most one request')
   for (const part of receipt.parts) assert(part.amount >= 0n, `grant ${part.grant} has a negative reservation`)
-  const overrun_nano = maxBig(0n, actual.amount_nano - receipt.amount_nano)
   const by_request = receipt.parts.find((part) => part.unit === 'requests' && part.amount > 0n)
-  if (by_request !== undefined) return { parts: payByRequest(by_request, actual.requests), overrun_nano }
+  if (by_request !== undefined) return { parts: payByRequest(by_request, actual.requests), overrun_nano: 0n }
 
   const payment = new Payment()
   const tokens = BigInt(actual.tokens)
-  const uncovered = payment.draw(receipt, 'tokens', tokens)
+  const uncovered = payment.drawTokens(receipt, tokens)
   const money_due = tokens === 0n ? actual.amount_nano : divideHalfUp(actual.amount_nano * uncovered, tokens)
-  const excess = payment.draw(receipt, 'nano_cny', money_due)
-  payment.add(wallet, 'nano_cny', excess)
+  const overrun_nano = payment.drawMoney(receipt, money_due)
+  payment.add(wallet, 'nano_cny', overrun_nano)
   return { parts: payment.parts(), overrun_nano }
 }
 
@@ -55,13 +55,25 @@ function payByRequest(part: PaymentPart, requests: number): readonly PaymentPart
 class Payment {
   readonly #parts: { readonly grant: string; readonly unit: GrantUnit; amount: bigint }[] = []
 
-  /** Takes `due` from the receipt's parts of a unit, in order, each up to its reservation; returns what they could not pay. */
-  draw(receipt: HoldReceipt, unit: GrantUnit, due: bigint): bigint {
+  /** Takes tokens from the receipt's parts, in order, each up to its reservation; returns those that they do not cover. */
+  drawTokens(receipt: HoldReceipt, tokens: bigint): bigint {
+    let left = tokens
+    for (const { grant, unit, amount, weight_micro = WEIGHT_ONE_MICRO } of receipt.parts) {
+      if (unit !== 'tokens') continue
+      const covered = minBig(left, tokensCovered(amount, weight_micro))
+      this.add(grant, unit, unitsFor(covered, weight_micro))
+      left -= covered
+    }
+    return left
+  }
+
+  /** Takes `due` nano-yuan likewise; returns what the parts could not pay. */
+  drawMoney(receipt: HoldReceipt, due: bigint): bigint {
     let left = due
-    for (const part of receipt.parts) {
-      if (part.unit !== unit) continue
-      const paid = minBig(part.amount, left)
-      this.add(part.grant, unit, paid)
+    for (const { grant, unit, amount } of receipt.parts) {
+      if (unit !== 'nano_cny') continue
+      const paid = minBig(amount, left)
+      this.add(grant, unit, paid)
       left -= paid
     }
     return left

@@ -28,7 +28,13 @@ const receipt: fc.Arbitrary<HoldReceipt> = fc.record({
   expires_at: fc.maxSafeNat(),
   tokens: fc.maxSafeNat(),
   amount_nano: amount,
-  parts: fc.array(fc.record({ grant: text, unit: fc.constantFrom<GrantUnit>('nano_cny', 'tokens', 'requests'), amount }), { maxLength: 4 }),
+  parts: fc.array(
+    fc.record(
+      { grant: text, unit: fc.constantFrom<GrantUnit>('nano_cny', 'tokens', 'requests'), amount, weight_micro: fc.nat(100_000_000) },
+      { requiredKeys: ['grant', 'unit', 'amount'] },
+    ),
+    { maxLength: 4 },
+  ),
 })
 const attempt = fc.record({
   endpoint: text,

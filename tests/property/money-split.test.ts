@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { HoldReceipt } from '../../src/money/event.ts'
-import type { GrantUnit, PaymentPart } from '../../src/money/grant.ts'
+import { type GrantUnit, type HeldPart, type PaymentPart, tokensCovered, tokensOfParts, unitsFor } from '../../src/money/grant.ts'
 import { splitPayment } from '../../src/money/split.ts'
 import type { ActualUse } from '../../src/money/split.ts'
 import { propertySeed } from '../support/seed.ts'
@@ -10,8 +10,12 @@ const PARAMETERS = { seed: propertySeed(), numRuns: 1000 }
 
 const amount = fc.oneof(fc.bigInt({ min: 0n, max: 20n }), fc.bigInt({ min: 0n, max: 2n ** 60n }))
 const grant = fc.constantFrom('promo', 'pack', 'contract', 'wallet', 'credit')
-const moneyOrTokens = fc.record({ grant, unit: fc.constantFrom<GrantUnit>('nano_cny', 'nano_cny', 'tokens'), amount })
-const anyPart = fc.record({ grant, unit: fc.constantFrom<GrantUnit>('nano_cny', 'tokens', 'requests'), amount })
+const weight = fc.oneof(fc.constantFrom(1, 500_000, 1_000_000, 1_000_001, 100_000_000), fc.integer({ min: 1, max: 100_000_000 }))
+const weightedTokens = fc.record({ grant, unit: fc.constant<GrantUnit>('tokens'), amount, weight_micro: weight })
+const partIn = (...units: readonly GrantUnit[]): fc.Arbitrary<HeldPart> =>
+  fc.oneof(fc.record({ grant, unit: fc.constantFrom(...units), amount }), weightedTokens)
+const moneyOrTokens = partIn('nano_cny', 'nano_cny', 'tokens')
+const anyPart = partIn('nano_cny', 'tokens', 'requests')
 const wallet = fc.constantFrom('wallet', 'credit')
 const actual: fc.Arbitrary<ActualUse> = fc.record({
   amount_nano: amount,
@@ -19,8 +23,12 @@ const actual: fc.Arbitrary<ActualUse> = fc.record({
   requests: fc.constantFrom(0, 1),
 })
 
-function receiptOf(part: fc.Arbitrary<PaymentPart>): fc.Arbitrary<HoldReceipt> {
-  return fc.tuple(fc.array(part, { maxLength: 6 }), amount).map(([parts, amount_nano]) => ({
+function receiptOf(part: fc.Arbitrary<HeldPart>): fc.Arbitrary<HoldReceipt> {
+  return receiptWith(fc.array(part, { maxLength: 6 }))
+}
+
+function receiptWith(some: fc.Arbitrary<readonly HeldPart[]>): fc.Arbitrary<HoldReceipt> {
+  return fc.tuple(some, amount).map(([parts, amount_nano]) => ({
     v: 1,
     id: 'r',
     tenant: 't',
@@ -43,17 +51,18 @@ describe('a split', () => {
   test('pays in money exactly the fraction of the price that tokens grants leave open', () => {
     fc.assert(
       fc.property(receiptOf(moneyOrTokens), actual, wallet, (receipt, used, to) => {
-        const { parts } = splitPayment(receipt, used, to)
-        const covered = total(parts, 'tokens')
+        const { parts, overrun_nano } = splitPayment(receipt, used, to)
         const tokens = BigInt(used.tokens)
-        const reserved = total(receipt.parts, 'tokens')
-        expect(covered).toBe(reserved < tokens ? reserved : tokens)
+        const reserved = tokensOfParts(receipt.parts)
+        const covered = reserved < tokens ? reserved : tokens
         const money = total(parts, 'nano_cny')
         expect(covered > 0n || money === used.amount_nano).toBe(true)
         // Half up, by its definition: money − ½ ≤ exact < money + ½, all times 2 × tokens.
         const exact = 2n * used.amount_nano * (tokens - covered)
         const rounded = 2n * money * tokens
         expect(tokens === 0n || (rounded - tokens <= exact && exact < rounded + tokens)).toBe(true)
+        const held = total(receipt.parts, 'nano_cny')
+        expect(overrun_nano).toBe(money > held ? money - held : 0n)
       }),
       PARAMETERS,
     )
@@ -100,15 +109,46 @@ describe('a split', () => {
     )
   })
 
-  test('is the same every time, counts the overrun, and leaves the receipt alone', () => {
+  test('takes units for the tokens that a part covers, rounded up once per part', () => {
+    const once_each = fc.uniqueArray(weightedTokens, { selector: (part) => part.grant })
+    fc.assert(
+      fc.property(receiptWith(once_each), actual, (receipt, used) => {
+        const { parts } = splitPayment(receipt, used, 'wallet')
+        let left = BigInt(used.tokens)
+        for (const { grant: id, amount: reserved, weight_micro = 1_000_000 } of receipt.parts) {
+          const most = tokensCovered(reserved, weight_micro)
+          const covered = most < left ? most : left
+          expect(total(parts, 'tokens', id)).toBe(unitsFor(covered, weight_micro))
+          left -= covered
+        }
+      }),
+      PARAMETERS,
+    )
+  })
+
+  test('never lets anybody pay less for more: more tokens at one price, or a higher price for the same tokens', () => {
+    const more = fc.nat(1000)
+    fc.assert(
+      fc.property(receiptOf(anyPart), actual, wallet, more, more, (receipt, used, to, more_tokens, more_nano) => {
+        const { parts } = splitPayment(receipt, used, to)
+        const longer = { ...used, tokens: Math.min(Number.MAX_SAFE_INTEGER, used.tokens + more_tokens) }
+        const dearer = { ...used, amount_nano: used.amount_nano + BigInt(more_nano) }
+        for (const changed of used.tokens === 0 ? [dearer] : [longer, dearer]) {
+          const after = splitPayment(receipt, changed, to).parts
+          for (const part of parts) expect(total(after, part.unit, part.grant) >= part.amount).toBe(true)
+        }
+      }),
+      PARAMETERS,
+    )
+  })
+
+  test('is the same every time, and leaves the receipt alone', () => {
     fc.assert(
       fc.property(receiptOf(anyPart), actual, wallet, (receipt, used, to) => {
         const before = structuredClone(receipt)
         const split = splitPayment(receipt, used, to)
         expect(splitPayment(structuredClone(receipt), { ...used }, to)).toEqual(split)
         expect(receipt).toEqual(before)
-        const beyond = used.amount_nano - receipt.amount_nano
-        expect(split.overrun_nano).toBe(beyond > 0n ? beyond : 0n)
       }),
       PARAMETERS,
     )

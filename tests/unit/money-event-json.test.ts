@@ -180,6 +180,28 @@ describe('the JSON of the other journal rows', () => {
     expect(decodeReceipt(encodeReceipt(EVENT.hold))).toEqual(EVENT.hold)
   })
 
+  test('a held part keeps its weight, and one without a weight is written as before there were any', () => {
+    const part = { grant: 'pack', unit: 'tokens', amount: 9n } as const
+    const json = encodeReceipt({ ...EVENT.hold, parts: [part, { ...part, weight_micro: 500_000 }] })
+    expect(json).toContain(
+      '"parts":[{"grant":"pack","unit":"tokens","amount":"9"},{"grant":"pack","unit":"tokens","amount":"9","weight_micro":500000}]',
+    )
+    expect(decodeReceipt(json).parts).toStrictEqual([part, { ...part, weight_micro: 500_000 }])
+    expect(encodeReceipt(decodeReceipt(json))).toBe(json)
+  })
+
+  test('a receipt that was written before grants had weights is read', () => {
+    const old =
+      '{"v":1,"id":"0199a1b2-1111-7abc-8abc-0123456789ab","tenant":"acme","project":"default","key":"key_1","model":"m",' +
+      '"admitted_at":1790000000000,"expires_at":1790000030000,"tokens":1200,"amount_nano":"9007199254740993",' +
+      '"parts":[{"grant":"pack","unit":"tokens","amount":"30"},{"grant":"wallet:acme","unit":"nano_cny","amount":"9007199254740993"}]}'
+    expect(decodeReceipt(old).parts).toStrictEqual([
+      { grant: 'pack', unit: 'tokens', amount: 30n },
+      { grant: 'wallet:acme', unit: 'nano_cny', amount: 9_007_199_254_740_993n },
+    ])
+    expect(encodeReceipt(decodeReceipt(old))).toBe(old)
+  })
+
   test('an open row comes back as it was', () => {
     expect(decodeOpenRow<OpenRow>(encodeOpenRow(OPEN))).toEqual(OPEN)
   })

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { InvariantError } from '../../src/base/assert.ts'
 import type { HoldReceipt } from '../../src/money/event.ts'
-import type { GrantUnit, PaymentPart } from '../../src/money/grant.ts'
+import type { GrantUnit, HeldPart, PaymentPart } from '../../src/money/grant.ts'
 import { splitPayment } from '../../src/money/split.ts'
 
 const WALLET = 'wallet:acme'
@@ -10,7 +10,11 @@ function part(grant: string, unit: GrantUnit, amount: bigint): PaymentPart {
   return { grant, unit, amount }
 }
 
-function receipt(amount_nano: bigint, parts: readonly PaymentPart[]): HoldReceipt {
+function weighted(grant: string, amount: bigint, weight_micro: number): HeldPart {
+  return { grant, unit: 'tokens', amount, weight_micro }
+}
+
+function receipt(amount_nano: bigint, parts: readonly HeldPart[]): HoldReceipt {
   return {
     v: 1,
     id: '0199a1b2-1111-7abc-8abc-0123456789ab',
@@ -63,7 +67,7 @@ describe('who pays', () => {
     const hold = receipt(100n, [part('tokens', 'tokens', 5n), part('monthly', 'requests', 1n), part(WALLET, 'nano_cny', 100n)])
     expect(splitPayment(hold, { amount_nano: 130n, tokens: 10, requests: 1 }, WALLET)).toEqual({
       parts: [part('monthly', 'requests', 1n)],
-      overrun_nano: 30n,
+      overrun_nano: 0n,
     })
     expect(splitPayment(hold, { amount_nano: 0n, tokens: 0, requests: 0 }, WALLET)).toEqual({ parts: [], overrun_nano: 0n })
   })
@@ -80,6 +84,27 @@ describe('who pays', () => {
     expect(paid(10n, 3)).toEqual([part('a', 'tokens', 1n), part('b', 'tokens', 1n), part(WALLET, 'nano_cny', 3n)])
     expect(paid(11n, 4)).toEqual([part('a', 'tokens', 1n), part('b', 'tokens', 1n), part(WALLET, 'nano_cny', 6n)])
     expect(paid(11n, 1)).toEqual([part('a', 'tokens', 1n)])
+  })
+
+  test('a token takes its weight in units, rounded up once per part, and no more than the part reserved', () => {
+    const hold = receipt(100n, [weighted('half', 2n, 500_000), weighted('triple', 7n, 3_000_000), part(WALLET, 'nano_cny', 100n)])
+    const paid = (tokens: number): readonly PaymentPart[] => splitPayment(hold, { amount_nano: 100n, tokens, requests: 1 }, WALLET).parts
+    expect(paid(1)).toEqual([part('half', 'tokens', 1n)])
+    expect(paid(3)).toEqual([part('half', 'tokens', 2n)])
+    expect(paid(5)).toEqual([part('half', 'tokens', 2n), part('triple', 'tokens', 3n)])
+    // 4 and 2 tokens are covered: the seventh unit of `triple` is not a whole token.
+    expect(paid(8)).toEqual([part('half', 'tokens', 2n), part('triple', 'tokens', 6n), part(WALLET, 'nano_cny', 25n)])
+  })
+
+  test('only what nobody reserved is an overrun', () => {
+    const overrun = (parts: readonly HeldPart[], amount_nano: bigint, tokens: number): bigint =>
+      splitPayment(receipt(100n, parts), { amount_nano, tokens, requests: 1 }, WALLET).overrun_nano
+    // Beyond the held amount, and yet paid by the pack.
+    expect(overrun([part('pack', 'tokens', 10n)], 150n, 10)).toBe(0n)
+    expect(overrun([part('pack', 'tokens', 10n)], 150n, 15)).toBe(50n)
+    expect(overrun([part('pack', 'tokens', 10n), part(WALLET, 'nano_cny', 100n)], 150n, 15)).toBe(0n)
+    // Within the held amount, and yet nobody reserved it.
+    expect(overrun([part('pack', 'tokens', 10n)], 90n, 15)).toBe(30n)
   })
 
   test('a price without tokens is all money', () => {

@@ -17,7 +17,7 @@ export interface AdminClient {
   /** True when a running server answers; false when this process opened the storage itself. */
   readonly live: boolean
   /** @throws Refused with the server's words; Unreachable when it went away */
-  request(method: 'GET' | 'POST' | 'PATCH', path: string, body?: object): Promise<unknown>
+  request(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, body?: object): Promise<unknown>
   close(): Promise<void>
 }
 

@@ -8,10 +8,11 @@ import { cnyFromNano } from '../money/amount.ts'
 import { audit } from './audit.ts'
 import { balanceOf, creditTenant } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
-import { createKey, listKeys, revokeKey } from './keys.ts'
+import { changeKey, createKey, listKeys, revokeKey } from './keys.ts'
+import { listLimits, removeLimit, setLimit } from './limits.ts'
 import { AdminProblem, parse, problemBody } from './problem.ts'
 import { fetchServed, ServedUnavailable } from './served.ts'
-import { changeTenant, createProject, createTenant, listProjects, listTenants } from './tenants.ts'
+import { changeProject, changeTenant, createProject, createTenant, listProjects, listTenants } from './tenants.ts'
 import { usageEvents, usageTotals } from './usage.ts'
 
 export type { ControlDeps, ReloadOutcome } from './deps.ts'
@@ -57,11 +58,16 @@ function routeAccounts(app: Hono, deps: ControlDeps): void {
   app.get('/admin/v1/balance/:tenant', async (c) => c.json(await balanceOf(c.req.param('tenant'), deps)))
   app.get('/admin/v1/projects', async (c) => c.json(await listProjects(parse(ProjectQuery, c.req.query()).tenant, deps)))
   app.post('/admin/v1/projects', async (c) => c.json(await createProject(await bodyOf(c), deps), 201))
+  app.patch('/admin/v1/projects/:id', async (c) => c.json(await changeProject(c.req.param('id'), await bodyOf(c), deps)))
   app.get('/admin/v1/keys', async (c) => c.json(await listKeys(c.req.query(), deps)))
   app.post('/admin/v1/keys', async (c) => {
     c.header('cache-control', 'no-store')
     return c.json(await createKey(await bodyOf(c), deps), 201)
   })
+  app.patch('/admin/v1/keys/:id', async (c) => c.json(await changeKey(c.req.param('id'), await bodyOf(c), deps)))
+  app.get('/admin/v1/limits', async (c) => c.json(await listLimits(c.req.query(), deps)))
+  app.put('/admin/v1/limits', async (c) => c.json(await setLimit(await bodyOf(c), deps)))
+  app.delete('/admin/v1/limits', async (c) => c.json(await removeLimit(c.req.query(), deps)))
   app.post('/admin/v1/keys/:id/revoke', async (c) => c.json(await revokeKey(c.req.param('id'), deps)))
 }
 

@@ -1,4 +1,4 @@
-import type { ProjectRecord, TenantRecord } from '../storage/ports.ts'
+import type { KeyRecord, ProjectRecord, TenantRecord } from '../storage/ports.ts'
 import type { ControlDeps } from './deps.ts'
 import { AdminProblem } from './problem.ts'
 
@@ -16,6 +16,13 @@ export async function tenantOrThrow(id: string, deps: Pick<ControlDeps, 'records
   const tenant = await deps.records.tenant(id)
   if (tenant === null) throw new AdminProblem('not_found', `there is no tenant ${shown(id)}`, 'tenant')
   return tenant
+}
+
+/** @throws AdminProblem `not_found` */
+export async function keyOrThrow(id: string, deps: Pick<ControlDeps, 'records'>): Promise<KeyRecord> {
+  const key = await deps.records.key(id)
+  if (key === null) throw new AdminProblem('not_found', `there is no key ${shown(id)}`, 'key')
+  return key
 }
 
 /** Tells data planes of a change; resolves when this process's own has applied it. */

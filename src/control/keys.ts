@@ -3,7 +3,7 @@ import { hashKey, newKeySecret, uuidv7 } from '../base/ids.ts'
 import type { KeyRecord } from '../storage/ports.ts'
 import type { ControlDeps } from './deps.ts'
 import { AdminProblem, DisplayName, isoOf, limitView, LimitInput, parse } from './problem.ts'
-import { announce, projectOrThrow, shown, tenantOrThrow } from './find.ts'
+import { announce, keyOrThrow, projectOrThrow, shown, tenantOrThrow } from './find.ts'
 
 const DAY_MS = 86_400_000
 const PAGE_KEYS = 100
@@ -66,9 +66,7 @@ export async function createKey(body: unknown, deps: ControlDeps): Promise<objec
   const { tenant, project: named, name, models, zones, limits, ...expiry } = parse(NewKey, body)
   await tenantOrThrow(tenant, deps)
   const project = await projectOrThrow(tenant, named, deps)
-  const unknown = (models ?? []).filter((model) => !deps.knowsModel(model))
-  if (unknown.length > 0)
-    throw new AdminProblem('invalid_request', `models: the catalogue has no ${unknown.map(shown).join(', ')}`, 'models')
+  checkModels(models ?? [], deps)
   const expires_at = expiryOf(expiry, deps.clock.now_ms())
   const { record, secret } = makeKey({ tenant, project: project.id, name, models, zones, limits, expires_at }, deps)
   await announce(await deps.records.put({ kind: 'key', record }), deps)
@@ -86,14 +84,47 @@ function expiryOf(
   return at_ms
 }
 
+const KeyChange = z
+  .strictObject({
+    name: DisplayName,
+    models: z.array(z.string().min(1).max(256)).min(1, 'name at least one model, or null to allow all').max(1000).nullable(),
+    zones: z
+      .array(z.enum(['private', 'domestic', 'overseas']))
+      .min(1)
+      .nullable(),
+    expires_at: z.iso.datetime({ offset: true }).nullable(),
+  })
+  .partial()
+
+/**
+ * Changes the named fields of a key. Limits are changed one by one (`/admin/v1/limits`), a revocation cannot be taken back.
+ *
+ * @throws AdminProblem `invalid_request`, `not_found`
+ */
+export async function changeKey(id: string, body: unknown, deps: ControlDeps): Promise<object> {
+  const { expires_at, ...changes } = parse(KeyChange, body)
+  const known = await keyOrThrow(id, deps)
+  checkModels(changes.models ?? [], deps)
+  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))
+  const expiry = expires_at === undefined ? {} : { expires_at: expires_at === null ? null : Date.parse(expires_at) }
+  const record: KeyRecord = { ...known, ...given, ...expiry }
+  await announce(await deps.records.put({ kind: 'key', record }), deps)
+  return keyView(record)
+}
+
+function checkModels(models: readonly string[], deps: Pick<ControlDeps, 'knowsModel'>): void {
+  const unknown = models.filter((model) => !deps.knowsModel(model))
+  if (unknown.length > 0)
+    throw new AdminProblem('invalid_request', `models: the catalogue has no ${unknown.map(shown).join(', ')}`, 'models')
+}
+
 /**
  * Revokes a key: every admission after this resolves is refused. Revoking again changes nothing.
  *
  * @throws AdminProblem `not_found`
  */
 export async function revokeKey(id: string, deps: ControlDeps): Promise<object> {
-  const known = await deps.records.key(id)
-  if (known === null) throw new AdminProblem('not_found', `there is no key ${shown(id)}`)
+  const known = await keyOrThrow(id, deps)
   const record: KeyRecord = { ...known, revoked_at: known.revoked_at ?? deps.clock.now_ms() }
   // Written again even if revoked: an earlier call may have failed between these steps.
   const seq = await deps.records.put({ kind: 'key', record })

@@ -3,7 +3,7 @@ import type { ProjectRecord, TenantRecord } from '../storage/ports.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import { ensureWallet } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
-import { announce, DEFAULT_TIME_ZONE, isTimeZone, projectId, tenantOrThrow } from './find.ts'
+import { announce, DEFAULT_TIME_ZONE, isTimeZone, projectId, projectOrThrow, tenantOrThrow } from './find.ts'
 import { AdminProblem, ChosenId, CnyAmount, DisplayName, isoOf, limitView, LimitInput, parse } from './problem.ts'
 
 /** The project that every tenant begins with. */
@@ -86,6 +86,7 @@ export async function changeTenant(id: string, body: unknown, deps: ControlDeps)
   const record: TenantRecord = { ...known, ...given, credit_line_nano: credit_line_cny ?? known.credit_line_nano }
   const seq = await deps.records.put({ kind: 'tenant', record })
   await deps.limits.block('tenant', id, record.status === 'suspended')
+  if (changes.limits !== undefined) await deps.recount?.(id)
   await announce(seq, deps)
   return tenantView(record)
 }
@@ -107,6 +108,25 @@ export async function createProject(body: unknown, deps: ControlDeps): Promise<o
   const taken = (await deps.records.projects(tenant)).some((project) => project.id === full_id)
   if (taken) throw new AdminProblem('invalid_request', `project ${full_id} exists already`, 'id')
   const record: ProjectRecord = { id: full_id, tenant, name: name ?? id, limits, zones, created_at: deps.clock.now_ms() }
+  await announce(await deps.records.put({ kind: 'project', record }), deps)
+  return projectView(record)
+}
+
+const ProjectChange = z.strictObject({ name: DisplayName, zones: Zones.nullable() }).partial()
+
+/**
+ * Changes the named fields of a project. Its limits are changed one by one (`/admin/v1/limits`).
+ *
+ * @param id the full id, `<tenant>/<project>`
+ * @throws AdminProblem `invalid_request`, `not_found`
+ */
+export async function changeProject(id: string, body: unknown, deps: ControlDeps): Promise<object> {
+  const changes = parse(ProjectChange, body)
+  const [tenant = ''] = id.split('/')
+  await tenantOrThrow(tenant, deps)
+  const known = await projectOrThrow(tenant, id, deps)
+  const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))
+  const record: ProjectRecord = { ...known, ...given }
   await announce(await deps.records.put({ kind: 'project', record }), deps)
   return projectView(record)
 }

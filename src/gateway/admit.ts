@@ -5,8 +5,8 @@ import type { Endpoint } from '../config/model.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import type { HoldReceipt } from '../money/event.ts'
 import { priceAt, type PriceVersion } from '../money/price.ts'
-import { windowAround } from '../money/window.ts'
-import type { HoldRefusal, HoldRequest, LimitRule, LimitScope, LimitSetting, OpenRow, RateStates } from '../storage/ports.ts'
+import type { HoldRefusal, HoldRequest, LimitRule, OpenRow, RateStates } from '../storage/ports.ts'
+import { rulesFor } from '../storage/rules.ts'
 import type { Call, Caller } from './call.ts'
 import type { Plane } from './plane.ts'
 import { affordableOutput, type Quote } from './quote.ts'
@@ -95,25 +95,9 @@ function holdRequest(id: string, caller: Caller, route: Route, quote: Quote, now
     minimum_tokens: quote.minimum_tokens,
     amount_nano: quote.amount_nano,
     minimum_nano: quote.minimum_nano,
-    rules: rulesOf(caller, route.model.id, now_ms),
+    rules: rulesFor(caller, route.model.id, now_ms),
     credit_line_nano: caller.tenant.credit_line_nano,
   }
-}
-
-/** Limits of key, project and tenant that concern this model, with the windows' boundaries in the tenant's time zone. */
-function rulesOf(caller: Caller, model: string, now_ms: number): readonly LimitRule[] {
-  const rules: LimitRule[] = []
-  const add = (scope: LimitScope, scope_id: string, settings: readonly LimitSetting[]): void => {
-    for (const { kind, model: only, limit, window } of settings) {
-      if (only !== null && only !== model) continue
-      const span = window === null ? null : windowAround(window, caller.tenant.time_zone, now_ms)
-      rules.push({ scope, scope_id, model: only, kind, limit: BigInt(limit), window: span })
-    }
-  }
-  add('key', caller.key.id, caller.key.limits)
-  add('project', caller.project.id, caller.project.limits)
-  add('tenant', caller.tenant.id, caller.tenant.limits)
-  return rules
 }
 
 function costsOf(targets: readonly Endpoint[], snapshot: Snapshot, at_ms: number): ReadonlyMap<string, PriceVersion> {

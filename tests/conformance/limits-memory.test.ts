@@ -1,4 +1,6 @@
 import { createMemoryLimits } from '../../src/storage/memory/limits.ts'
 import { limitsConformance } from './limits.ts'
+import { limitStatesConformance } from './limits-states.ts'
 
 limitsConformance('memory', (clock) => createMemoryLimits({ clock }))
+limitStatesConformance('memory', (clock) => createMemoryLimits({ clock }))

@@ -1,5 +1,5 @@
 import { assert } from '../../base/assert.ts'
-import type { LimitRule, RateState } from '../ports.ts'
+import type { LimitRule, LimitState, RateState } from '../ports.ts'
 
 /** Bucket levels are kept in units × 60 000, so that refilling `limit` units a minute is exact in whole milliseconds. */
 const SCALE = 60_000
@@ -29,6 +29,7 @@ export interface Share {
 export interface Counter {
   check(rule: LimitRule, need: bigint, now_ms: number): NoRoom | null
   take(rule: LimitRule, need: bigint, now_ms: number): Share
+  standing(rule: LimitRule, now_ms: number): Omit<LimitState, 'rule'>
   /** True when forgetting this counter would change no answer. */
   idle(now_ms: number): boolean
 }
@@ -96,6 +97,11 @@ export class RateCounter implements Counter {
     return { limit: this.#limit, remaining, reset_ms }
   }
 
+  standing(rule: LimitRule, now_ms: number): Omit<LimitState, 'rule'> {
+    const { limit, remaining, reset_ms } = this.state(rule, now_ms)
+    return { available: BigInt(remaining), held: 0n, used: null, resets_at_ms: limit === 0 ? null : now_ms + reset_ms }
+  }
+
   idle(now_ms: number): boolean {
     return this.#shares === 0 && this.#level + this.#limit * (now_ms - this.#at_ms) >= this.#limit * SCALE
   }
@@ -133,6 +139,10 @@ class ConcurrencyCounter implements Counter {
       assert(this.#held >= 0n, 'concurrency below zero')
     }
     return { grow: () => undefined, settle: end, release: end }
+  }
+
+  standing(rule: LimitRule): Omit<LimitState, 'rule'> {
+    return { available: positive(rule.limit - this.#held), held: this.#held, used: null, resets_at_ms: null }
   }
 
   idle(): boolean {
@@ -181,6 +191,13 @@ export class MeterCounter implements Counter {
       settle: (actual) => change(0n, actual),
       release: () => change(0n, 0n),
     }
+  }
+
+  standing(rule: LimitRule, now_ms: number): Omit<LimitState, 'rule'> {
+    const { used, held, end_ms } = this.#at(rule, now_ms)
+    const started = rule.window?.name !== '5h' || now_ms < this.#end_ms
+    const resets_at_ms = end_ms === Infinity || !started ? null : end_ms
+    return { available: positive(rule.limit - used - held), held, used, resets_at_ms }
   }
 
   /** Sets what events say was used before this process started. */

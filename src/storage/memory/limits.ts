@@ -13,6 +13,7 @@ import type {
   HoldResult,
   LimitRule,
   Limits,
+  LimitState,
   RateState,
   RateStates,
   SettleRequest,
@@ -117,6 +118,14 @@ class InMemoryLimits implements MemoryLimits {
 
   balance(tenant: string): Promise<BalanceView> {
     return settled(() => this.#account(tenant).view(this.#clock.now_ms()))
+  }
+
+  states(rules: readonly LimitRule[]): Promise<readonly LimitState[]> {
+    const now_ms = this.#clock.now_ms()
+    // A counter that nobody has used yet is not made: looking changes nothing.
+    return settled(() =>
+      rules.map((rule) => ({ rule, ...(this.#counters.get(counterKey(rule)) ?? counterFor(rule)).standing(rule, now_ms) })),
+    )
   }
 
   openHolds(): Promise<number> {

@@ -1,7 +1,7 @@
 import { assert } from '../../base/assert.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { HoldReceipt } from '../../money/event.ts'
-import type { PaymentPart } from '../../money/grant.ts'
+import type { HeldPart } from '../../money/grant.ts'
 import type {
   BalanceView,
   CreditRequest,
@@ -14,14 +14,13 @@ import type {
   LimitRule,
   Limits,
   LimitState,
-  RateState,
-  RateStates,
   SettleRequest,
   SettleState,
 } from '../ports.ts'
 import { Account, type Plan } from './account.ts'
-import { type Counter, counterFor, counterKey, MeterCounter, RateCounter, type Share } from './counters.ts'
+import { type Counter, counterFor, counterKey, MeterCounter, type Share } from './counters.ts'
 import { Leases } from './leases.ts'
+import { capByBudgets, type CheckedRule, joined, leastAmount, needOf, ratesOf } from './needs.ts'
 import { blockedRefusal, refusalOf, shortOfMoney } from './refusals.ts'
 import { Tombstones } from './tombstones.ts'
 
@@ -49,7 +48,8 @@ interface OpenHold {
   readonly credit_line_nano: bigint
   readonly shares: readonly RuleShare[]
 }
-type CheckedRule = { readonly rule: LimitRule; readonly counter: Counter }
+
+const NOTHING_MORE: Plan = Object.freeze({ amount_nano: 0n, added: [] })
 
 /**
  * Limits for one process: holds, rates, windows, budgets and grants in memory, atomic because nothing waits in between.
@@ -163,9 +163,10 @@ class InMemoryLimits implements MemoryLimits {
       if (room !== null) return refusalOf(rule, room, needOf(rule, request.tokens, request.amount_nano))
     }
     const amount_nano = capByBudgets(request.amount_nano, rules, now_ms)
-    const { tokens, credit_line_nano } = request
     const account = this.#account(request.tenant)
-    const plan = account.plan({ tokens, amount_nano, minimum_nano: least_nano, credit_line_nano, now_ms, already: [] })
+    const { model, grant_tokens, minimum_tokens, credit_line_nano } = request
+    const need = { model, grant_tokens, minimum_tokens, amount_nano, minimum_nano: least_nano, credit_line_nano, now_ms, already: [] }
+    const plan = account.plan(need)
     return 'added' in plan ? plan : shortOfMoney(plan.available_nano, account.held_nano, request.amount_nano)
   }
 
@@ -193,16 +194,24 @@ class InMemoryLimits implements MemoryLimits {
     const before = hold.receipt
     const tokens = Math.max(before.tokens, request.tokens)
     const amount_nano = request.amount_nano > before.amount_nano ? request.amount_nano : before.amount_nano
-    const found = this.#extensible(hold, tokens, amount_nano, now_ms)
+    const grows = tokens > before.tokens || amount_nano > before.amount_nano
+    // A renewal asks for nothing, so nothing can refuse it: a capped hold covers less than its totals, and may go on with that.
+    const found = grows ? this.#extensible(hold, tokens, amount_nano, now_ms) : NOTHING_MORE
     if ('reason' in found) return { id: request.id, state: 'refused', refusal: found }
+    if (grows) this.#grow(hold, tokens, amount_nano, found.added)
+    const expires_at = Math.max(before.expires_at, now_ms + request.lease_ms)
+    hold.receipt = { ...hold.receipt, expires_at }
+    this.#leases.set(request.id, expires_at)
+    return { id: request.id, state: 'extended', receipt: hold.receipt }
+  }
+
+  #grow(hold: OpenHold, tokens: number, amount_nano: bigint, added: readonly HeldPart[]): void {
+    const before = hold.receipt
     for (const { rule, share } of hold.shares) {
       share.grow(needOf(rule, tokens, amount_nano) - needOf(rule, before.tokens, before.amount_nano))
     }
-    this.#account(request.tenant).reserve(found.added)
-    const expires_at = Math.max(before.expires_at, now_ms + request.lease_ms)
-    hold.receipt = { ...before, tokens, amount_nano, expires_at, parts: joined(before.parts, found.added) }
-    this.#leases.set(request.id, expires_at)
-    return { id: request.id, state: 'extended', receipt: hold.receipt }
+    this.#account(before.tenant).reserve(added)
+    hold.receipt = { ...before, tokens, amount_nano, parts: joined(before.parts, added) }
   }
 
   #extensible(hold: OpenHold, tokens: number, amount_nano: bigint, now_ms: number): Plan | HoldRefusal {
@@ -214,8 +223,9 @@ class InMemoryLimits implements MemoryLimits {
       if (room !== null) return refusalOf(rule, room, more)
     }
     const account = this.#account(before.tenant)
-    const { credit_line_nano } = hold
-    const plan = account.plan({ tokens, amount_nano, minimum_nano: amount_nano, credit_line_nano, now_ms, already: before.parts })
+    const { model, parts: already } = before
+    const whole = { grant_tokens: tokens, minimum_tokens: tokens, amount_nano, minimum_nano: amount_nano }
+    const plan = account.plan({ model, ...whole, credit_line_nano: hold.credit_line_nano, now_ms, already })
     return 'added' in plan ? plan : shortOfMoney(plan.available_nano, account.held_nano, amount_nano - before.amount_nano)
   }
 
@@ -320,68 +330,6 @@ function settled<T>(work: () => T): Promise<T> {
   } catch (error) {
     return Promise.reject(error)
   }
-}
-
-/** What one request needs of a limit, in the limit's unit. */
-function needOf(rule: LimitRule, tokens: number, amount_nano: bigint): bigint {
-  switch (rule.kind) {
-    case 'requests_per_minute':
-    case 'requests_window':
-    case 'concurrency':
-      return 1n
-    case 'tokens_per_minute':
-    case 'tokens_window':
-      return BigInt(tokens)
-    case 'amount_window':
-    case 'budget':
-      return amount_nano
-  }
-}
-
-/** What must be covered at least; something that costs money is never admitted on nothing. */
-function leastAmount(request: HoldRequest): bigint {
-  const { amount_nano, minimum_nano } = request
-  if (amount_nano === 0n) return 0n
-  if (minimum_nano <= 0n) return 1n
-  return minimum_nano < amount_nano ? minimum_nano : amount_nano
-}
-
-function capByBudgets(amount_nano: bigint, rules: readonly CheckedRule[], now_ms: number): bigint {
-  let cap = amount_nano
-  for (const { rule, counter } of rules) {
-    if (rule.kind !== 'budget' && rule.kind !== 'amount_window') continue
-    assert(counter instanceof MeterCounter, 'a budget without its meter')
-    const room = counter.room(rule, now_ms)
-    if (room < cap) cap = room
-  }
-  return cap
-}
-
-function ratesOf(rules: readonly CheckedRule[], now_ms: number): RateStates {
-  let requests: RateState | null = null
-  let tokens: RateState | null = null
-  for (const { rule, counter } of rules) {
-    if (!(counter instanceof RateCounter)) continue
-    const state = counter.state(rule, now_ms)
-    if (rule.kind === 'requests_per_minute') requests = tighter(requests, state)
-    else tokens = tighter(tokens, state)
-  }
-  return { requests, tokens }
-}
-
-function tighter(known: RateState | null, other: RateState): RateState {
-  if (known === null) return other
-  return other.remaining * known.limit < known.remaining * other.limit ? other : known
-}
-
-function joined(parts: readonly PaymentPart[], added: readonly PaymentPart[]): readonly PaymentPart[] {
-  const sum = parts.map((part) => ({ ...part }))
-  for (const more of added) {
-    const known = sum.find((part) => part.grant === more.grant && part.unit === more.unit)
-    if (known === undefined) sum.push({ ...more })
-    else known.amount += more.amount
-  }
-  return sum
 }
 
 function samePayment(a: SettleRequest, b: SettleRequest): boolean {

@@ -5,16 +5,12 @@ import { NO_TOKENS, type TokenUsage } from '../money/usage.ts'
 import { windowAround } from '../money/window.ts'
 import type { EventQuery, UsageTotalsRow } from '../storage/ports.ts'
 import type { ControlDeps } from './deps.ts'
+import { Instant, instantOf } from './instants.ts'
 import { AdminProblem, isoOf, parse } from './problem.ts'
 import { DEFAULT_TIME_ZONE, isTimeZone, projectOrThrow, tenantOrThrow } from './find.ts'
 
-const HALF_DAY_MS = 43_200_000
 const MAX_PAGE_EVENTS = 1000
 
-const Instant = z.union(
-  [z.iso.datetime({ offset: true }), z.iso.date()],
-  'write a date (2026-11-23) or an instant with its offset (2026-11-23T08:00:00+08:00)',
-)
 const Filters = {
   from: Instant.optional(),
   to: Instant.optional(),
@@ -82,20 +78,6 @@ async function periodOf(filters: FilterValues, deps: ControlDeps): Promise<Perio
   const named = { tenant, project: project_id, key, model }
   const range = Object.fromEntries(Object.entries(named).filter(([, value]) => value !== undefined))
   return { range: { ...range, from_ms, to_ms }, from_ms, to_ms, time_zone }
-}
-
-function instantOf(text: string, time_zone: string, edge: 'start_ms' | 'end_ms'): number {
-  if (text.includes('T')) return Date.parse(text)
-  // Noon UTC is another date in zones beyond UTC+12 and -12: then the neighbour is meant.
-  const noon_ms = Date.parse(`${text}T12:00:00Z`)
-  for (const around_ms of [noon_ms, noon_ms - 2 * HALF_DAY_MS, noon_ms + 2 * HALF_DAY_MS]) {
-    if (dateIn(time_zone, around_ms) === text) return windowAround('day', time_zone, around_ms)[edge]
-  }
-  throw new AdminProblem('invalid_request', `${text} does not exist in ${time_zone}`)
-}
-
-function dateIn(time_zone: string, at_ms: number): string {
-  return new Intl.DateTimeFormat('en-CA', { timeZone: time_zone, year: 'numeric', month: '2-digit', day: '2-digit' }).format(at_ms)
 }
 
 function periodView({ from_ms, to_ms, time_zone }: Period): object {

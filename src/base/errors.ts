@@ -8,6 +8,8 @@ interface ErrorRow {
   readonly retry: 'never' | 'later'
   readonly en: string
   readonly zh: string
+  /** Instead of the above when waiting does not help this time. */
+  readonly final?: { readonly en: string; readonly zh: string }
 }
 
 const TABLE = {
@@ -64,15 +66,23 @@ const TABLE = {
     status: 402,
     type: 'billing_error',
     retry: 'never',
-    en: 'The budget of {limit} is used up: available {available}, held {held}, needed {needed}. Ask your administrator to raise it.',
-    zh: '{limit} 的预算已用完：可用 {available}，已冻结 {held}，需要 {needed}。请联系管理员调整预算。',
+    en: 'The budget {limit} is used up until {reset}: available {available}, held {held}, needed {needed}. Wait, or ask your administrator to raise it.',
+    zh: '预算 {limit} 已用完，将于 {reset} 恢复：可用 {available}，已冻结 {held}，需要 {needed}。请等待，或联系管理员调整预算。',
+    final: {
+      en: 'The budget {limit} does not cover this request: available {available}, held {held}, needed {needed}. Ask your administrator to raise it.',
+      zh: '预算 {limit} 不足以支付本次请求：可用 {available}，已冻结 {held}，需要 {needed}。请联系管理员调整预算。',
+    },
   },
   quota_exhausted: {
     status: 429,
     type: 'rate_limit_error',
     retry: 'never',
-    en: 'The plan limit {limit} is used up until {reset}.',
-    zh: '套餐额度 {limit} 已用完，将于 {reset} 恢复。',
+    en: 'The plan limit {limit} is used up until {reset}: available {available}, held {held}, needed {needed}.',
+    zh: '套餐额度 {limit} 已用完，将于 {reset} 恢复：可用 {available}，已冻结 {held}，需要 {needed}。',
+    final: {
+      en: 'This request needs {needed}, more than the plan limit {limit} ever gives (available {available}, held {held}). Send a smaller one.',
+      zh: '本次请求需要 {needed}，超过套餐额度 {limit} 的上限（可用 {available}，已冻结 {held}）。请减小请求。',
+    },
   },
   model_not_allowed: {
     status: 403,
@@ -123,6 +133,13 @@ const TABLE = {
     en: '{path} does not accept {method}.',
     zh: '{path} 不支持 {method} 方法。',
   },
+  conflict: {
+    status: 409,
+    type: 'invalid_request_error',
+    retry: 'never',
+    en: 'This contradicts what is there already: {detail}',
+    zh: '与已有记录冲突：{detail}',
+  },
   request_timeout: {
     status: 408,
     type: 'invalid_request_error',
@@ -150,6 +167,10 @@ const TABLE = {
     retry: 'later',
     en: 'Rate limit reached for {limit}: available {available}, needed {needed}. Try again in {seconds} s.',
     zh: '已达到 {limit} 的速率限制：可用 {available}，需要 {needed}。请在 {seconds} 秒后重试。',
+    final: {
+      en: 'This request needs {needed}, more than the rate limit {limit} ever has (available {available}). Send a smaller one.',
+      zh: '本次请求需要 {needed}，超过速率限制 {limit} 的上限（可用 {available}）。请减小请求。',
+    },
   },
   concurrency_exceeded: {
     status: 429,
@@ -251,7 +272,9 @@ export class WeirError extends Error {
 /** The message of a code in a language, placeholders filled. */
 export function messageOf(code: ErrorCode, locale: Locale, details: ErrorDetails = {}): string {
   const values = details.values ?? {}
-  return TABLE[code][locale].replaceAll(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? '?'))
+  const row: ErrorRow = TABLE[code]
+  const text = details.final === true && row.final !== undefined ? row.final : row
+  return text[locale].replaceAll(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? '?'))
 }
 
 /** The OpenAI-shaped body of an error, the same for JSON answers and for error events inside streams. */

@@ -2,14 +2,15 @@ import { createHmac } from 'node:crypto'
 import { dayOf } from '../base/clock.ts'
 import { WeirError } from '../base/errors.ts'
 import type { Endpoint } from '../config/model.ts'
-import { cnyFromNano } from '../money/amount.ts'
 import type { HoldReceipt } from '../money/event.ts'
 import { priceAt, type PriceVersion } from '../money/price.ts'
-import type { HoldRefusal, HoldRequest, LimitRule, OpenRow, RateStates } from '../storage/ports.ts'
+import type { HoldRequest, LimitRule, OpenRow } from '../storage/ports.ts'
 import { rulesFor } from '../storage/rules.ts'
 import type { Call, Caller } from './call.ts'
 import type { Plane } from './plane.ts'
-import { affordableOutput, type Quote } from './quote.ts'
+import { rateHeaders } from './headers.ts'
+import { outputCap, type Quote } from './quote.ts'
+import { refusalOf } from './refuse.ts'
 import { readTags, type RequestFacts } from './request.ts'
 import type { Route } from './route.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -23,12 +24,11 @@ export interface Admission {
   readonly snapshot: Snapshot
   readonly receipt: HoldReceipt
   readonly row: OpenRow
-  readonly rates: RateStates
   /** The sell price in force at `admitted_at`. */
   readonly price: PriceVersion
   /** Cost prices by endpoint, fixed at admission likewise. */
   readonly costs: ReadonlyMap<string, PriceVersion>
-  /** Output cap to send upstream when the hold is smaller than the quote, else null. */
+  /** Output cap per choice to send upstream when the hold pays for less than the quote, else null. */
   readonly capped_tokens: number | null
 }
 
@@ -51,8 +51,11 @@ export async function admit(
   snapshot: Snapshot,
 ): Promise<Admission> {
   const tags = readTags(call.headers['x-weir-tags'])
-  const result = await plane.limits.hold(holdRequest(call.id, caller, route, quote, plane.clock.now_ms()))
-  if (!result.ok) throw refused(result.refusal, plane.clock.now_ms())
+  const request = holdRequest(call.id, caller, route, quote, plane.clock.now_ms())
+  const result = await plane.limits.hold(request)
+  // Here and nowhere else, so that every answer from now on has them, whatever it turns out to be.
+  call.reply.addHeaders(rateHeaders(result.rates))
+  if (!result.ok) throw refusalOf(result.refusal, plane.clock.now_ms())
   const { receipt } = result
   const sold = snapshot.configuration.prices.sell.get(route.model.id) ?? []
   const price = priceAt(sold, receipt.admitted_at) ?? quote.price
@@ -65,10 +68,9 @@ export async function admit(
     snapshot,
     receipt,
     row: openRow(caller, facts, route, quote.prompt_tokens, price, receipt, costs, tags, plane.end_user_secret),
-    rates: result.rates,
     price,
     costs,
-    capped_tokens: receipt.amount_nano < quote.amount_nano ? affordableOutput(quote, receipt.amount_nano) : null,
+    capped_tokens: outputCap(quote, receipt, request.rules.some(isBudget)),
   }
   try {
     await plane.log.open(admission.row)
@@ -98,6 +100,10 @@ function holdRequest(id: string, caller: Caller, route: Route, quote: Quote, now
     rules: rulesFor(caller, route.model.id, now_ms),
     credit_line_nano: caller.tenant.credit_line_nano,
   }
+}
+
+function isBudget({ kind }: LimitRule): boolean {
+  return kind === 'budget' || kind === 'amount_window'
 }
 
 function costsOf(targets: readonly Endpoint[], snapshot: Snapshot, at_ms: number): ReadonlyMap<string, PriceVersion> {
@@ -151,45 +157,4 @@ function openRow(
 /** A keyed hash, so that end users can be told apart in reports but not named from them. */
 function endUserHash(user: string, tenant: string, secret: Buffer): string {
   return createHmac('sha256', secret).update(`${tenant}\0${user}`).digest('hex').slice(0, 32)
-}
-
-function refused(refusal: HoldRefusal, now_ms: number): WeirError {
-  const frees_in_ms = refusal.frees_at_ms === null ? null : Math.max(1, refusal.frees_at_ms - now_ms)
-  const retry = frees_in_ms === null ? {} : { retry_after_ms: frees_in_ms }
-  const counts = {
-    limit: limitName(refusal.rule),
-    available: Number(refusal.available),
-    held: Number(refusal.held),
-    needed: Number(refusal.needed),
-    seconds: Math.ceil((frees_in_ms ?? 1000) / 1000),
-    reset: refusal.frees_at_ms === null ? '?' : new Date(refusal.frees_at_ms).toISOString(),
-  }
-  const money = {
-    ...counts,
-    available: cnyFromNano(refusal.available),
-    held: cnyFromNano(refusal.held),
-    needed: cnyFromNano(refusal.needed),
-  }
-  switch (refusal.reason) {
-    case 'rate':
-      return new WeirError('rate_limit_exceeded', { values: counts, final: frees_in_ms === null, ...retry })
-    case 'concurrency':
-      return new WeirError('concurrency_exceeded', { values: counts, retry_after_ms: frees_in_ms ?? 1000 })
-    case 'window':
-      return new WeirError('quota_exhausted', { values: counts, ...retry })
-    case 'budget':
-      return new WeirError('budget_exceeded', { values: money })
-    case 'balance':
-      return new WeirError('insufficient_balance', { values: money })
-    case 'key_revoked':
-      return new WeirError('key_revoked')
-    case 'tenant_suspended':
-      return new WeirError('tenant_suspended')
-  }
-}
-
-function limitName(rule: LimitRule | null): string {
-  if (rule === null) return 'the account'
-  const window = rule.window === null ? '' : ` per ${rule.window.name}`
-  return `${rule.scope} ${rule.kind}${window}${rule.model === null ? '' : ` of ${rule.model}`}`
 }

@@ -10,12 +10,11 @@ export const SSE_HEADERS: OutgoingHttpHeaders = Object.freeze({
   'x-accel-buffering': 'no',
 })
 
-/** Headers of an answer: which model, why, under which filing, and what is left of the rate limits. */
+/** Headers of an answer: which model, why, and under which filing. */
 export function answerHeaders(admission: Admission, target: Endpoint): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = {
     'x-weir-model': admission.route.model.id,
     'x-weir-route': admission.route.reason,
-    ...rateHeaders(admission.rates),
   }
   if (target.sandbox) headers['x-weir-sandbox'] = '1'
   else if (target.filing !== null) headers['x-weir-filing'] = target.filing.number

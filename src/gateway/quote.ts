@@ -1,6 +1,8 @@
 import { WeirError } from '../base/errors.ts'
 import type { Model, PriceBook } from '../config/model.ts'
 import { estimateChatPrompt, estimateEmbeddingsInput, type Tokenizer } from '../money/estimate.ts'
+import type { HoldReceipt } from '../money/event.ts'
+import { moneyOfParts, tokensOfParts } from '../money/grant.ts'
 import { dearest, priceAt, type PriceVersion } from '../money/price.ts'
 import type { ReadRequest } from './request.ts'
 import type { Route } from './route.ts'
@@ -17,8 +19,9 @@ export interface Quote {
   readonly choices: number
   /** Tokens counted against rate limits and token windows at admission. */
   readonly tokens: number
-  /** Upper bound of tokens: what `tokens` grants reserve. */
+  /** Upper bound of tokens: what `tokens` grants must cover to pay for the request. */
   readonly grant_tokens: number
+  /** The same for the least that still makes sense. */
   readonly minimum_tokens: number
   readonly amount_nano: bigint
   /** Least that still makes sense: below it the request is refused, between it and `amount_nano` it is capped. */
@@ -76,10 +79,32 @@ export function amountFor(quote: Quote, output_tokens: number): bigint {
 }
 
 /**
- * The output cap per choice that `amount_nano` pays for. Used when a hold got less than the quote.
+ * The output cap per choice that a hold can pay for, or null where it pays for all that was quoted: a `requests` grant, tokens of
+ * every kind, or the whole money. Where tokens and money each cover a part, the longer answer counts, since both are reserved for it.
+ *
+ * @param budgeted a budget or money window holds the receipt's amount, and must not be passed however the answer is paid
+ */
+export function outputCap(quote: Quote, receipt: Pick<HoldReceipt, 'amount_nano' | 'parts'>, budgeted: boolean): number | null {
+  const covered = coveredOutput(quote, receipt)
+  if (!budgeted || receipt.amount_nano >= quote.amount_nano) return covered
+  const within = affordableOutput(quote, receipt.amount_nano)
+  return covered === null ? within : Math.min(covered, within)
+}
+
+function coveredOutput(quote: Quote, { parts }: Pick<HoldReceipt, 'parts'>): number | null {
+  const tokens = tokensOfParts(parts)
+  const money_nano = moneyOfParts(parts)
+  const whole = tokens >= quote.grant_tokens || money_nano >= quote.amount_nano
+  if (whole || parts.some(({ unit }) => unit === 'requests')) return null
+  const by_tokens = Math.floor((Number(tokens) - quote.prompt_bound) / quote.choices)
+  return Math.max(affordableOutput(quote, money_nano), by_tokens)
+}
+
+/**
+ * The output cap per choice that `amount_nano` pays for.
  * Prices may have tiers, so the bound is searched for rather than divided out.
  */
-export function affordableOutput(quote: Quote, amount_nano: bigint): number {
+function affordableOutput(quote: Quote, amount_nano: bigint): number {
   let low = 0
   let high = quote.output_held
   while (low < high) {

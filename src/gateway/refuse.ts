@@ -1,5 +1,7 @@
 import type { OutgoingHttpHeaders } from 'node:http'
-import { errorBody, messageOf, type WeirError, type Locale } from '../base/errors.ts'
+import { errorBody, type Locale, messageOf, WeirError } from '../base/errors.ts'
+import { cnyFromNano } from '../money/amount.ts'
+import type { HoldRefusal, LimitRule } from '../storage/ports.ts'
 import type { Call } from './call.ts'
 import { toWeirError } from './ending.ts'
 import type { Plane } from './plane.ts'
@@ -27,6 +29,49 @@ export async function refuse(call: Call, error: unknown, plane: Plane): Promise<
   await call.discardBody()
   call.reply.end()
   return refusal
+}
+
+/** The error of a refused hold or extension: names the limit, what is available, held and needed in its unit, and when it frees. */
+export function refusalOf(refusal: HoldRefusal, now_ms: number): WeirError {
+  const { reason, rule, frees_at_ms } = refusal
+  const final = frees_at_ms === null
+  const frees_in_ms = frees_at_ms === null ? 0 : Math.max(1, frees_at_ms - now_ms)
+  const retry = final ? {} : { retry_after_ms: frees_in_ms }
+  const figure = rule === null ? cnyFromNano : (amount: bigint): string => inUnitOf(rule, amount)
+  const values = {
+    limit: limitName(rule),
+    available: figure(refusal.available),
+    held: figure(refusal.held),
+    needed: figure(refusal.needed),
+    seconds: Math.ceil(frees_in_ms / 1000),
+    reset: frees_at_ms === null ? '' : new Date(frees_at_ms).toISOString(),
+  }
+  switch (reason) {
+    case 'rate':
+      return new WeirError('rate_limit_exceeded', { values, final, ...retry })
+    case 'concurrency':
+      return new WeirError('concurrency_exceeded', { values, final, ...retry })
+    case 'window':
+      return new WeirError('quota_exhausted', { values, final, ...retry })
+    case 'budget':
+      return new WeirError('budget_exceeded', { values, final })
+    case 'balance':
+      return new WeirError('insufficient_balance', { values })
+    case 'key_revoked':
+    case 'tenant_suspended':
+      return new WeirError(reason)
+  }
+}
+
+function limitName(rule: LimitRule | null): string {
+  if (rule === null) return 'the account'
+  const { scope, kind, window, model, limit } = rule
+  const size = kind === 'concurrency' ? '' : ` of ${inUnitOf(rule, limit)}`
+  return `${scope} ${kind}${size}${window === null ? '' : ` per ${window.name}`}${model === null ? '' : ` for ${model}`}`
+}
+
+function inUnitOf({ kind }: LimitRule, amount: bigint): string {
+  return kind === 'budget' || kind === 'amount_window' ? `${cnyFromNano(amount)} CNY` : String(amount)
 }
 
 /** Headers that make the official SDKs do the right thing. */

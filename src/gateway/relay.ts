@@ -1,5 +1,4 @@
 import { WeirError } from '../base/errors.ts'
-import { cnyFromNano } from '../money/amount.ts'
 import type { Observation, StreamStep } from '../upstream/dialects/dialect.ts'
 import { UpstreamFailure } from '../upstream/failure.ts'
 import type { ByteSink, ByteSource } from '../upstream/source.ts'
@@ -8,6 +7,7 @@ import type { Call } from './call.ts'
 import type { Answer, StreamedAnswer, WholeAnswer } from './forward.ts'
 import { answerHeaders, SSE_HEADERS } from './headers.ts'
 import type { Plane } from './plane.ts'
+import { refusalOf } from './refuse.ts'
 import type { Settlement } from './settle.ts'
 
 const DONE = Buffer.from('data: [DONE]\n\n')
@@ -130,10 +130,10 @@ class StreamRelay implements ByteSink {
   #checkAllowance(): void {
     const { lease } = this.#settlement
     const allowance = lease.allowance(this.#answer.translator.observe().estimated_output)
-    if (allowance === 'stop') return this.#fail(this.#outOfMoney())
+    if (allowance === 'stop') return this.#fail(this.#notExtended())
     if (allowance !== 'wait' || this.#waiting !== null) return
     this.#answer.source.pause()
-    this.#waiting = setTimeout(() => this.#fail(this.#outOfMoney()), EXTENSION_WAIT_MS)
+    this.#waiting = setTimeout(() => this.#fail(this.#notExtended()), EXTENSION_WAIT_MS)
   }
 
   #leaseDecided(): void {
@@ -213,11 +213,9 @@ class StreamRelay implements ByteSink {
     this.#waiting = null
   }
 
-  #outOfMoney(): WeirError {
-    const refusal = this.#settlement.lease.refusal
-    if (refusal === null) return new WeirError('admission_unavailable')
-    const values = { available: cnyFromNano(refusal.available), held: cnyFromNano(refusal.held), needed: cnyFromNano(refusal.needed) }
-    return new WeirError('insufficient_balance', { values })
+  #notExtended(): WeirError {
+    const { refusal } = this.#settlement.lease
+    return refusal === null ? new WeirError('admission_unavailable') : refusalOf(refusal, this.#plane.clock.now_ms())
   }
 }
 

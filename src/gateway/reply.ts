@@ -9,7 +9,7 @@ const STALL_TIMEOUT_MS = 60_000
  */
 export class Reply {
   readonly #outgoing: ServerResponse
-  readonly #base: OutgoingHttpHeaders
+  #base: OutgoingHttpHeaders
   #gone = false
   #wrote_at_ms = 0
   #onGone: (() => void) | null = null
@@ -67,6 +67,11 @@ export class Reply {
   whenClosed(listener: () => void): void {
     if (this.#outgoing.closed) listener()
     else this.#onClose = listener
+  }
+
+  /** Headers of whatever the answer turns out to be, unless it is on its way already. */
+  addHeaders(headers: OutgoingHttpHeaders): void {
+    this.#base = { ...this.#base, ...headers }
   }
 
   head(status: number, headers: OutgoingHttpHeaders): void {

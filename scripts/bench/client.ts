@@ -3,13 +3,15 @@
  * Orders come over IPC, one at a time, as {@link LoadOrder}; each is answered with a {@link LoadReport}.
  */
 import { connect, type Socket } from 'node:net'
+import { AnswerEnd, isSuccess, requestBytes } from './http.ts'
 
 /** What to send where. */
 export interface LoadOrder {
   readonly port: number
   readonly path: string
-  /** Sent in turn over all connections. */
-  readonly requests: readonly { readonly key: string; readonly body: string }[]
+  /** Sent in turn over all connections: the nth request has the nth key and the nth body, each from the beginning again at its end. */
+  readonly keys: readonly string[]
+  readonly bodies: readonly string[]
   readonly connections: number
   /** No request begins after this; those that run are finished. 0: one request per connection, held open until the next order. */
   readonly duration_ms: number
@@ -23,9 +25,6 @@ export interface LoadReport {
   /** The beginning of the first answer that was no success. */
   readonly failure: string | null
 }
-
-const LAST_CHUNK = Buffer.from('\r\n0\r\n\r\n')
-const OK = 'HTTP/1.1 200'
 
 class Load {
   readonly #order: LoadOrder
@@ -42,7 +41,7 @@ class Load {
 
   constructor(order: LoadOrder, report: (report: LoadReport) => void) {
     this.#order = order
-    this.#heads = order.requests.map(({ key, body }) => requestBytes(order.path, key, body))
+    this.#heads = requestsOf(order)
     this.#ends_at = performance.now() + order.duration_ms
     this.#report = report
   }
@@ -67,8 +66,7 @@ class Load {
     socket.once('connect', () => this.#send(socket))
     socket.on('data', (chunk: Buffer) => {
       this.#bytes += chunk.length
-      if (!answer.begun && !chunk.subarray(0, OK.length).equals(Buffer.from(OK)))
-        return this.#fail(socket, chunk.toString('latin1', 0, 400))
+      if (!answer.begun && !isSuccess(chunk)) return this.#fail(socket, chunk.toString('latin1', 0, 400))
       if (this.#holding) {
         if (!answer.begun) this.#answered(socket)
         answer.take(chunk)
@@ -104,57 +102,11 @@ class Load {
   }
 }
 
-/** Finds the end of one answer after the other: by content-length, or by the last chunk. */
-class AnswerEnd {
-  begun = false
-  #left = 0
-  #chunked = false
-  #tail: Buffer = Buffer.alloc(0)
-
-  /** True when the answer ends with this chunk. Answers never share a chunk, since the next request is sent only after this. */
-  take(chunk: Buffer): boolean {
-    if (!this.begun) this.#begin(chunk)
-    else if (!this.#chunked) this.#left -= chunk.length
-    const ended = this.#chunked ? this.#endsHere(chunk) : this.#left <= 0
-    if (ended) this.begun = false
-    return ended
-  }
-
-  #begin(chunk: Buffer): void {
-    this.begun = true
-    this.#tail = chunk.subarray(0, 0)
-    const end = chunk.indexOf('\r\n\r\n')
-    const text = chunk.toString('latin1', 0, end)
-    const length = /\r\ncontent-length: *(\d+)/i.exec(text)
-    this.#chunked = length === null
-    this.#left = Number(length?.[1] ?? 0) - (chunk.length - end - 4)
-  }
-
-  #endsHere(chunk: Buffer): boolean {
-    if (chunk.length >= LAST_CHUNK.length) {
-      this.#tail = chunk
-      return chunk.subarray(chunk.length - LAST_CHUNK.length).equals(LAST_CHUNK)
-    }
-    const joined = Buffer.concat([this.#tail.subarray(-LAST_CHUNK.length), chunk])
-    this.#tail = joined
-    return joined.subarray(-LAST_CHUNK.length).equals(LAST_CHUNK)
-  }
-}
-
-function requestBytes(path: string, key: string, body: string): Buffer {
-  const head = [
-    `POST ${path} HTTP/1.1`,
-    'host: bench.test',
-    `authorization: Bearer ${key}`,
-    'content-type: application/json',
-    'accept: application/json',
-    'user-agent: OpenAI/Python 2.9.0',
-    'x-stainless-lang: python',
-    'x-stainless-package-version: 2.9.0',
-    'x-stainless-retry-count: 0',
-    `content-length: ${Buffer.byteLength(body)}`,
-  ]
-  return Buffer.from(`${head.join('\r\n')}\r\n\r\n${body}`)
+function requestsOf({ path, keys, bodies }: LoadOrder): readonly Buffer[] {
+  const combinations = Math.max(keys.length, bodies.length)
+  return Array.from({ length: combinations }, (_, index) =>
+    requestBytes(path, keys[index % keys.length] ?? '', bodies[index % bodies.length] ?? ''),
+  )
 }
 
 let load: Load | null = null

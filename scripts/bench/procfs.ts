@@ -40,3 +40,21 @@ function parentOf(pid: number): number | null {
     throw error
   }
 }
+
+/** CPU of one thread. */
+export interface ThreadTime {
+  readonly tid: number
+  readonly name: string
+  readonly cpu_us: number
+}
+
+/** CPU of every thread of a process, the main thread first, the others in the order they were started in (schedstats of the kernel). */
+export function threadTimes(pid: number): readonly ThreadTime[] {
+  return readdirSync(`/proc/${pid}/task`)
+    .map(Number)
+    .toSorted((a, b) => a - b)
+    .map((tid) => {
+      const on_cpu_ns = Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, 'latin1').split(' ')[0])
+      return { tid, name: readFileSync(`/proc/${pid}/task/${tid}/comm`, 'latin1').trim(), cpu_us: on_cpu_ns / 1000 }
+    })
+}

@@ -1,6 +1,7 @@
 /** What is measured, and how: rounds in turn, so that whatever disturbs the machine disturbs both. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { LoadOrder } from './client.ts'
+import { chatBody } from './http.ts'
 import { cpuMicroseconds, residentBytes } from './procfs.ts'
 import type { Client, Subject } from './subjects.ts'
 
@@ -58,33 +59,16 @@ export async function measure(
   return rows
 }
 
-/** About 1 KB of prompt, as a small chat has. */
-const SENTENCES = 'Li Bing and his son led the people to divide the Min river at Dujiangyan, to drain the floods and to water the fields. '
-const PROMPT = SENTENCES.repeat(7)
-
-function requestBody(model: string, stream: boolean): string {
-  const messages = [
-    { role: 'system', content: 'You answer in one sentence.' },
-    { role: 'user', content: PROMPT },
-  ]
-  return JSON.stringify({ model, messages, temperature: 0.7, max_tokens: 2000, ...(stream ? { stream: true } : {}) })
-}
-
 function orderFor(scenario: Scenario, subject: Subject, { keys, models }: Asking): LoadOrder {
-  const combinations = Math.max(keys.length, models.length)
-  const requests = Array.from({ length: combinations }, (_, index) => ({
-    key: keys[index % keys.length] ?? '',
-    body: requestBody(models[index % models.length] ?? '', scenario.stream),
-  }))
   const { connections, duration_ms } = scenario
-  return { port: subject.port, path: subject.pathOf(scenario.answer), requests, connections, duration_ms }
+  const bodies = models.map((model) => chatBody(model, scenario.stream))
+  return { port: subject.port, path: subject.pathOf(scenario.answer), keys, bodies, connections, duration_ms }
 }
 
 /** Resident memory per open stream that has had one event and is silent, in bytes. */
 export async function memoryPerStream(subject: Subject, client: Client, key: string, streams: number): Promise<number> {
-  const request = { key, body: requestBody('bench-idle', true) }
-  const order = { port: subject.port, path: subject.pathOf('idle'), requests: [request] }
-  const whole = { ...order, path: subject.pathOf('whole'), requests: [{ key, body: requestBody('bench-whole', false) }] }
+  const order = { port: subject.port, path: subject.pathOf('idle'), keys: [key], bodies: [chatBody('bench-idle', true)] }
+  const whole = { ...order, path: subject.pathOf('whole'), bodies: [chatBody('bench-whole', false)] }
   await client.run({ ...whole, connections: 32, duration_ms: WARM_UP_MS })
   await sleep(2 * SETTLE_MS)
   const before = residentBytes(subject.pids)
@@ -94,11 +78,4 @@ export async function memoryPerStream(subject: Subject, client: Client, key: str
   // The next order closes the streams.
   await client.run({ ...whole, connections: 1, duration_ms: 1 })
   return (after - before) / streams
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  const middle = sorted.length >> 1
-  const upper = sorted[middle] ?? Number.NaN
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2
 }

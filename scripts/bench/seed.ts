@@ -95,18 +95,19 @@ async function seedTenant({ records, ledger }: Storage): Promise<void> {
   })
 }
 
-/** Straight into the table: a hundred thousand keys one by one through the port would take longer than the benchmark. */
+/** Straight into the table, in one statement: one by one through the port would take longer than the benchmark. */
 function seedKeys(data_dir: string, secrets: readonly string[]): void {
   const database = new DatabaseSync(join(data_dir, 'weir.db'))
-  const insert = database.prepare(
-    'INSERT INTO keys (id, tenant, project, name, hash, last4, scopes, models, zones, limits, expires_at, revoked_at, created_at) ' +
-      'VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?, NULL, NULL, ?)',
-  )
   const limits: KeyRecord['limits'] = LIMITS.slice(0, 3)
-  database.exec('BEGIN')
-  for (const [index, secret] of secrets.entries()) {
-    insert.run(`k${index}`, TENANT, PROJECT, `k${index}`, hashKey(secret), secret.slice(-4), '[]', JSON.stringify(limits), Date.now())
-  }
-  database.exec('COMMIT')
+  database.exec('PRAGMA synchronous = OFF; PRAGMA cache_size = -200000')
+  database.function('hash_of', { deterministic: true }, (index) => hashKey(secrets[Number(index)] ?? ''))
+  database
+    .prepare(
+      'WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?) ' +
+        'INSERT INTO keys (id, tenant, project, name, hash, last4, scopes, models, zones, limits, expires_at, revoked_at, created_at) ' +
+        "SELECT printf('k%07d', i), ?, ?, 'k' || i, hash_of(i), substr('0000' || i, -4), '[]', NULL, NULL, ?, NULL, NULL, ? FROM n",
+    )
+    .run(secrets.length, TENANT, PROJECT, JSON.stringify(limits), Date.now())
+  database.exec('PRAGMA wal_checkpoint(TRUNCATE)')
   database.close()
 }

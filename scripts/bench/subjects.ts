@@ -10,10 +10,11 @@ import { withChildren } from './procfs.ts'
 import type { Seed } from './seed.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')
-const START_LIMIT_MS = 60_000
+/** A gateway with a million keys reads them before it listens. */
+const START_LIMIT_MS = 180_000
 const STOP_LIMIT_MS = 10_000
-const ORDER_LIMIT_MS = 120_000
-const POLL_MS = 50
+const ORDER_LIMIT_MS = 300_000
+const POLL_MS = 20
 
 /** Something that answers requests and whose CPU is counted. */
 export interface Subject {
@@ -47,6 +48,29 @@ function start(command: readonly string[], options: Parameters<typeof spawn>[2])
   return child
 }
 
+/** A process of the benchmark's own that takes one order at a time over IPC and answers each with one message. */
+export interface Crew {
+  readonly pid: number
+  /** @throws Error when the process ends or does not answer in time */
+  ask(order: object): Promise<unknown>
+  stop(): Promise<void>
+}
+
+/** Starts `file` of this folder on a core: 0 is that of client and upstream, 1 that of what is measured. */
+export function startCrew(file: string, core: 0 | 1, args: readonly string[] = [], node_options: readonly string[] = []): Crew {
+  const command = [process.execPath, ...node_options, join(import.meta.dirname, file), ...args]
+  const child = start(pinned(core, command), { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+  return {
+    pid: child.pid ?? 0,
+    ask(order) {
+      const answer = nextMessage(child)
+      child.send(order)
+      return answer
+    },
+    stop: () => stopped(child, 'SIGTERM'),
+  }
+}
+
 /** Starts the upstream and gives its port. */
 export async function startUpstream(): Promise<number> {
   const child = start(pinned(0, [process.execPath, join(import.meta.dirname, 'upstream.ts')]), {
@@ -64,14 +88,10 @@ export interface Client {
 }
 
 export function startClient(): Client {
-  const child = start(pinned(0, [process.execPath, join(import.meta.dirname, 'client.ts')]), {
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-  })
+  const crew = startCrew('client.ts', 0)
   return {
     async run(order) {
-      const answer = nextMessage(child)
-      child.send(order)
-      const report = (await answer) as LoadReport
+      const report = (await crew.ask(order)) as LoadReport
       if (report.failures > 0) throw new Error(`${report.failures} requests failed, the first with: ${report.failure}`)
       return report
     },
@@ -131,18 +151,31 @@ http {
 `
 }
 
+/** A gateway that was started for the benchmark. */
+export interface WeirSubject extends Subject {
+  /** From the start of the process to the listening port. */
+  readonly start_ms: number
+}
+
 /** Weir with everything on: production mode, journal, ledger, metrics, and its log at the level it ships with, into /dev/null. */
-export async function startWeirProcess(name: string, seeded: Seed, entry: string): Promise<Subject> {
+export async function startWeirProcess(
+  name: string,
+  seeded: Seed,
+  entry: string,
+  node_options: readonly string[] = [],
+): Promise<WeirSubject> {
   const [port, admin_port] = [await freePort(), await freePort()]
   const env = {
     ...{ PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', WEIR_ADMIN_TOKEN: 'a-token-for-the-benchmark' },
     ...{ WEIR_PORT: String(port), WEIR_ADMIN_PORT: String(admin_port), WEIR_CONFIG_DIR: seeded.config_dir, WEIR_DATA_DIR: seeded.data_dir },
   }
   const options = (process.env['BENCH_NODE_OPTIONS'] ?? '').split(' ').filter((option) => option !== '')
-  const command = pinned(1, [process.execPath, ...options, entry])
+  const command = pinned(1, [process.execPath, ...options, ...node_options, entry])
+  const started_at = performance.now()
   const child = start(command, { cwd: ROOT, env, stdio: ['ignore', openSync('/dev/null', 'w'), 'inherit'] })
   await listening(port, child, name)
-  return { name, port, pathOf: () => '/v1/chat/completions', pids: [child.pid ?? 0], stop: () => stopped(child, 'SIGTERM') }
+  const start_ms = performance.now() - started_at
+  return { name, port, start_ms, pathOf: () => '/v1/chat/completions', pids: [child.pid ?? 0], stop: () => stopped(child, 'SIGTERM') }
 }
 
 async function stopped(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
@@ -164,7 +197,8 @@ async function listening(port: number, child: ChildProcess, what: string): Promi
   throw new Error(`${what} did not listen within ${START_LIMIT_MS} ms`)
 }
 
-function freePort(): Promise<number> {
+/** A port of the loopback interface that is free now. */
+export function freePort(): Promise<number> {
   return new Promise((done, failed) => {
     const server = createServer()
     server.once('error', failed)

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { UnbalancedTransaction } from '../../src/storage/accounts.ts'
 import type { Account, AccountCode, GrantRecord, Ledger, LedgerTransaction } from '../../src/storage/ports.ts'
-import { ADMITTED_AT, closingEvent } from '../support/storage.ts'
+import { ADMITTED_AT } from '../support/clock.ts'
+import { closingEvent } from '../support/storage.ts'
 import type { StorageSubject } from './usage-log.ts'
 
 function account(code: AccountCode, owner: string, ref = '', unit: Account['unit'] = 'nano_cny'): Account {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Storage } from '../../src/storage/open.ts'
-import { ADMITTED_AT, closingEvent, openRow } from '../support/storage.ts'
+import { ADMITTED_AT } from '../support/clock.ts'
+import { closingEvent, openRow } from '../support/storage.ts'
 
 /** A driver under test. `reopen` closes it cleanly and opens the same data again. */
 export interface StorageSubject {

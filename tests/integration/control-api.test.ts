@@ -7,7 +7,8 @@ import { publishPrices } from '../../src/control/prices.ts'
 import type { PriceBook } from '../../src/config/model.ts'
 import type { HoldRequest } from '../../src/storage/ports.ts'
 import { openControl, type TestControl } from '../support/control.ts'
-import { closingEvent, openRow, testClock, ADMITTED_AT } from '../support/storage.ts'
+import { testClock, ADMITTED_AT } from '../support/clock.ts'
+import { closingEvent, openRow } from '../support/storage.ts'
 import { tempDir } from '../support/temp.ts'
 
 const CNY = 1_000_000_000n

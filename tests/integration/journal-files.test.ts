@@ -7,7 +7,8 @@ import { DataDirectoryInUse } from '../../src/storage/journal/lock.ts'
 import { migrate, SchemaError } from '../../src/storage/sql/migrate.ts'
 import { rebuildLimits } from '../../src/storage/memory/rebuild.ts'
 import { spawnNode } from '../support/processes.ts'
-import { ADMITTED_AT, closingEvent, openRow, openTest, testClock } from '../support/storage.ts'
+import { ADMITTED_AT, testClock } from '../support/clock.ts'
+import { closingEvent, openRow, openTest } from '../support/storage.ts'
 import { tempDir } from '../support/temp.ts'
 
 describe('the data directory', () => {

@@ -4,7 +4,8 @@ import type { PriceRule, PriceVersion } from '../../src/money/price.ts'
 import type { Storage } from '../../src/storage/open.ts'
 import { sweepExpired, sweptEvent, type SweepDeps } from '../../src/worker/sweep.ts'
 import { atEnd } from '../support/cleanup.ts'
-import { closingEvent, openRow, openTest, testClock, type TestClock } from '../support/storage.ts'
+import { testClock, type TestClock } from '../support/clock.ts'
+import { closingEvent, openRow, openTest } from '../support/storage.ts'
 import { tempDir } from '../support/temp.ts'
 
 const TARGET = {

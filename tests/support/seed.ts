@@ -8,3 +8,10 @@ export function propertySeed(): number {
   console.info(`property seed ${seed} (WEIR_TEST_SEED=${seed} runs it again)`)
   return seed
 }
+
+/** How many runs a model of a whole port makes: `$WEIR_PROPERTY_RUNS`, else `usual`. */
+export function propertyRuns(usual: number): number {
+  const runs = Number(process.env['WEIR_PROPERTY_RUNS'] ?? usual)
+  if (!Number.isInteger(runs) || runs < 1) throw new Error('WEIR_PROPERTY_RUNS must be a whole number from 1 on')
+  return runs
+}

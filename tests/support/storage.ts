@@ -1,23 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Clock } from '../../src/base/clock.ts'
 import { systemClock } from '../../src/base/clock.ts'
 import { type EmbeddedOptions, openEmbedded, type Storage } from '../../src/storage/open.ts'
 import type { ClosingEvent, OpenRow } from '../../src/storage/ports.ts'
+import { ADMITTED_AT } from './clock.ts'
 
 export const DAY = '2026-11-23'
-export const ADMITTED_AT = Date.parse('2026-11-23T10:00:00+08:00')
-
-/** A clock that a test moves. */
-export interface TestClock extends Clock {
-  advance(by_ms: number): void
-}
-
-export function testClock(start_ms = ADMITTED_AT): TestClock {
-  let now_ms = start_ms
-  return { now_ms: () => now_ms, monotonic_ms: () => now_ms, advance: (by_ms) => void (now_ms += by_ms) }
-}
 
 /** A new directory under the system's temporary one, and how to remove it. */
 export function temporaryDirectory(): { readonly path: string; remove(): void } {

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { helpOf, readArguments, type Command } from '../../src/cli/command.ts'
 import { run } from '../../src/cli/run.ts'
 import { grouped, table } from '../../src/cli/table.ts'
-import { testClock } from '../support/storage.ts'
+import { testClock } from '../support/clock.ts'
 
 const COMMAND: Command = {
   name: 'pour',

@@ -7,6 +7,8 @@ const SCALE = 60_000
 const MAX_RATE = Math.floor(Number.MAX_SAFE_INTEGER / SCALE / 2)
 const FIVE_HOURS_MS = 5 * 3_600_000
 const CONCURRENCY_RETRY_MS = 1000
+/** So long after a hold was closed by a sweep a late settle may still replace the sweep's charge (SEMANTICS 14). */
+export const LATE_SETTLE_MS = 15 * 60_000
 
 /** Why a counter has no room. `frees_at_ms` is null when waiting does not help. */
 export interface NoRoom {
@@ -15,17 +17,19 @@ export interface NoRoom {
   readonly frees_at_ms: number | null
 }
 
-/** A share of one counter that belongs to one hold. */
+/** A share of one counter that belongs to one hold: in the window that the hold was admitted in, also when that one is over. */
 export interface Share {
+  /** Why it cannot grow by so much, or null. An answer that is running is not cut for a rate, which refills by itself. */
+  check(more: bigint, now_ms: number): NoRoom | null
   /** Takes more; room was checked before, or debt is allowed. */
-  grow(amount: bigint): void
+  grow(amount: bigint, now_ms: number): void
   /** Replaces what is held by what was used. Called again, it replaces the earlier figure (a late settle). */
-  settle(used: bigint): void
+  settle(used: bigint, now_ms: number): void
   /** Gives everything back. */
-  release(): void
+  release(now_ms: number): void
 }
 
-/** One limit's state. `check` changes nothing. */
+/** One limit's state. Only `take` and what its share does change it: a refusal leaves no trace, not even of a new limit. */
 export interface Counter {
   check(rule: LimitRule, need: bigint, now_ms: number): NoRoom | null
   take(rule: LimitRule, need: bigint, now_ms: number): Share
@@ -51,50 +55,51 @@ export class RateCounter implements Counter {
   #limit = 0
   #level = 0
   #at_ms = 0
-  #shares = 0
+  #open = 0
+  #closed_ms = 0
 
   check(rule: LimitRule, need: bigint, now_ms: number): NoRoom | null {
-    this.#refill(rateLimit(rule), now_ms)
-    const missing = Number(need) * SCALE - this.#level
+    const limit = rateLimit(rule)
+    const level = this.#levelAt(limit, now_ms)
+    const missing = Number(need) * SCALE - level
     if (missing <= 0) return null
-    const never = Number(need) > this.#limit || this.#limit === 0
-    const frees_at_ms = never ? null : now_ms + Math.ceil(missing / this.#limit)
-    return { available: BigInt(Math.max(0, Math.floor(this.#level / SCALE))), held: 0n, frees_at_ms }
+    const never = Number(need) > limit || limit === 0
+    const frees_at_ms = never ? null : now_ms + Math.ceil(missing / limit)
+    return { available: BigInt(Math.max(0, Math.floor(level / SCALE))), held: 0n, frees_at_ms }
   }
 
   take(rule: LimitRule, need: bigint, now_ms: number): Share {
-    this.#refill(rateLimit(rule), now_ms)
-    this.#shares += 1
     let taken = 0n
     let open = true
-    const move = (amount: bigint): void => {
-      this.#level = Math.min(this.#limit * SCALE, this.#level - Number(amount) * SCALE)
+    const move = (amount: bigint, limit: number, at_ms: number): void => {
+      const level = this.#levelAt(limit, at_ms) - Number(amount) * SCALE
+      this.#limit = limit
+      this.#level = Math.min(limit * SCALE, level)
+      this.#at_ms = at_ms
       taken += amount
     }
-    const end = (): void => {
-      if (open) this.#shares -= 1
+    const end = (used: bigint, at_ms: number): void => {
+      move(used - taken, this.#limit, at_ms)
+      if (open) this.#open -= 1
       open = false
+      this.#closed_ms = at_ms
     }
-    move(need)
+    this.#open += 1
+    move(need, rateLimit(rule), now_ms)
     return {
-      grow: move,
-      settle: (used) => {
-        // A request stays one request however it ended; only tokens have an actual figure.
-        if (rule.kind === 'tokens_per_minute') move(used - taken)
-        end()
-      },
-      release: () => {
-        move(-taken)
-        end()
-      },
+      check: () => null,
+      grow: (amount, at_ms) => move(amount, this.#limit, at_ms),
+      settle: end,
+      release: (at_ms) => end(0n, at_ms),
     }
   }
 
   state(rule: LimitRule, now_ms: number): RateState {
-    this.#refill(rateLimit(rule), now_ms)
-    const remaining = Math.max(0, Math.floor(this.#level / SCALE))
-    const reset_ms = this.#limit === 0 ? 0 : Math.ceil((this.#limit * SCALE - this.#level) / this.#limit)
-    return { limit: this.#limit, remaining, reset_ms }
+    const limit = rateLimit(rule)
+    const level = this.#levelAt(limit, now_ms)
+    const remaining = Math.max(0, Math.floor(level / SCALE))
+    const reset_ms = limit === 0 ? 0 : Math.ceil((limit * SCALE - level) / limit)
+    return { limit, remaining, reset_ms }
   }
 
   standing(rule: LimitRule, now_ms: number): Omit<LimitState, 'rule'> {
@@ -103,16 +108,14 @@ export class RateCounter implements Counter {
   }
 
   idle(now_ms: number): boolean {
-    return this.#shares === 0 && this.#level + this.#limit * (now_ms - this.#at_ms) >= this.#limit * SCALE
+    const full = this.#levelAt(this.#limit, now_ms) >= this.#limit * SCALE
+    return full && this.#open === 0 && now_ms - this.#closed_ms >= LATE_SETTLE_MS
   }
 
-  /** A changed limit keeps what was used (SEMANTICS 12). */
-  #refill(limit: number, now_ms: number): void {
-    this.#level = Math.min(this.#limit * SCALE, this.#level + this.#limit * (now_ms - this.#at_ms))
-    this.#at_ms = now_ms
-    if (limit === this.#limit) return
-    this.#level += (limit - this.#limit) * SCALE
-    this.#limit = limit
+  /** Refilled until now; a changed limit keeps what was used (SEMANTICS 12). */
+  #levelAt(limit: number, now_ms: number): number {
+    const refilled = Math.min(this.#limit * SCALE, this.#level + this.#limit * (now_ms - this.#at_ms))
+    return refilled + (limit - this.#limit) * SCALE
   }
 }
 
@@ -138,7 +141,7 @@ class ConcurrencyCounter implements Counter {
       held = 0n
       assert(this.#held >= 0n, 'concurrency below zero')
     }
-    return { grow: () => undefined, settle: end, release: end }
+    return { check: () => null, grow: () => undefined, settle: end, release: end }
   }
 
   standing(rule: LimitRule): Omit<LimitState, 'rule'> {
@@ -150,18 +153,21 @@ class ConcurrencyCounter implements Counter {
   }
 }
 
-/** Used and held units of one window, or of all time where the rule has no window. */
+interface MeterWindow {
+  /** `Infinity` for a budget without a window. */
+  readonly end_ms: number
+  used: bigint
+  held: bigint
+}
+
+/** Used and held units of one window, or of all time where the rule has no window. A window that is over lives on in its shares. */
 export class MeterCounter implements Counter {
-  /** End of the window that `used` belongs to; `Infinity` for a budget without one. */
-  #end_ms = 0
-  #used = 0n
-  #held = 0n
+  #window: MeterWindow | null = null
+  #open = 0
+  #closed_ms = 0
 
   check(rule: LimitRule, need: bigint, now_ms: number): NoRoom | null {
-    const { used, held, end_ms } = this.#at(rule, now_ms)
-    if (used + held + need <= rule.limit) return null
-    const frees_at_ms = need > rule.limit || end_ms === Infinity ? null : end_ms
-    return { available: positive(rule.limit - used - held), held, frees_at_ms }
+    return noRoom(this.#at(rule, now_ms), rule.limit, need, now_ms)
   }
 
   /** Units of the limit that are neither used nor held. */
@@ -171,56 +177,74 @@ export class MeterCounter implements Counter {
   }
 
   take(rule: LimitRule, need: bigint, now_ms: number): Share {
-    this.#roll(rule, now_ms)
-    const end_ms = this.#end_ms
-    let held = need
+    const window = this.#at(rule, now_ms)
+    this.#window = window
+    let held = 0n
     let used = 0n
-    this.#held += need
     const change = (new_held: bigint, new_used: bigint): void => {
-      // A window belongs to the admission: once it has rolled on, this hold is no longer in it.
-      if (this.#end_ms === end_ms) {
-        this.#held += new_held - held
-        this.#used += new_used - used
-        assert(this.#held >= 0n, 'held in a window below zero')
-      }
+      window.held += new_held - held
+      window.used += new_used - used
+      assert(window.held >= 0n, 'held in a window below zero')
       held = new_held
       used = new_used
     }
+    let open = true
+    const end = (new_used: bigint, at_ms: number): void => {
+      change(0n, new_used)
+      if (open) this.#open -= 1
+      open = false
+      this.#closed_ms = at_ms
+    }
+    this.#open += 1
+    change(need, 0n)
     return {
+      check: (more, at_ms) => noRoom(window, rule.limit, more, at_ms),
       grow: (amount) => change(held + amount, used),
-      settle: (actual) => change(0n, actual),
-      release: () => change(0n, 0n),
+      settle: end,
+      release: (at_ms) => end(0n, at_ms),
     }
   }
 
   standing(rule: LimitRule, now_ms: number): Omit<LimitState, 'rule'> {
-    const { used, held, end_ms } = this.#at(rule, now_ms)
-    const started = rule.window?.name !== '5h' || now_ms < this.#end_ms
+    const window = this.#at(rule, now_ms)
+    const { used, held, end_ms } = window
+    const started = rule.window?.name !== '5h' || window === this.#window
     const resets_at_ms = end_ms === Infinity || !started ? null : end_ms
     return { available: positive(rule.limit - used - held), held, used, resets_at_ms }
   }
 
+  /** Corrects what was used in the window that ends at `end_ms`, beside whatever is held there. Changes nothing if that window is over. */
+  shift(rule: LimitRule, delta: bigint, end_ms: number, now_ms: number): void {
+    const window = this.#at(rule, now_ms)
+    if (window.end_ms !== end_ms) return
+    window.used += delta
+    this.#window = window
+  }
+
   /** Sets what events say was used before this process started. */
   restore(used: bigint, end_ms: number): void {
-    this.#used = used
-    this.#end_ms = end_ms
+    this.#window = { end_ms, used, held: 0n }
   }
 
   idle(now_ms: number): boolean {
-    return this.#held === 0n && (this.#used === 0n || now_ms >= this.#end_ms)
+    const window = this.#window
+    if (window === null || now_ms >= window.end_ms) return true
+    // A window that has begun is kept: `5h` must end when it would have.
+    if (window.end_ms !== Infinity) return false
+    return window.used === 0n && this.#open === 0 && now_ms - this.#closed_ms >= LATE_SETTLE_MS
   }
 
-  #at(rule: LimitRule, now_ms: number): { used: bigint; held: bigint; end_ms: number } {
-    if (now_ms < this.#end_ms) return { used: this.#used, held: this.#held, end_ms: this.#end_ms }
-    return { used: 0n, held: 0n, end_ms: windowEnd(rule, now_ms) }
+  /** The window that now is in: the one that is known, or a fresh one that nobody has used yet. */
+  #at(rule: LimitRule, now_ms: number): MeterWindow {
+    if (this.#window !== null && now_ms < this.#window.end_ms) return this.#window
+    return { end_ms: windowEnd(rule, now_ms), used: 0n, held: 0n }
   }
+}
 
-  #roll(rule: LimitRule, now_ms: number): void {
-    if (now_ms < this.#end_ms) return
-    this.#used = 0n
-    this.#held = 0n
-    this.#end_ms = windowEnd(rule, now_ms)
-  }
+function noRoom({ used, held, end_ms }: MeterWindow, limit: bigint, need: bigint, now_ms: number): NoRoom | null {
+  if (used + held + need <= limit) return null
+  const frees = need <= limit && end_ms !== Infinity && end_ms > now_ms
+  return { available: positive(limit - used - held), held, frees_at_ms: frees ? end_ms : null }
 }
 
 /** The driver's clock selects between the two calendar windows that the caller gave; `5h` starts now, at its first use. */

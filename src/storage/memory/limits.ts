@@ -198,17 +198,17 @@ class InMemoryLimits implements MemoryLimits {
     // A renewal asks for nothing, so nothing can refuse it: a capped hold covers less than its totals, and may go on with that.
     const found = grows ? this.#extensible(hold, tokens, amount_nano, now_ms) : NOTHING_MORE
     if ('reason' in found) return { id: request.id, state: 'refused', refusal: found }
-    if (grows) this.#grow(hold, tokens, amount_nano, found.added)
+    if (grows) this.#grow(hold, tokens, amount_nano, found.added, now_ms)
     const expires_at = Math.max(before.expires_at, now_ms + request.lease_ms)
     hold.receipt = { ...hold.receipt, expires_at }
     this.#leases.set(request.id, expires_at)
     return { id: request.id, state: 'extended', receipt: hold.receipt }
   }
 
-  #grow(hold: OpenHold, tokens: number, amount_nano: bigint, added: readonly HeldPart[]): void {
+  #grow(hold: OpenHold, tokens: number, amount_nano: bigint, added: readonly HeldPart[], now_ms: number): void {
     const before = hold.receipt
     for (const { rule, share } of hold.shares) {
-      share.grow(needOf(rule, tokens, amount_nano) - needOf(rule, before.tokens, before.amount_nano))
+      share.grow(needOf(rule, tokens, amount_nano) - needOf(rule, before.tokens, before.amount_nano), now_ms)
     }
     this.#account(before.tenant).reserve(added)
     hold.receipt = { ...before, tokens, amount_nano, parts: joined(before.parts, added) }
@@ -216,10 +216,9 @@ class InMemoryLimits implements MemoryLimits {
 
   #extensible(hold: OpenHold, tokens: number, amount_nano: bigint, now_ms: number): Plan | HoldRefusal {
     const before = hold.receipt
-    for (const { rule } of hold.shares) {
-      if (rule.kind === 'tokens_per_minute') continue
+    for (const { rule, share } of hold.shares) {
       const more = needOf(rule, tokens, amount_nano) - needOf(rule, before.tokens, before.amount_nano)
-      const room = more === 0n ? null : this.#counter(rule).check(rule, more, now_ms)
+      const room = more === 0n ? null : share.check(more, now_ms)
       if (room !== null) return refusalOf(rule, room, more)
     }
     const account = this.#account(before.tenant)
@@ -237,7 +236,7 @@ class InMemoryLimits implements MemoryLimits {
     assert(hold.receipt.tenant === request.tenant, 'a settle names another tenant than its hold')
     this.#close(hold)
     this.#account(request.tenant).charge(request.parts)
-    for (const { rule, share } of hold.shares) share.settle(needOf(rule, request.tokens, request.amount_nano))
+    for (const { rule, share } of hold.shares) share.settle(needOf(rule, request.tokens, request.amount_nano), now_ms)
     if (request.swept === true) this.#tombstones.addSwept(request, hold, now_ms)
     else this.#tombstones.addSettled(hold.receipt, now_ms)
     return 'settled'
@@ -251,7 +250,7 @@ class InMemoryLimits implements MemoryLimits {
       const account = this.#account(request.tenant)
       account.refund(swept.charged.parts)
       account.charge(request.parts)
-      for (const { rule, share } of swept.shares) share.settle(needOf(rule, request.tokens, request.amount_nano))
+      for (const { rule, share } of swept.shares) share.settle(needOf(rule, request.tokens, request.amount_nano), now_ms)
       this.#tombstones.replaced(request.id, swept.receipt, now_ms)
       return 'late'
     }
@@ -267,8 +266,8 @@ class InMemoryLimits implements MemoryLimits {
     const hold = this.#holds.get(id)
     if (hold === undefined || hold.receipt.tenant !== tenant) return
     this.#close(hold)
-    for (const { share } of hold.shares) share.release()
     const now_ms = this.#clock.now_ms()
+    for (const { share } of hold.shares) share.release(now_ms)
     const nothing = { id, tenant, admitted_at: hold.receipt.admitted_at, tokens: 0, amount_nano: 0n, parts: [] }
     if (hold.swept) this.#tombstones.addSwept(nothing, hold, now_ms)
     else this.#tombstones.addSettled(hold.receipt, now_ms)

@@ -1,8 +1,7 @@
 import type { HoldReceipt } from '../../money/event.ts'
 import type { LimitRule, SettleRequest } from '../ports.ts'
-import type { Share } from './counters.ts'
+import { LATE_SETTLE_MS, type Share } from './counters.ts'
 
-const LIFE_MS = 15 * 60_000
 /** Most settled holds remembered. A settle of one that was forgotten is still recognised, by the time it was admitted. */
 const MAX_SETTLED = 65_536
 /** Most swept holds remembered; a settle later than that is not charged here (its event still is, in the ledger). */
@@ -34,7 +33,7 @@ export class Tombstones {
   }
 
   addSwept(charged: SettleRequest, hold: Omit<SweptHold, 'charged'>, now_ms: number): void {
-    this.#swept.set(charged.id, { receipt: hold.receipt, shares: hold.shares, charged, until_ms: now_ms + LIFE_MS }, now_ms)
+    this.#swept.set(charged.id, { receipt: hold.receipt, shares: hold.shares, charged, until_ms: now_ms + LATE_SETTLE_MS }, now_ms)
   }
 
   /** The sweep's charge was replaced: from here on it is settled like any other. */
@@ -57,7 +56,7 @@ export class Tombstones {
   }
 
   #add(id: string, receipt: HoldReceipt | undefined, now_ms: number): void {
-    this.#settled.set(id, { until_ms: now_ms + LIFE_MS, receipt }, now_ms)
+    this.#settled.set(id, { until_ms: now_ms + LATE_SETTLE_MS, receipt }, now_ms)
   }
 }
 

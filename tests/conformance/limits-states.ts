@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { windowAround } from '../../src/money/window.ts'
 import type { LimitRule, Limits } from '../../src/storage/ports.ts'
-import { ADMITTED_AT, type TestClock, testClock } from '../support/storage.ts'
-import { grant, holdRequest } from './limits.ts'
+import { ADMITTED_AT, type TestClock, testClock } from '../support/clock.ts'
+import { grant, holdRequest } from './limits-requests.ts'
 
 const HOUR_MS = 3_600_000
 const DAY = windowAround('day', 'Asia/Shanghai', ADMITTED_AT)

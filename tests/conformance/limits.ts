@@ -1,66 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import type { PaymentPart } from '../../src/money/grant.ts'
-import type {
-  GrantTerms,
-  HoldRequest,
-  HoldResult,
-  LimitKind,
-  LimitRule,
-  Limits,
-  SettleRequest,
-  WindowBounds,
-} from '../../src/storage/ports.ts'
-import { ADMITTED_AT, type TestClock, testClock } from '../support/storage.ts'
-
-const HOUR_MS = 3_600_000
-
-export function holdRequest(id: string, overrides: Partial<HoldRequest> = {}): HoldRequest {
-  return {
-    v: 1,
-    id,
-    tenant: 'acme',
-    project: 'web',
-    key: 'key-1',
-    model: 'qwen3-max',
-    lease_ms: 30_000,
-    tokens: 100,
-    amount_nano: 100n,
-    grant_tokens: overrides.tokens ?? 100,
-    minimum_tokens: overrides.tokens ?? 100,
-    minimum_nano: overrides.amount_nano ?? 100n,
-    rules: [],
-    credit_line_nano: 0n,
-    ...overrides,
-  }
-}
-
-export function grant(id: string, overrides: Partial<GrantTerms> = {}): GrantTerms {
-  return { id, tenant: 'acme', unit: 'nano_cny', priority: 10, expires_at: null, created_at: 1, models: null, weights: null, ...overrides }
-}
-
-function rule(kind: LimitKind, limit: bigint, window: WindowBounds | null = null): LimitRule {
-  return { scope: 'key', scope_id: 'key-1', model: null, kind, limit, window }
-}
-
-function settleRequest(id: string, amount_nano: bigint, parts?: readonly PaymentPart[], tokens = 50): SettleRequest {
-  const wallet = { grant: 'wallet', unit: 'nano_cny', amount: amount_nano } as const
-  return { id, tenant: 'acme', admitted_at: ADMITTED_AT, tokens, amount_nano, parts: parts ?? [wallet] }
-}
-
-function reasonOf(result: HoldResult): string {
-  return result.ok ? 'held' : result.refusal.reason
-}
-
-function receiptOf(result: HoldResult) {
-  if (!result.ok) throw new Error(`refused: ${result.refusal.reason}`)
-  return result.receipt
-}
-
-interface Subject {
-  readonly limits: Limits
-  readonly clock: TestClock
-  readonly credit: (terms: GrantTerms, delta: bigint) => Promise<void>
-}
+import type { GrantTerms, Limits } from '../../src/storage/ports.ts'
+import { ADMITTED_AT, type TestClock, testClock } from '../support/clock.ts'
+import { grantTests } from './limits-grants.ts'
+import { grant, holdRequest, reasonOf, receiptOf, rule, settleRequest, type Subject } from './limits-requests.ts'
+import { ruleTests } from './limits-rules.ts'
 
 /** Every driver of {@link Limits} passes these. `make` gives empty limits that tell the time by the given clock. */
 export function limitsConformance(name: string, make: (clock: TestClock) => Limits | Promise<Limits>): void {
@@ -79,8 +22,8 @@ export function limitsConformance(name: string, make: (clock: TestClock) => Limi
     moneyTests(() => subject)
     grantTests(() => subject)
     lifeTests(() => subject)
-    rateTests(() => subject)
-    windowTests(() => subject)
+    extensionTests(() => subject)
+    ruleTests(() => subject)
   })
 }
 
@@ -167,61 +110,6 @@ function moneyTests(the: () => Subject): void {
     expect(await limits.credit({ grant: wallet, delta: 5n, seq: 1 })).toBe('duplicate')
     expect(await limits.credit({ grant: wallet, delta: -2n, seq: 2 })).toBe('applied')
     expect((await limits.balance('acme')).available_nano).toBe(3n)
-  })
-}
-
-function grantTests(the: () => Subject): void {
-  it('burns grants by priority, then soonest expiry, then age', async () => {
-    const { limits, credit } = the()
-    const later = ADMITTED_AT + 9 * HOUR_MS
-    await credit(grant('wallet', { priority: 20 }), 10n)
-    await credit(grant('young', { created_at: 5 }), 10n)
-    await credit(grant('old', { created_at: 2 }), 10n)
-    await credit(grant('late', { expires_at: later }), 10n)
-    await credit(grant('soon', { expires_at: later - 1 }), 10n)
-    await credit(grant('promo', { priority: 1 }), 10n)
-    const { parts } = receiptOf(await limits.hold(holdRequest('a', { amount_nano: 55n })))
-    expect(parts.map((part) => part.grant)).toEqual(['promo', 'soon', 'late', 'old', 'young', 'wallet'])
-    expect(parts.at(-1)?.amount).toBe(5n)
-  })
-
-  it('an expired grant pays nothing new, and what it holds survives', async () => {
-    const { limits, clock, credit } = the()
-    const promo = { grant: 'promo', unit: 'nano_cny', amount: 40n } as const
-    await credit(grant('promo', { expires_at: ADMITTED_AT + 1000 }), 100n)
-    await limits.hold(holdRequest('a', { amount_nano: 40n }))
-    clock.advance(1000)
-    expect(reasonOf(await limits.hold(holdRequest('b', { amount_nano: 1n })))).toBe('balance')
-    expect(await limits.settle(settleRequest('a', 40n, [promo]))).toBe('settled')
-    expect((await limits.balance('acme')).grants).toMatchObject([{ id: 'promo', balance: 60n, held: 0n }])
-  })
-
-  it('a token pack pays alone when it covers all tokens', async () => {
-    const { limits, credit } = the()
-    await credit(grant('pack', { unit: 'tokens', priority: 1 }), 150n)
-    const { parts } = receiptOf(await limits.hold(holdRequest('a', { tokens: 100 })))
-    expect(parts).toEqual([{ grant: 'pack', unit: 'tokens', amount: 100n }])
-    await limits.settle(settleRequest('a', 0n, [{ grant: 'pack', unit: 'tokens', amount: 80n }]))
-    expect((await limits.balance('acme')).grants).toMatchObject([{ balance: 70n, held: 0n }])
-  })
-
-  it('a token pack that covers a part is reserved beside money for the whole quote', async () => {
-    const { limits, credit } = the()
-    await credit(grant('pack', { unit: 'tokens', priority: 1 }), 30n)
-    expect(reasonOf(await limits.hold(holdRequest('a', { tokens: 100, amount_nano: 100n })))).toBe('balance')
-    await credit(grant('wallet'), 100n)
-    expect(receiptOf(await limits.hold(holdRequest('b', { tokens: 100, amount_nano: 100n }))).parts).toEqual([
-      { grant: 'pack', unit: 'tokens', amount: 30n },
-      { grant: 'wallet', unit: 'nano_cny', amount: 100n },
-    ])
-  })
-
-  it('a request pack pays the whole request or nothing', async () => {
-    const { limits, credit } = the()
-    await credit(grant('calls', { unit: 'requests', priority: 1 }), 1n)
-    await credit(grant('wallet'), 100n)
-    expect(receiptOf(await limits.hold(holdRequest('a'))).parts).toEqual([{ grant: 'calls', unit: 'requests', amount: 1n }])
-    expect(receiptOf(await limits.hold(holdRequest('b'))).parts).toEqual([{ grant: 'wallet', unit: 'nano_cny', amount: 100n }])
   })
 }
 
@@ -328,119 +216,81 @@ function lifeTests(the: () => Subject): void {
   })
 }
 
-function rateTests(the: () => Subject): void {
-  it('refuses above requests per minute and says when to come back', async () => {
-    const { limits, clock } = the()
-    const rules = [rule('requests_per_minute', 2n)]
-    const free = { amount_nano: 0n, rules }
-    await limits.hold(holdRequest('a', free))
-    await limits.hold(holdRequest('b', free))
-    const refused = await limits.hold(holdRequest('c', free))
-    expect(refused).toMatchObject({ ok: false, refusal: { reason: 'rate', available: 0n, needed: 1n, frees_at_ms: ADMITTED_AT + 30_000 } })
-    expect(refused.rates.requests).toEqual({ limit: 2, remaining: 0, reset_ms: 60_000 })
-    clock.advance(29_999)
-    expect(reasonOf(await limits.hold(holdRequest('d', free)))).toBe('rate')
-    clock.advance(1)
-    expect(reasonOf(await limits.hold(holdRequest('e', free)))).toBe('held')
-  })
+function extensionTests(the: () => Subject): void {
+  const window = { name: 'day', start_ms: ADMITTED_AT, end_ms: ADMITTED_AT + 3_600_000, next_end_ms: ADMITTED_AT + 7_200_000 } as const
 
-  it('a settle gives back unused tokens, or leaves a debt that time pays', async () => {
-    const { limits, clock } = the()
-    const free = { amount_nano: 0n, rules: [rule('tokens_per_minute', 600n)], tokens: 600 }
-    await limits.hold(holdRequest('a', free))
-    await limits.settle(settleRequest('a', 0n, [], 100))
-    expect((await limits.hold(holdRequest('b', { ...free, tokens: 500 }))).ok).toBe(true)
-    await limits.settle(settleRequest('b', 0n, [], 800))
-    expect(await limits.hold(holdRequest('c', { ...free, tokens: 10 }))).toMatchObject({
-      refusal: { reason: 'rate', frees_at_ms: ADMITTED_AT + 31_000 },
-    })
-    clock.advance(31_000)
-    expect((await limits.hold(holdRequest('d', { ...free, tokens: 10 }))).ok).toBe(true)
-  })
-
-  it('a request larger than the whole rate is refused at once, without a time to come back', async () => {
-    const { limits } = the()
-    const rules = [rule('tokens_per_minute', 50n)]
-    const refused = await limits.hold(holdRequest('a', { amount_nano: 0n, rules }))
-    expect(refused).toMatchObject({ refusal: { reason: 'rate', available: 50n, needed: 100n, frees_at_ms: null } })
-    expect(refused.rates.tokens).toMatchObject({ remaining: 50 })
-  })
-
-  it('a changed rate keeps what was used', async () => {
-    const { limits } = the()
-    const held = (id: string, limit: bigint) =>
-      limits.hold(holdRequest(id, { amount_nano: 0n, rules: [rule('requests_per_minute', limit)] }))
-    await held('a', 3n)
-    await held('b', 3n)
-    expect((await held('c', 10n)).rates.requests?.remaining).toBe(7)
-    expect(reasonOf(await held('d', 3n))).toBe('rate')
-  })
-
-  it('counts what runs at once', async () => {
-    const { limits } = the()
-    const free = { amount_nano: 0n, rules: [rule('concurrency', 1n)] }
-    await limits.hold(holdRequest('a', free))
-    expect(await limits.hold(holdRequest('b', free))).toMatchObject({ refusal: { reason: 'concurrency', available: 1n, held: 1n } })
-    await limits.settle(settleRequest('a', 0n, []))
-    expect(reasonOf(await limits.hold(holdRequest('c', free)))).toBe('held')
-  })
-}
-
-function windowTests(the: () => Subject): void {
-  const day: WindowBounds = {
-    name: 'day',
-    start_ms: ADMITTED_AT - HOUR_MS,
-    end_ms: ADMITTED_AT + HOUR_MS,
-    next_end_ms: ADMITTED_AT + 25 * HOUR_MS,
-  }
-
-  it('a budget holds, then counts what was spent', async () => {
-    const { limits, credit } = the()
+  it.each([
+    ['budget', 'budget', 119n],
+    ['money window', 'amount_window', 119n],
+    ['token window', 'tokens_window', 199n],
+  ] as const)('an extension that a %s refuses leaves the hold as it was', async (_, kind, limit) => {
+    const { limits, clock, credit } = the()
     await credit(grant('wallet'), 1000n)
-    const rules = [rule('budget', 150n)]
-    await limits.hold(holdRequest('a', { rules }))
-    expect(await limits.hold(holdRequest('b', { amount_nano: 51n, rules }))).toMatchObject({
-      refusal: { reason: 'budget', available: 50n, held: 100n, needed: 51n, frees_at_ms: null },
-    })
-    await limits.settle(settleRequest('a', 30n))
-    expect(reasonOf(await limits.hold(holdRequest('c', { amount_nano: 120n, rules })))).toBe('held')
+    const rules = [rule(kind, limit, kind === 'budget' ? null : window), rule('tokens_per_minute', 1000n), rule('concurrency', 2n)]
+    const before = receiptOf(await limits.hold(holdRequest('a', { rules })))
+    const [balance, states] = [await limits.balance('acme'), await limits.states(rules)]
+    const more = { id: 'a', tenant: 'acme', tokens: 200, amount_nano: 120n, lease_ms: 60_000 }
+    const needed = kind === 'tokens_window' ? 100n : 20n
+    expect(await limits.extend([more])).toMatchObject([
+      { id: 'a', state: 'refused', refusal: { reason: kind === 'budget' ? 'budget' : 'window', rule: { kind }, held: 100n, needed } },
+    ])
+    expect([await limits.balance('acme'), await limits.states(rules)]).toEqual([balance, states])
+    const same = { id: 'a', tenant: 'acme', tokens: before.tokens, amount_nano: before.amount_nano, lease_ms: 1 }
+    expect(await limits.extend([same])).toEqual([{ id: 'a', state: 'extended', receipt: before }])
+    // Its lease was not renewed either.
+    clock.advance(30_001)
+    expect(await limits.sweep(clock.now_ms())).toEqual([before])
   })
 
-  it('a window is refused with its end, and starts anew there; a settle belongs to the window of its admission', async () => {
-    const { limits, clock } = the()
-    const free = { amount_nano: 0n, rules: [rule('tokens_window', 150n, day)] }
-    await limits.hold(holdRequest('a', free))
-    expect(await limits.hold(holdRequest('b', free))).toMatchObject({
-      refusal: { reason: 'window', available: 50n, frees_at_ms: day.end_ms },
-    })
-    clock.advance(HOUR_MS)
-    expect(reasonOf(await limits.hold(holdRequest('c', free)))).toBe('held')
-    await limits.settle(settleRequest('a', 0n, [], 140))
-    expect(await limits.hold(holdRequest('d', free))).toMatchObject({
-      refusal: { reason: 'window', available: 50n, frees_at_ms: day.next_end_ms },
-    })
+  it('an extension that money refuses leaves the hold as it was', async () => {
+    const { limits, credit } = the()
+    await credit(grant('wallet'), 110n)
+    const before = receiptOf(await limits.hold(holdRequest('a')))
+    const [refused] = await limits.extend([{ id: 'a', tenant: 'acme', tokens: 200, amount_nano: 120n, lease_ms: 60_000 }])
+    expect(refused).toMatchObject({ state: 'refused', refusal: { reason: 'balance', rule: null, available: 10n, held: 100n, needed: 20n } })
+    const same = { id: 'a', tenant: 'acme', tokens: 100, amount_nano: 100n, lease_ms: 1 }
+    expect(await limits.extend([same])).toEqual([{ id: 'a', state: 'extended', receipt: before }])
   })
 
-  it('a five-hour window starts at its first use', async () => {
-    const { limits, clock } = the()
-    const window = { ...day, name: '5h' } as const
-    const free = { amount_nano: 0n, rules: [rule('requests_window', 1n, window)] }
-    clock.advance(HOUR_MS)
-    await limits.hold(holdRequest('a', free))
-    expect(await limits.hold(holdRequest('b', free))).toMatchObject({
-      refusal: { reason: 'window', frees_at_ms: ADMITTED_AT + 6 * HOUR_MS },
-    })
-    clock.advance(5 * HOUR_MS)
-    expect(reasonOf(await limits.hold(holdRequest('c', free)))).toBe('held')
+  it('a renewal changes nothing but the lease, and nothing refuses it', async () => {
+    const { limits, clock, credit } = the()
+    await credit(grant('pack', { unit: 'tokens', priority: 1, expires_at: ADMITTED_AT + 1000 }), 40n)
+    await credit(grant('wallet'), 60n)
+    const rules = [rule('budget', 60n), rule('tokens_window', 100n, window), rule('tokens_per_minute', 100n)]
+    const capped = receiptOf(await limits.hold(holdRequest('a', { rules, minimum_tokens: 10, minimum_nano: 10n })))
+    expect(capped).toMatchObject({ amount_nano: 60n, parts: [{ amount: 40n }, { amount: 60n }] })
+    const states = await limits.states(rules)
+    clock.advance(20_000)
+    const renewal = { id: 'a', tenant: 'acme', tokens: capped.tokens, amount_nano: capped.amount_nano, lease_ms: 30_000 }
+    const receipt = { ...capped, expires_at: ADMITTED_AT + 50_000 }
+    expect(await limits.extend([renewal])).toEqual([{ id: 'a', state: 'extended', receipt }])
+    expect(await limits.extend([renewal])).toEqual([{ id: 'a', state: 'extended', receipt }])
+    expect((await limits.states(rules)).slice(0, 2)).toEqual(states.slice(0, 2))
+    clock.advance(29_000)
+    expect(await limits.sweep(clock.now_ms())).toEqual([])
   })
 
-  it('limits of one key leave another alone', async () => {
-    const { limits } = the()
-    const free = { amount_nano: 0n }
-    await limits.hold(holdRequest('a', { ...free, rules: [rule('concurrency', 1n)] }))
-    const other = { ...rule('concurrency', 1n), scope_id: 'key-2' }
-    expect(reasonOf(await limits.hold(holdRequest('b', { ...free, rules: [other] })))).toBe('held')
-    const per_model = { ...rule('concurrency', 1n), model: 'qwen3-max' }
-    expect(reasonOf(await limits.hold(holdRequest('c', { ...free, rules: [per_model] })))).toBe('held')
+  it('a release after the sweep was charged changes nothing', async () => {
+    const { limits, clock, credit } = the()
+    await credit(grant('wallet'), 100n)
+    await limits.hold(holdRequest('a'))
+    clock.advance(31_000)
+    await limits.sweep(clock.now_ms())
+    await limits.settle({ ...settleRequest('a', 20n), swept: true })
+    await limits.release('a', 'acme')
+    expect(await limits.balance('acme')).toMatchObject({ available_nano: 80n, held_nano: 0n, open_holds: 0 })
+    expect(await limits.settle(settleRequest('a', 30n))).toBe('late')
+    await limits.release('a', 'acme')
+    expect((await limits.balance('acme')).available_nano).toBe(70n)
+  })
+
+  it('another tenant extends, releases and settles nothing', async () => {
+    const { limits, credit } = the()
+    await credit(grant('wallet'), 100n)
+    await limits.hold(holdRequest('a'))
+    const other = { id: 'a', tenant: 'other', tokens: 100, amount_nano: 100n, lease_ms: 30_000 }
+    expect(await limits.extend([other])).toEqual([{ id: 'a', state: 'lapsed' }])
+    await limits.release('a', 'other')
+    expect(await limits.balance('acme')).toMatchObject({ held_nano: 100n, open_holds: 1 })
   })
 }

@@ -8,6 +8,7 @@ import { loadConfiguration } from './config/load.ts'
 import type { ConfigIssue, Configuration } from './config/model.ts'
 import { watchConfiguration, type ConfigurationWatch } from './config/watch.ts'
 import type { ControlDeps, ReloadOutcome } from './control/deps.ts'
+import { applyTransaction, finishTransactions, inTurn } from './control/apply.ts'
 import { createDemo } from './control/demo.ts'
 import { publishPrices } from './control/prices.ts'
 import { drainServer } from './drain.ts'
@@ -31,9 +32,14 @@ import { openEmbedded, type Storage } from './storage/open.ts'
 import { BreakerBoard } from './upstream/breaker.ts'
 import { createTransport } from './upstream/pool.ts'
 import { PROVIDERS } from './upstream/providers/registry.ts'
+import { expireGrants } from './worker/expire.ts'
 import { closeUnfinished, sweepExpired, type SweepDeps } from './worker/sweep.ts'
 
 const SWEEP_EVERY_MS = 5000
+const EXPIRE_EVERY_MS = 60_000
+/** Grants that expired longer ago are looked at once an hour: something came back to them only by a reversal. */
+const EXPIRED_LATELY_MS = 2 * 86_400_000
+const EXPIRE_ALL_EVERY = 60
 
 export interface WeirOptions {
   readonly config_dir: string
@@ -152,6 +158,7 @@ class Starter {
     this.#undo.push(changes.subscribe(follow))
     const sweeping = setInterval(() => void this.#sweepLive().catch((error: unknown) => this.#trouble(error, 'sweeping')), SWEEP_EVERY_MS)
     this.#undo.push(() => clearInterval(sweeping))
+    this.#startExpiring()
     plane.ticker.start()
     this.#undo.push(() => plane.ticker.stop())
     const server = createGatewayServer(plane, settings)
@@ -191,6 +198,7 @@ class Starter {
       limits,
       log,
       ledger,
+      records,
       transport,
       breakers: this.#breakers,
       providers: PROVIDERS,
@@ -241,6 +249,10 @@ class Starter {
       knowsModel: (name) => {
         const { catalogue } = this.#configuration
         return catalogue.models.has(name) || catalogue.aliases.has(name)
+      },
+      modelOf: (name) => {
+        const { aliases, models } = this.#configuration.catalogue
+        return aliases.get(name) ?? (models.has(name) ? name : null)
       },
       reload,
       caughtUp: () => plane.keys.follow(records),
@@ -303,6 +315,38 @@ class Starter {
   async #sweepLive(): Promise<void> {
     const swept = await sweepExpired(await this.#sweepDeps(), this.#swept_waiting)
     if (swept > 0) this.#options.logger.error({ swept }, 'closed requests whose lease had ended')
+  }
+
+  /** At once, for what expired while nothing ran, and every minute. A run that takes longer is waited for. */
+  #startExpiring(): void {
+    let runs = 0
+    let running: Promise<void> | null = null
+    const run = (): void => {
+      running ??= this.#expire(runs++ % EXPIRE_ALL_EVERY === 0)
+        .catch((error: unknown) => this.#trouble(error, 'letting grants lapse'))
+        .finally(() => (running = null))
+    }
+    const timer = setInterval(run, EXPIRE_EVERY_MS)
+    run()
+    this.#undo.push(async () => {
+      clearInterval(timer)
+      await running
+    })
+  }
+
+  async #expire(all: boolean): Promise<void> {
+    const { clock, logger } = this.#options
+    const { records, ledger, limits } = this.#storage
+    const deps = { records, ledger, limits }
+    await finishTransactions(deps)
+    const lapsed = await expireGrants(all ? 0 : clock.now_ms() - EXPIRED_LATELY_MS, {
+      ...deps,
+      clock,
+      inTurn: (tenant, work) => inTurn(limits, tenant, work),
+      apply: (transaction) => applyTransaction(transaction, deps),
+      on_trouble: (error, grant) => logger.error({ err: error, grant }, 'a grant could not lapse; trying again'),
+    })
+    if (lapsed > 0) logger.info({ lapsed }, 'the unused rest of expired grants lapsed')
   }
 
   async #sweepDeps(): Promise<SweepDeps> {

@@ -119,6 +119,12 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
     token,
     offline: true,
     knowsModel: (name) => !loaded.ok || loaded.configuration.catalogue.models.has(name) || loaded.configuration.catalogue.aliases.has(name),
+    modelOf: (name) => {
+      // Without a readable catalogue names are taken as they are.
+      if (!loaded.ok) return name
+      const { aliases, models } = loaded.configuration.catalogue
+      return aliases.get(name) ?? (models.has(name) ? name : null)
+    },
     reload: () => Promise.reject(new Unreachable('no server is running, so there is nothing to reload.')),
   }
   const app = createControlApi(deps)

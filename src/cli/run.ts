@@ -1,6 +1,8 @@
 import { ACCOUNT_COMMANDS } from './accounts.ts'
 import { helpOf, overview, readArguments, type Command } from './command.ts'
+import { GRANT_COMMANDS } from './grants.ts'
 import { CommandFailed, UsageError, type CliContext } from './io.ts'
+import { LEDGER_COMMANDS } from './ledger.ts'
 import { LIMIT_COMMANDS } from './limits.ts'
 import { REPORT_COMMANDS } from './reports.ts'
 
@@ -16,7 +18,14 @@ export interface RunOptions {
  * @returns the exit code: 0 done, 1 a finding or refusal, 2 the command line could not be understood
  */
 export async function run(args: readonly string[], context: CliContext, options: RunOptions): Promise<number> {
-  const commands = [serveCommand(options.serve), ...ACCOUNT_COMMANDS, ...LIMIT_COMMANDS, ...REPORT_COMMANDS]
+  const commands = [
+    serveCommand(options.serve),
+    ...ACCOUNT_COMMANDS,
+    ...LIMIT_COMMANDS,
+    ...GRANT_COMMANDS,
+    ...LEDGER_COMMANDS,
+    ...REPORT_COMMANDS,
+  ]
   const [first = '--help', second = ''] = args
   if (['--help', '-h', 'help'].includes(first)) {
     context.out(overview(commands))

@@ -8,9 +8,12 @@ import { cnyFromNano } from '../money/amount.ts'
 import { audit } from './audit.ts'
 import { balanceOf, creditTenant } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
+import { changeGrant, createGrant, listGrants, showGrant } from './grants.ts'
 import { changeKey, createKey, listKeys, revokeKey } from './keys.ts'
+import { ledgerBalances, listTransactions } from './ledger.ts'
 import { listLimits, removeLimit, setLimit } from './limits.ts'
 import { AdminProblem, parse, problemBody } from './problem.ts'
+import { reverse } from './reversals.ts'
 import { fetchServed, ServedUnavailable } from './served.ts'
 import { changeProject, changeTenant, createProject, createTenant, listProjects, listTenants } from './tenants.ts'
 import { usageEvents, usageTotals } from './usage.ts'
@@ -44,6 +47,7 @@ export function createControlApi(deps: ControlDeps): Hono {
     }),
   )
   routeAccounts(app, deps)
+  routeGrants(app, deps)
   routeReports(app, deps)
   app.notFound((c) => refuse(c, new WeirError('not_found', { values: { path: printable(c.req.path) } }), deps))
   app.onError((error, c) => refuse(c, error, deps))
@@ -69,6 +73,24 @@ function routeAccounts(app: Hono, deps: ControlDeps): void {
   app.put('/admin/v1/limits', async (c) => c.json(await setLimit(await bodyOf(c), deps)))
   app.delete('/admin/v1/limits', async (c) => c.json(await removeLimit(c.req.query(), deps)))
   app.post('/admin/v1/keys/:id/revoke', async (c) => c.json(await revokeKey(c.req.param('id'), deps)))
+}
+
+function routeGrants(app: Hono, deps: ControlDeps): void {
+  const path = '/admin/v1/tenants/:id/grants'
+  const statusOf = ({ state }: { readonly state: 'posted' | 'duplicate' }): 201 | 200 => (state === 'posted' ? 201 : 200)
+  app.get(path, async (c) => c.json(await listGrants(c.req.param('id'), c.req.query(), deps)))
+  app.post(path, async (c) => {
+    const answer = await createGrant(c.req.param('id'), await bodyOf(c), deps)
+    return c.json(answer, statusOf(answer))
+  })
+  app.get(`${path}/:grant`, async (c) => c.json(await showGrant(c.req.param('id'), c.req.param('grant'), deps)))
+  app.patch(`${path}/:grant`, async (c) => c.json(await changeGrant(c.req.param('id'), c.req.param('grant'), await bodyOf(c), deps)))
+  app.get('/admin/v1/ledger/balances', async (c) => c.json(await ledgerBalances(c.req.query(), deps)))
+  app.get('/admin/v1/transactions', async (c) => c.json(await listTransactions(c.req.query(), deps)))
+  app.post('/admin/v1/reversals', async (c) => {
+    const answer = await reverse(await bodyOf(c), deps)
+    return c.json(answer, statusOf(answer))
+  })
 }
 
 const ProjectQuery = z.strictObject({ tenant: z.string().optional() })

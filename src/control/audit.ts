@@ -113,7 +113,7 @@ function balanceFindings(tenant: string, view: BalanceView, entries: readonly Le
   let owed = 0n
   for (const { account, amount } of entries) {
     if (account.owner !== tenant) continue
-    if (account.code === 'receivable' && account.unit === 'nano_cny') owed += amount
+    if (account.code === 'receivable' && account.ref === '' && account.unit === 'nano_cny') owed += amount
     if (MONEY_ACCOUNTS.has(account.code)) left.set(account.ref, (left.get(account.ref) ?? 0n) - amount)
   }
   const rule = 'admission and ledger agree on balances'

@@ -1,64 +1,53 @@
 import * as z from 'zod'
 import { cnyFromNano } from '../money/amount.ts'
 import { walletOf } from '../money/grant.ts'
+import { givingEntries } from '../storage/accounts.ts'
+import { balanceGrants } from '../storage/grants.ts'
 import type { GrantRecord, LedgerTransaction } from '../storage/ports.ts'
-import type { ControlDeps, CreditableLimits } from './deps.ts'
-import { CnyAmount, isoOf, parse } from './problem.ts'
+import { applyTerms, applyTransaction, inTurn, type ApplyDeps } from './apply.ts'
+import type { ControlDeps } from './deps.ts'
+import { CnyAmount, parse, TransactionName } from './problem.ts'
 import { tenantOrThrow } from './find.ts'
 
-/** Packs and promotions burn before the wallet. */
+/** Every grant burns before the wallet unless it was given a larger number. */
 const WALLET_PRIORITY = 100
-/** A credit is numbered by what was applied before it; this often the number is read again when another credit came first. */
-const MAX_TRIES = 10
-/** Most credits whose outcome is unknown that are remembered. */
-const MAX_UNCERTAIN = 10_000
 
 const NewCredit = z.strictObject({
-  id: z.string().regex(/^[\w.:-]{1,128}$/, 'use 1 to 128 letters, digits, "_", ".", ":" or "-"; the same id again changes nothing'),
+  id: TransactionName,
   amount_cny: CnyAmount.refine((nano) => nano > 0n, 'must be above zero'),
   kind: z.enum(['top_up', 'promo']).default('top_up'),
   note: z.string().trim().max(500).default(''),
 })
 
-type CreditDeps = Pick<ControlDeps, 'records' | 'ledger' | 'clock'> & { readonly limits: CreditableLimits }
+type CreditDeps = ApplyDeps & Pick<ControlDeps, 'clock'>
 
-/** Credits that failed with an unknown outcome, by limits: if the ledger has one when it is tried again, the limits still lack it. */
-const UNCERTAIN = new WeakMap<CreditableLimits, Set<string>>()
+interface Credit {
+  readonly id: string
+  readonly amount_nano: bigint
+  readonly kind: 'top_up' | 'promo'
+  readonly note: string
+}
 
 /**
- * Adds money to a tenant's wallet, once per `id`. The ledger is the truth: it is written first, and what limits would miss after a crash
- * in between is there again when they are rebuilt at the next start.
+ * Adds money to a tenant's wallet, once per `id`.
  *
  * @param body `{id, amount_cny, kind?, note?}`
- * @returns `state` is `posted`, or `duplicate` when this id had been posted before (nothing has changed, whatever the amount now says)
- * @throws AdminProblem `invalid_request`, `not_found`
+ * @returns `state` is `posted`, or `duplicate` when the same credit had been posted before (nothing has changed)
+ * @throws AdminProblem `invalid_request`, `not_found`, `conflict` when this id was used for another amount or kind
  */
 export async function creditTenant(tenant: string, body: unknown, deps: CreditDeps): Promise<object> {
   const { id, amount_cny: amount_nano, kind, note } = parse(NewCredit, body)
   await tenantOrThrow(tenant, deps)
   const state = await creditWallet(tenant, { id, amount_nano, kind, note }, deps)
-  return { object: 'credit', id, tenant, kind, state, amount_cny: cnyFromNano(amount_nano) }
+  return { object: 'credit', id, tenant, kind, state, amount_cny: cnyFromNano(amount_nano), transaction: creditId(tenant, id) }
 }
 
 /** The same with a validated amount. */
-export async function creditWallet(
-  tenant: string,
-  credit: { readonly id: string; readonly amount_nano: bigint; readonly kind: 'top_up' | 'promo'; readonly note: string },
-  deps: CreditDeps,
-): Promise<'posted' | 'duplicate'> {
-  const wallet = await ensureWallet(tenant, deps)
-  const transaction = creditTransaction(tenant, wallet.id, credit, deps.clock.now_ms())
-  const uncertain = uncertainOf(deps.limits)
-  let state: 'posted' | 'duplicate'
-  try {
-    state = await deps.ledger.transact(transaction)
-  } catch (error) {
-    if (uncertain.size < MAX_UNCERTAIN) uncertain.add(transaction.id)
-    throw error
-  }
-  const missed = uncertain.delete(transaction.id)
-  if (state === 'posted' || missed) await applyCredit(wallet, credit.amount_nano, deps.limits)
-  return state
+export function creditWallet(tenant: string, credit: Credit, deps: CreditDeps): Promise<'posted' | 'duplicate'> {
+  return inTurn(deps.limits, tenant, async () => {
+    const wallet = await ensureWallet(tenant, deps)
+    return await applyTransaction(creditTransaction(wallet, credit, deps.clock.now_ms()), deps)
+  })
 }
 
 /** A tenant's wallet, made if it is missing, known to the limits either way. */
@@ -79,64 +68,30 @@ export async function ensureWallet(tenant: string, deps: Pick<CreditDeps, 'recor
     created_at: deps.clock.now_ms(),
   }
   await deps.records.put({ kind: 'grant', record })
-  await applyCredit(record, 0n, deps.limits)
+  await applyTerms(record, deps.limits)
   return record
 }
 
-function creditTransaction(
-  tenant: string,
-  wallet: string,
-  { id, amount_nano, kind, note }: { id: string; amount_nano: bigint; kind: 'top_up' | 'promo'; note: string },
-  at: number,
-): LedgerTransaction {
-  const from = kind === 'promo' ? 'promo' : 'cash_clearing'
-  return {
-    id: `credit:${tenant}:${id}`,
-    at,
-    kind,
-    note,
-    entries: [
-      { account: { code: from, owner: tenant, ref: '', unit: 'nano_cny' }, amount: amount_nano },
-      { account: { code: 'wallet_liability', owner: tenant, ref: wallet, unit: 'nano_cny' }, amount: -amount_nano },
-    ],
-  }
+function creditId(tenant: string, id: string): string {
+  return `credit:${tenant}:${id}`
 }
 
-async function applyCredit({ kind: _, amount: __, ...terms }: GrantRecord, delta: bigint, limits: CreditableLimits): Promise<void> {
-  for (let tries = 0; tries < MAX_TRIES; tries++) {
-    const seq = limits.appliedSeq(terms.tenant) + 1
-    if ((await limits.credit({ grant: terms, delta, seq })) === 'applied') return
-  }
-  throw new Error(`a credit of ${terms.id} is in the ledger but was not applied to the limits; restart to rebuild them`)
-}
-
-function uncertainOf(limits: CreditableLimits): Set<string> {
-  const known = UNCERTAIN.get(limits)
-  if (known !== undefined) return known
-  const fresh = new Set<string>()
-  UNCERTAIN.set(limits, fresh)
-  return fresh
+function creditTransaction(wallet: GrantRecord, { id, amount_nano, kind, note }: Credit, at: number): LedgerTransaction {
+  const given = kind === 'promo' ? { ...wallet, kind } : wallet
+  return { id: creditId(wallet.tenant, id), at, kind, note, entries: givingEntries(given, amount_nano) }
 }
 
 /** What a tenant may spend now: money and quota as admission sees them. @throws AdminProblem `not_found` */
 export async function balanceOf(tenant: string, deps: ControlDeps): Promise<object> {
   const { credit_line_nano } = await tenantOrThrow(tenant, deps)
-  const { available_nano, held_nano, open_holds, grants } = await deps.limits.balance(tenant)
-  const plain = (unit: string, amount: bigint): string => (unit === 'nano_cny' ? cnyFromNano(amount) : String(amount))
+  const view = await deps.limits.balance(tenant)
   return {
     object: 'balance',
     tenant,
-    available_cny: cnyFromNano(available_nano),
-    held_cny: cnyFromNano(held_nano),
+    available_cny: cnyFromNano(view.available_nano),
+    held_cny: cnyFromNano(view.held_nano),
     credit_line_cny: cnyFromNano(credit_line_nano),
-    open_requests: open_holds,
-    grants: grants.map(({ id, unit, priority, expires_at, balance, held }) => ({
-      id,
-      unit: unit === 'nano_cny' ? 'cny' : unit,
-      priority,
-      expires_at: isoOf(expires_at),
-      balance: plain(unit, balance),
-      held: plain(unit, held),
-    })),
+    open_requests: view.open_holds,
+    grants: await balanceGrants(await deps.records.grants(tenant), view, deps.ledger, deps.clock.now_ms()),
   }
 }

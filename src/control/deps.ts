@@ -27,6 +27,8 @@ export interface ControlDeps {
   readonly token: string
   /** Does a catalogue model or alias of this name exist? */
   readonly knowsModel: (name: string) => boolean
+  /** The catalogue model that a name, which may be an alias, stands for; null when there is none. */
+  readonly modelOf: (name: string) => string | null
   /** True where the command line opened storage by itself, because no gateway runs. */
   readonly offline?: boolean
   readonly reload: () => Promise<ReloadOutcome>

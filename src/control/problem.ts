@@ -45,6 +45,10 @@ export const CnyAmount = z.string('write the amount as a string, such as "12.34"
 export const ChosenId = z
   .string()
   .regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'use 1 to 63 lower-case letters, digits, "-" or "_", beginning with a letter or digit')
+/** What makes a credit, grant or reversal happen once: an invoice or transfer number, for example. */
+export const TransactionName = z
+  .string()
+  .regex(/^[\w.:-]{1,128}$/, 'use 1 to 128 letters, digits, "_", ".", ":" or "-"; the same id again changes nothing')
 export const DisplayName = z.string().trim().min(1).max(200)
 
 const AMOUNT_KINDS: ReadonlySet<string> = new Set(['amount_window', 'budget'])

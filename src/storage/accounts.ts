@@ -53,6 +53,86 @@ function payingAccount(tenant: string, part: PaymentPart, kindOf: (grant: string
   return { code: grantAccount(kindOf(part.grant), part.unit), owner: tenant, ref: part.grant, unit: part.unit }
 }
 
+/** Moves `amount` from the credit side of one account to that of another: debits `debit`, credits `credit`. */
+function transfer(debit: Account, credit: Account, amount: bigint): readonly LedgerEntry[] {
+  return [
+    { account: debit, amount },
+    { account: credit, amount: -amount },
+  ]
+}
+
+/** What of a grant its entries need. */
+export type GrantOnBooks = Pick<GrantRecord, 'id' | 'tenant' | 'kind' | 'unit'>
+
+/**
+ * What giving a grant posts, in the grant's unit: what was sold debits cash clearing, what is a present debits promo, and money that a
+ * contract promises to pay debits receivable under the grant's id (the receivable without an id is the credit line).
+ */
+export function givingEntries(grant: GrantOnBooks, amount: bigint): readonly LedgerEntry[] {
+  return transfer(givingAccount(grant), accountOf(grant), amount)
+}
+
+/**
+ * What the unused rest of an expired grant posts: it becomes breakage. The rest of a contract's commitment was never owed, so it
+ * leaves the receivable instead.
+ */
+export function lapseEntries(grant: GrantOnBooks, rest: bigint): readonly LedgerEntry[] {
+  const to = isCommitment(grant) ? givingAccount(grant) : plainAccount('breakage', grant)
+  return transfer(accountOf(grant), to, rest)
+}
+
+/** The same entries the other way round. */
+export function reversedEntries(entries: readonly LedgerEntry[]): readonly LedgerEntry[] {
+  return entries.map(({ account, amount }) => ({ account, amount: -amount }))
+}
+
+function accountOf({ kind, unit, tenant, id }: GrantOnBooks): Account {
+  return { code: grantAccount(kind, unit), owner: tenant, ref: id, unit }
+}
+
+function givingAccount(grant: GrantOnBooks): Account {
+  if (grant.kind === 'promo') return plainAccount('promo', grant)
+  if (isCommitment(grant)) return { code: 'receivable', owner: grant.tenant, ref: grant.id, unit: grant.unit }
+  return plainAccount('cash_clearing', grant)
+}
+
+function plainAccount(code: AccountCode, { tenant, unit }: GrantOnBooks): Account {
+  return { code, owner: tenant, ref: '', unit }
+}
+
+function isCommitment({ kind, unit }: GrantOnBooks): boolean {
+  return kind === 'contract' && unit === 'nano_cny'
+}
+
+const GRANT_ACCOUNTS: ReadonlySet<AccountCode> = new Set(['wallet_liability', 'prepaid_grant', 'contract_commitment'])
+
+/** By how much entries change what is left of one grant, or, for `credit`, repay (positive) or use the credit line. */
+export interface GrantDelta {
+  readonly tenant: string
+  readonly grant: string
+  readonly unit: GrantUnit
+  readonly delta: bigint
+}
+
+/** What entries mean for the limits: one change per grant, none of them zero. */
+export function grantDeltas(entries: readonly LedgerEntry[]): readonly GrantDelta[] {
+  const sums = new EntrySums()
+  sums.add(entries)
+  return sums.entries().flatMap(({ account: { code, owner, ref, unit }, amount }) => {
+    const credit_line = code === 'receivable' && ref === '' && unit === 'nano_cny'
+    if (!credit_line && !GRANT_ACCOUNTS.has(code)) return []
+    return [{ tenant: owner, grant: credit_line ? 'credit' : ref, unit, delta: -amount }]
+  })
+}
+
+/** Whether two lists of entries post the same. */
+export function sameEntries(a: readonly LedgerEntry[], b: readonly LedgerEntry[]): boolean {
+  const sums = new EntrySums()
+  sums.add(a)
+  sums.add(b, -1n)
+  return sums.entries().length === 0
+}
+
 /** Sums entries per account, so that a batch of any size posts one line per account. Accounts that come to zero are left out. */
 export class EntrySums {
   readonly #sums = new Map<string, { readonly account: Account; amount: bigint }>()

@@ -90,6 +90,7 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
     limits,
     log,
     ledger,
+    records,
     transport: createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy }),
     breakers: new BreakerBoard(),
     providers: PROVIDERS,

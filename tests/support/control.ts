@@ -47,6 +47,7 @@ export async function openControl(data_dir: string, options: TestControlOptions 
     logger: createLogger({ level: 'error' }),
     token: ADMIN_TOKEN,
     knowsModel: (name) => ['qwen3-max', 'sandbox-chat'].includes(name),
+    modelOf: (name) => (['qwen3-max', 'sandbox-chat'].includes(name) ? name : null),
     reload: options.reload ?? (() => Promise.resolve({ ok: true, digest: 'abc' })),
   }
   const app = createControlApi(deps)

@@ -1,5 +1,6 @@
 import { type Compilable, DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import {
+  type ExpiredGrantsQuery,
   type GrantRecord,
   type KeyRecord,
   type NumberedChange,
@@ -83,6 +84,12 @@ export class SqlRecords implements Records {
     return (await this.#read(tenant === undefined ? all : all.where('tenant', '=', tenant))).map(grantOf)
   }
 
+  async expiredGrants({ from_ms, to_ms, after, limit }: ExpiredGrantsQuery): Promise<readonly GrantRecord[]> {
+    const params = [from_ms, to_ms, after?.expires_at ?? from_ms, after?.id ?? '', limit]
+    const [rows] = await this.#executor.read([{ sql: EXPIRED_GRANTS, params }])
+    return (rows ?? []).map(grantOf)
+  }
+
   async load(): ReturnType<Records['load']> {
     const [seqs, tenants, projects, keys, grants] = await this.#executor.read([
       statementOf(sql.selectFrom('changes').select('seq').orderBy('seq', 'desc').limit(1)),
@@ -131,6 +138,12 @@ export class SqlRecords implements Records {
     return rows ?? []
   }
 }
+
+/** What is left of a grant is a credit balance, which is negative. */
+const EXPIRED_GRANTS =
+  'SELECT * FROM grants AS g WHERE expires_at >= ? AND expires_at <= ? AND (expires_at, id) > (?, ?) AND EXISTS ' +
+  "(SELECT 1 FROM ledger_balances AS b WHERE b.code IN ('wallet_liability', 'prepaid_grant', 'contract_commitment') " +
+  'AND b.owner = g.tenant AND b.ref = g.id AND b.unit = g.unit AND b.amount < 0) ORDER BY expires_at, id LIMIT ?'
 
 function upsert(change: RecordChange): SqlStatement {
   switch (change.kind) {

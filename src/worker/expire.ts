@@ -1,0 +1,60 @@
+import type { Clock } from '../base/clock.ts'
+import { lapseEntries } from '../storage/accounts.ts'
+import { lapseId, lapsesOf } from '../storage/grants.ts'
+import type { GrantRecord, Ledger, LedgerTransaction, Limits, Records } from '../storage/ports.ts'
+
+/** What the worker needs that lets grants lapse. */
+export interface ExpireDeps {
+  readonly records: Pick<Records, 'expiredGrants'>
+  readonly ledger: Pick<Ledger, 'transaction'>
+  readonly limits: Pick<Limits, 'balance'>
+  readonly clock: Clock
+  /** Runs work when nothing else changes this tenant's grants. */
+  readonly inTurn: <Result>(tenant: string, work: () => Promise<Result>) => Promise<Result>
+  /** Posts a transaction once, and tells the limits. */
+  readonly apply: (transaction: LedgerTransaction) => Promise<unknown>
+  /** Hears of a grant that could not lapse; the others do, and it is tried again. */
+  readonly on_trouble: (error: unknown, grant: string) => void
+}
+
+/** Grants read at a time: what a slice may cost the database. */
+const SLICE_GRANTS = 200
+
+/**
+ * Lets the unused rest of grants lapse that expired since `from_ms`: what is left of each, once nothing of it is held any more. The
+ * ledger has it first, so that a kill at any moment loses nothing and does nothing twice; what is still held lapses at a later call.
+ *
+ * @returns how many grants lapsed
+ */
+export async function expireGrants(from_ms: number, deps: ExpireDeps): Promise<number> {
+  const to_ms = deps.clock.now_ms()
+  let lapsed = 0
+  let after: GrantRecord | null = null
+  do {
+    const slice: readonly GrantRecord[] = await deps.records.expiredGrants({ from_ms, to_ms, after, limit: SLICE_GRANTS })
+    for (const grant of slice) if (await tryOne(grant, deps)) lapsed += 1
+    after = slice.length < SLICE_GRANTS ? null : (slice.at(-1) ?? null)
+  } while (after !== null)
+  return lapsed
+}
+
+async function tryOne(grant: GrantRecord, deps: ExpireDeps): Promise<boolean> {
+  try {
+    return await deps.inTurn(grant.tenant, () => expireOne(grant, deps))
+  } catch (error) {
+    deps.on_trouble(error, grant.id)
+    return false
+  }
+}
+
+async function expireOne(grant: GrantRecord, deps: ExpireDeps): Promise<boolean> {
+  const now_ms = deps.clock.now_ms()
+  const view = (await deps.limits.balance(grant.tenant)).grants.find(({ id }) => id === grant.id)
+  // Its expiry may have been moved after the slice was read.
+  if (view === undefined || view.expires_at === null || view.expires_at > now_ms) return false
+  if (view.held !== 0n || view.balance <= 0n) return false
+  const number = (await lapsesOf(grant.id, deps.ledger)).length + 1
+  const entries = lapseEntries(grant, view.balance)
+  await deps.apply({ id: lapseId(grant.id, number), at: now_ms, kind: 'expiry', note: 'unused', entries })
+  return true
+}

@@ -1,3 +1,4 @@
+import { timeZoneOf } from '../money/window.ts'
 import type { KeyRecord, ProjectRecord, TenantRecord } from '../storage/ports.ts'
 import type { ControlDeps } from './deps.ts'
 import { AdminProblem } from './problem.ts'
@@ -43,10 +44,5 @@ export function shown(text: string): string {
 
 /** Whether this runtime knows the IANA name. */
 export function isTimeZone(name: string): boolean {
-  try {
-    return new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone !== ''
-  } catch (error) {
-    if (error instanceof RangeError) return false
-    throw error
-  }
+  return timeZoneOf(name) !== null
 }

@@ -3,7 +3,11 @@ import { WeirError } from '../base/errors.ts'
 import type { Model } from '../config/model.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import type { UsageEvent } from '../money/event.ts'
-import type { EventQuery } from '../storage/ports.ts'
+import { ReportProblem, readReport, readTag } from '../money/report.ts'
+import { timeZoneOf } from '../money/window.ts'
+import { BadCursor, MAX_PERIODS, type Period, type UsageFilter, type UsageRow } from '../storage/ports.ts'
+import { grantDeltas } from '../storage/accounts.ts'
+import { amountText, balanceGrants, reversalId, unitName } from '../storage/grants.ts'
 import type { Caller } from './call.ts'
 import type { Plane } from './plane.ts'
 import { isVisible } from './route.ts'
@@ -50,7 +54,7 @@ function modelView(model: Model): object {
 export async function findUsage(id: string, caller: Caller, plane: Plane): Promise<object> {
   await plane.ledger.post()
   const event = await plane.ledger.event(id)
-  if (event !== null && event.tenant === caller.tenant.id) return eventView(event)
+  if (event !== null && event.tenant === caller.tenant.id) return { ...eventView(event), ...(await reversalOf(event, plane)) }
   const refusal = plane.refusals.find(id)
   if (refusal !== null && refusal.tenant === caller.tenant.id) {
     const { code, message, model_asked, at_ms } = refusal
@@ -68,44 +72,95 @@ export async function findUsage(id: string, caller: Caller, plane: Plane): Promi
   throw new WeirError('not_found', { values: { path: `/v1/usage/${id.replaceAll(/[^\w-]/g, '?').slice(0, 64)}` } })
 }
 
+const DAY_MS = 86_400_000
+/** No request is later than this. */
+const END_OF_TIME_MS = 8_640_000_000_000_000
+const MAX_TOTALS = 1000
+const DIMENSIONS = ['project', 'key', 'model', 'endpoint', 'end_user']
 const Query = z.strictObject({
   from: z.iso.datetime({ offset: true }).optional(),
   to: z.iso.datetime({ offset: true }).optional(),
+  tz: z.string().max(64).optional(),
   project: z.string().max(64).optional(),
   key: z.string().max(64).optional(),
   model: z.string().max(256).optional(),
+  endpoint: z.string().max(256).optional(),
+  end_user: z.string().max(128).optional(),
+  tag: z.string().max(256).optional(),
+  group: z.string().max(256).default('project,key,model'),
+  bucket: z.string().max(16).optional(),
   limit: z.coerce.number().int().min(1).max(1000).default(100),
   cursor: z.string().max(256).optional(),
+  totals_cursor: z.string().max(4096).optional(),
 })
 
-/** `GET /v1/usage`: totals and a page of events of the caller's tenant. Without `from`, the last 24 hours. */
+/**
+ * `GET /v1/usage`: sums and a page of events of the caller's tenant. Without `from`, the last 24 hours. Sums are split by up to three
+ * dimensions (`group`) and by buckets of local time; by tag or end user they leave out requests without one.
+ *
+ * @throws WeirError `invalid_request`
+ */
 export async function listUsage(parameters: Record<string, string>, caller: Caller, plane: Plane): Promise<object> {
   const parsed = Query.safeParse(parameters)
   if (!parsed.success) {
-    const detail = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'query'}: ${issue.message}`).join('; ')
-    throw new WeirError('invalid_request', { values: { detail: `${detail}.` } })
+    throw notMeant(parsed.error.issues.map((issue) => `${issue.path.join('.') || 'query'}: ${issue.message}`).join('; '))
   }
-  const { from, to, limit, cursor, ...filters } = parsed.data
-  const from_ms = from === undefined ? plane.clock.now_ms() - 86_400_000 : Date.parse(from)
-  const range = { ...(to === undefined ? {} : { to_ms: Date.parse(to) }), from_ms, ...withoutUndefined(filters), tenant: caller.tenant.id }
-  const query: EventQuery = { ...range, limit, ...(cursor === undefined ? {} : { cursor }) }
+  try {
+    return await usageOf(parsed.data, caller, plane)
+  } catch (error) {
+    if (error instanceof ReportProblem) throw notMeant(error.message)
+    if (error instanceof BadCursor) throw notMeant('cursor: give back what next_cursor was, with the same question')
+    throw error
+  }
+}
+
+function notMeant(detail: string): WeirError {
+  return new WeirError('invalid_request', { values: { detail: `${detail}.` } })
+}
+
+async function usageOf(question: z.infer<typeof Query>, caller: Caller, plane: Plane): Promise<object> {
+  const { from, to, limit, cursor, totals_cursor, group, bucket, tag, tz = caller.tenant.time_zone, ...names } = question
+  const time_zone = timeZoneOf(tz)
+  if (time_zone === null) throw new ReportProblem('tz', 'tz: write an IANA name such as Asia/Shanghai')
+  const now_ms = plane.clock.now_ms()
+  const from_ms = from === undefined ? now_ms - DAY_MS : Date.parse(from)
+  const to_ms = to === undefined ? (bucket === undefined ? END_OF_TIME_MS : now_ms + 1) : Date.parse(to)
+  const bounds = { from_ms, to_ms: Math.max(from_ms, to_ms), time_zone, dimensions: DIMENSIONS, most: MAX_PERIODS }
+  const { by, periods } = readReport({ group, bucket, tag, end_user: names.end_user }, bounds)
+  const filter = { ...withoutUndefined(names), ...(tag === undefined ? {} : { tag: readTag(tag) }), tenant: caller.tenant.id }
   await plane.ledger.post()
-  const [totals, page] = [await plane.ledger.totals(range), await plane.ledger.events(query)]
+  const continued = totals_cursor === undefined ? {} : { cursor: totals_cursor }
+  const totals = await plane.ledger.usage({ ...filter, periods, by, limit: MAX_TOTALS, ...continued })
+  const page = await plane.ledger.events({ ...filter, from_ms, to_ms, limit, ...(cursor === undefined ? {} : { cursor }) })
+  const periodOf = (row: UsageRow): Period | null => (bucket === undefined ? null : (periods[row.period] ?? null))
   return {
     object: 'usage',
     from: new Date(from_ms).toISOString(),
-    totals: totals.map(({ amount_nano, cost_nano: _, ...row }) => ({ ...row, amount_cny: cnyFromNano(amount_nano) })),
+    totals: totals.rows.map((row) => totalsView(row, by, periodOf(row), caller.tenant.id)),
+    totals_next_cursor: totals.next_cursor,
     events: page.events.map(eventView),
     next_cursor: page.next_cursor,
   }
 }
 
-function withoutUndefined(filters: { project?: string | undefined; key?: string | undefined; model?: string | undefined }): {
-  project?: string
-  key?: string
-  model?: string
-} {
-  return Object.fromEntries(Object.entries(filters).filter(([, value]) => value !== undefined))
+/** Sums as their tenant sees them: without the supplier's cost. */
+function totalsView(row: UsageRow, by: readonly string[], bucket: Period | null, tenant: string): object {
+  const { requests, completed, tokens, calls, amount_nano, overrun_nano } = row
+  return {
+    ...(bucket === null ? {} : { from: new Date(bucket.from_ms).toISOString(), to: new Date(bucket.to_ms).toISOString() }),
+    tenant,
+    ...Object.fromEntries(by.map((name, index) => [name, row.group[index]])),
+    requests,
+    completed,
+    tokens,
+    calls,
+    amount_cny: cnyFromNano(amount_nano),
+    overrun_cny: cnyFromNano(overrun_nano),
+  }
+}
+
+function withoutUndefined(filter: { readonly [Name in keyof UsageFilter]?: UsageFilter[Name] | undefined }): UsageFilter {
+  return Object.fromEntries(Object.entries(filter).filter(([, value]) => value !== undefined))
 }
 
 /** `GET /v1/balance` */
@@ -116,14 +171,18 @@ export async function balanceView(caller: Caller, plane: Plane): Promise<object>
     available_cny: cnyFromNano(balance.available_nano),
     held_cny: cnyFromNano(balance.held_nano),
     open_requests: balance.open_holds,
-    grants: balance.grants.map(({ id, unit, priority, expires_at, balance: left, held }) => ({
-      id,
-      unit,
-      priority,
-      expires_at: expires_at === null ? null : new Date(expires_at).toISOString(),
-      balance: unit === 'nano_cny' ? cnyFromNano(left) : String(left),
-      held: unit === 'nano_cny' ? cnyFromNano(held) : String(held),
-    })),
+    grants: await balanceGrants(await plane.records.grants(caller.tenant.id), balance, plane.ledger, plane.clock.now_ms()),
+  }
+}
+
+/** What came back to the tenant of an event's payment, by the one reversal that an event may have. */
+async function reversalOf(event: UsageEvent, plane: Plane): Promise<object> {
+  const reversal = await plane.ledger.transaction(reversalId(event.id))
+  const deltas = reversal === null ? [] : grantDeltas(reversal.entries)
+  const money = deltas.filter(({ unit }) => unit === 'nano_cny').reduce((sum, { delta }) => sum + delta, 0n)
+  return {
+    reversed_cny: cnyFromNano(money),
+    given_back: deltas.map(({ grant, unit, delta }) => ({ grant, unit: unitName(unit), amount: amountText(unit, delta) })),
   }
 }
 

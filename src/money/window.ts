@@ -37,6 +37,20 @@ function spanAround(name: Exclude<WindowName, '5h'>, time_zone: string, at_ms: n
   return { name, start_ms: boundary(0), end_ms: boundary(1), next_end_ms: boundary(2) }
 }
 
+/**
+ * The runtime's own spelling of an IANA time zone, or null if it knows none of that name. There are a few hundred, so that what is kept
+ * per zone stays bounded; offsets such as +08:00, of which there are thousands, are no names.
+ */
+export function timeZoneOf(name: string): string | null {
+  if (!/^[A-Za-z]/.test(name)) return null
+  try {
+    return new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone
+  } catch (error) {
+    if (error instanceof RangeError) return null
+    throw error
+  }
+}
+
 /** A calendar date as midnight UTC of that date: plain arithmetic, no zone. */
 type PlainDate = number
 
@@ -74,7 +88,7 @@ function formatIn(time_zone: string): Intl.DateTimeFormat {
 }
 
 /** Local wall time of an instant, as if it were UTC. */
-function localTime(at_ms: number, time_zone: string): number {
+export function localTime(at_ms: number, time_zone: string): number {
   const parts = Object.fromEntries(
     formatIn(time_zone)
       .formatToParts(at_ms)

@@ -9,16 +9,23 @@ import type {
   LimitRule,
   LimitScope,
   LimitSetting,
+  Period,
   ProjectRecord,
   Records,
   TenantRecord,
-  UsageTotalsRow,
+  UsageDimension,
+  UsagePage,
+  UsageQuery,
+  UsageSums,
   WindowBounds,
 } from '../ports.ts'
 import { CREDIT } from './account.ts'
 import type { MemoryLimits } from './limits.ts'
 
 const FIVE_HOURS_MS = 5 * 3_600_000
+/** No event is later than this. */
+const END_OF_TIME_MS = 8_640_000_000_000_000
+const PAGE_ROWS = 10_000
 
 export interface RebuildOptions {
   readonly clock: Clock
@@ -123,22 +130,39 @@ async function rebuildMeters(
   for (const name of names) {
     const span = await spanOf(name, tenant, ledger, options)
     if (span === null) continue
-    const range = span.window === null ? {} : { from_ms: span.window.start_ms }
-    const totals = await ledger.totals({ tenant: tenant.id, ...range })
-    for (const scoped of settings) {
-      if (scoped.setting.window !== name) continue
-      const { scope, scope_id, setting } = scoped
-      const rule: LimitRule = {
-        scope,
-        scope_id,
-        model: setting.model,
-        kind: setting.kind,
-        limit: BigInt(setting.limit),
-        window: span.window,
+    const period = { from_ms: span.window?.start_ms ?? 0, to_ms: END_OF_TIME_MS }
+    const counted = settings.filter(({ setting }) => setting.window === name)
+    for (const [by, alike] of Map.groupBy(counted, dimensionsOf)) {
+      const sums = await sumsBy(ledger, tenant.id, by, period)
+      for (const { scope, scope_id, setting } of alike) {
+        const { kind, model, limit } = setting
+        const rule: LimitRule = { scope, scope_id, model, kind, limit: BigInt(limit), window: span.window }
+        const used = sums.get(placeOf(model === null ? [scope_id] : [scope_id, model]))
+        limits.restore(rule, used === undefined ? 0n : usedOf(kind, used), span.end_ms)
       }
-      limits.restore(rule, usedOf(scoped, totals), span.end_ms)
     }
   }
+}
+
+/** What usage is split by to find what one limit counts, as one word so that limits of the same split share a query. */
+function dimensionsOf({ scope, setting }: ScopedSetting): string {
+  return setting.model === null ? scope : `${scope} model`
+}
+
+async function sumsBy(ledger: Ledger, tenant: string, by: string, period: Period): Promise<ReadonlyMap<string, UsageSums>> {
+  const sums = new Map<string, UsageSums>()
+  let cursor: string | null = null
+  do {
+    const query: UsageQuery = { tenant, periods: [period], by: by.split(' ') as UsageDimension[], limit: PAGE_ROWS }
+    const page: UsagePage = await ledger.usage(cursor === null ? query : { ...query, cursor })
+    for (const row of page.rows) sums.set(placeOf(row.group), row)
+    cursor = page.next_cursor
+  } while (cursor !== null)
+  return sums
+}
+
+function placeOf(group: readonly string[]): string {
+  return group.join('\n')
 }
 
 interface Span {
@@ -177,13 +201,7 @@ async function firstUse(tenant: string, from_ms: number, ledger: Ledger): Promis
   return first
 }
 
-function usedOf({ scope, scope_id, setting }: ScopedSetting, totals: readonly UsageTotalsRow[]): bigint {
-  let used = 0n
-  for (const row of totals) {
-    if (row[scope] !== scope_id || (setting.model !== null && row.model !== setting.model)) continue
-    if (setting.kind === 'requests_window') used += BigInt(row.requests)
-    else if (setting.kind === 'tokens_window') used += BigInt(totalTokens(row.tokens))
-    else used += row.amount_nano
-  }
-  return used
+function usedOf(kind: LimitSetting['kind'], { requests, tokens, amount_nano }: UsageSums): bigint {
+  if (kind === 'requests_window') return BigInt(requests)
+  return kind === 'tokens_window' ? BigInt(totalTokens(tokens)) : amount_nano
 }

@@ -2,21 +2,32 @@ import { decodeEvent } from '../../money/event-json.ts'
 import type { UsageEvent } from '../../money/event.ts'
 import type { GrantUnit } from '../../money/grant.ts'
 import { checkBalanced } from '../accounts.ts'
-import type {
-  AccountCode,
-  AuditFacts,
-  EventPage,
-  EventQuery,
-  Ledger,
-  LedgerEntry,
-  LedgerTransaction,
-  PostResult,
-  UsageTotalsRow,
+import {
+  type AccountCode,
+  type AuditFacts,
+  BadCursor,
+  type EventPage,
+  type EventQuery,
+  type Ledger,
+  type LedgerEntry,
+  type LedgerTransaction,
+  type PostResult,
+  type TransactionPage,
+  type TransactionQuery,
+  type UsageMark,
+  type UsagePage,
+  type UsageQuery,
 } from '../ports.ts'
-import { AUDIT_STATEMENTS, auditFactsOf } from './audit.ts'
-import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
+import { readAuditFacts } from './audit.ts'
+import { bigOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
+import { transactionsOf, transactionsStatement, transactionStatement } from './transactions.ts'
+import { usagePageOf, usageStatement } from './usage.ts'
 
 const MAX_PAGE = 1000
+/** A transaction of usage has a line for every account of its batch. */
+const MAX_TRANSACTIONS = 200
+const FLOOR_ATTEMPTS = 5
+const USAGE_FLOOR: SqlStatement = { sql: "SELECT value FROM meta WHERE name = 'usage_floor'", params: [] }
 
 /** The writing half of a ledger: what only the database's one writer does. */
 export interface LedgerWriter {
@@ -28,10 +39,15 @@ export interface LedgerWriter {
 export class SqlLedger implements Ledger {
   readonly #executor: SqlExecutor
   readonly #writer: LedgerWriter
+  readonly #auditing: Pick<SqlExecutor, 'read'>
+  /** Minutes before this are deleted, as far as this reader knows. */
+  #usage_floor_ms = 0
 
-  constructor(executor: SqlExecutor, writer: LedgerWriter) {
+  /** @param auditing reads that take seconds; on a connection of their own, so that reports need not wait for them */
+  constructor(executor: SqlExecutor, writer: LedgerWriter, auditing: Pick<SqlExecutor, 'read'> = executor) {
     this.#executor = executor
     this.#writer = writer
+    this.#auditing = auditing
   }
 
   post(): Promise<PostResult> {
@@ -67,31 +83,49 @@ export class SqlLedger implements Ledger {
     return row === undefined ? null : decodeEvent(textOf(row, 'body'))
   }
 
+  /** @throws BadCursor */
   async events(query: EventQuery): Promise<EventPage> {
-    const limit = Math.max(1, Math.min(MAX_PAGE, query.limit))
+    const limit = pageLimit(query.limit)
     const { where, params } = conditionsOf(query)
     const after = query.cursor === undefined ? null : parseCursor(query.cursor)
     const keyset = after === null ? '' : ' AND (admitted_at, id) < (?, ?)'
-    const sql = `SELECT body FROM events WHERE ${where}${keyset} ORDER BY admitted_at DESC, id DESC LIMIT ?`
+    const index = query.overrun === true ? ' INDEXED BY events_overrun' : ''
+    const sql = `SELECT body FROM events${index} WHERE ${where}${keyset} ORDER BY admitted_at DESC, id DESC LIMIT ?`
     const rows = await this.#read({ sql, params: [...params, ...(after ?? []), limit + 1] })
     const events = rows.slice(0, limit).map((row) => decodeEvent(textOf(row, 'body')))
     const last = events.at(-1)
     return { events, next_cursor: rows.length > limit && last !== undefined ? `${last.admitted_at}.${last.id}` : null }
   }
 
-  async totals(query: Omit<EventQuery, 'limit' | 'cursor'>): Promise<readonly UsageTotalsRow[]> {
-    const { where, params } = conditionsOf(query)
-    // SUM of integers raises an error when it leaves 64 bits; it never rounds.
-    const sums = ['input', 'cached_input', 'cache_write', 'output', 'reasoning', 'amount_nano', 'cost_nano']
-    const sql =
-      "SELECT tenant, project, key, model, COUNT(*) AS requests, SUM(status = 'completed') AS completed, " +
-      `${sums.map((name) => `SUM(${name}) AS ${name}`).join(', ')} FROM events WHERE ${where} ` +
-      'GROUP BY tenant, project, key, model ORDER BY tenant, project, key, model'
-    return (await this.#read({ sql, params })).map(totalsRowOf)
+  /** @throws RangeError, BadCursor as the port says */
+  async usage(query: UsageQuery): Promise<UsagePage> {
+    for (let attempt = 0; attempt < FLOOR_ATTEMPTS; attempt += 1) {
+      const floor_ms = this.#usage_floor_ms
+      const [found, rows = []] = await this.#executor.read([USAGE_FLOOR, usageStatement(query, floor_ms)])
+      // The floor is read in the same transaction: a plan for another one would look for minutes that are gone.
+      this.#usage_floor_ms = Number(found?.[0]?.['value'] ?? 0)
+      if (this.#usage_floor_ms === floor_ms) return usagePageOf(rows, query)
+    }
+    throw new Error(`minutes of usage were deleted during each of ${FLOOR_ATTEMPTS} reads`)
   }
 
-  async auditFacts(): Promise<AuditFacts> {
-    return auditFactsOf(await this.#executor.read(AUDIT_STATEMENTS))
+  async transaction(id: string): Promise<LedgerTransaction | null> {
+    const rows = await this.#read(transactionStatement(id))
+    return transactionsOf(rows)[0] ?? null
+  }
+
+  /** @throws BadCursor */
+  async transactions(query: TransactionQuery): Promise<TransactionPage> {
+    const limit = Math.min(MAX_TRANSACTIONS, pageLimit(query.limit))
+    const after = query.cursor === undefined ? null : parseCursor(query.cursor)
+    const transactions = transactionsOf(await this.#read(transactionsStatement(query, after, limit + 1)))
+    const page = transactions.slice(0, limit)
+    const last = page.at(-1)
+    return { transactions: page, next_cursor: transactions.length > limit && last !== undefined ? `${last.at}.${last.id}` : null }
+  }
+
+  auditFacts(mark?: UsageMark): Promise<AuditFacts> {
+    return readAuditFacts(this.#auditing, mark)
   }
 
   async #read(statement: SqlStatement): Promise<readonly SqlRow[]> {
@@ -100,49 +134,35 @@ export class SqlLedger implements Ledger {
   }
 }
 
-function conditionsOf(query: Omit<EventQuery, 'limit' | 'cursor'>): {
-  readonly where: string
-  readonly params: readonly (string | number)[]
-} {
+function pageLimit(limit: number): number {
+  return Math.max(1, Math.min(MAX_PAGE, limit))
+}
+
+function conditionsOf(query: EventQuery): { readonly where: string; readonly params: readonly (string | number)[] } {
   const conditions = ['superseded = 0']
   const params: (string | number)[] = []
-  const add = (condition: string, value: string | number | undefined): void => {
-    if (value === undefined) return
+  const add = (condition: string, ...values: readonly (string | number | undefined)[]): void => {
+    const known = values.filter((value) => value !== undefined)
+    if (known.length < values.length) return
     conditions.push(condition)
-    params.push(value)
+    params.push(...known)
   }
   add('tenant = ?', query.tenant)
   add('project = ?', query.project)
   add('key = ?', query.key)
   add('model = ?', query.model)
+  add('endpoint = ?', query.endpoint)
+  add('end_user = ?', query.end_user)
+  add("EXISTS (SELECT 1 FROM json_each(body, '$.tags') AS t WHERE t.key = ? AND t.value = ?)", query.tag?.name, query.tag?.value)
   add('admitted_at >= ?', query.from_ms)
   add('admitted_at < ?', query.to_ms)
+  if (query.overrun === true) add('overrun_nano > 0')
   return { where: conditions.join(' AND '), params }
 }
 
-/** A cursor names the last event seen: its time and id. One that is malformed begins anew at the end of time and finds nothing. */
+/** A cursor names the last one seen: its time and id. */
 function parseCursor(cursor: string): readonly [number, string] {
-  const dot = cursor.indexOf('.')
-  const admitted_at = Number(cursor.slice(0, Math.max(0, dot)))
-  return [Number.isSafeInteger(admitted_at) ? admitted_at : 0, cursor.slice(dot + 1)]
-}
-
-function totalsRowOf(row: SqlRow): UsageTotalsRow {
-  return {
-    tenant: textOf(row, 'tenant'),
-    project: textOf(row, 'project'),
-    key: textOf(row, 'key'),
-    model: textOf(row, 'model'),
-    requests: numberOf(row, 'requests'),
-    completed: numberOf(row, 'completed'),
-    tokens: {
-      input: numberOf(row, 'input'),
-      cached_input: numberOf(row, 'cached_input'),
-      cache_write: numberOf(row, 'cache_write'),
-      output: numberOf(row, 'output'),
-      reasoning: numberOf(row, 'reasoning'),
-    },
-    amount_nano: bigOf(row, 'amount_nano'),
-    cost_nano: bigOf(row, 'cost_nano'),
-  }
+  const [, at, id] = /^(\d{1,16})\.(.+)$/s.exec(cursor) ?? []
+  if (at === undefined || id === undefined || !Number.isSafeInteger(Number(at))) throw new BadCursor('the cursor is not one of this query')
+  return [Number(at), id]
 }

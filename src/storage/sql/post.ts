@@ -4,7 +4,9 @@ import { decodeEvent } from '../../money/event-json.ts'
 import type { UsageEvent } from '../../money/event.ts'
 import { addAmounts, checkBalanced, entriesOf, EntrySums } from '../accounts.ts'
 import { inTransaction, type JournalRows, readMeta } from '../journal/rows.ts'
+import type { RepostRow } from '../journal/protocol.ts'
 import type { Account, GrantRecord, LedgerEntry, LedgerTransaction, PostResult } from '../ports.ts'
+import { MINUTE_MS, RollupBatch, type Rollups } from './rollups.ts'
 
 const MAX_KNOWN_GRANTS = 10_000
 
@@ -15,13 +17,15 @@ const MAX_KNOWN_GRANTS = 10_000
 export class Poster {
   readonly #database: DatabaseSync
   readonly #journal: JournalRows
+  readonly #rollups: Rollups
   readonly #statements: PostStatements
   readonly #kinds = new Map<string, GrantRecord['kind']>()
   #posted_seq: number
 
-  constructor(database: DatabaseSync, journal: JournalRows) {
+  constructor(database: DatabaseSync, journal: JournalRows, rollups: Rollups) {
     this.#database = database
     this.#journal = journal
+    this.#rollups = rollups
     this.#statements = prepareStatements(database)
     this.#posted_seq = Number(readMeta(database, 'posted_seq') ?? 0)
   }
@@ -49,10 +53,52 @@ export class Poster {
     return inTransaction(this.#database, () => (this.#write(transaction) ? 'posted' : 'duplicate'))
   }
 
+  /**
+   * Posts rows below the watermark whose events the ledger lacks or has with another body. Of a covered row the entries and sums are
+   * there; of others they are posted as one transaction of its own.
+   */
+  repost(wanted: readonly RepostRow[]): void {
+    inTransaction(this.#database, () => {
+      const [sums, rollups] = [new EntrySums(), new RollupBatch()]
+      for (const { seq, covered } of wanted) this.#repostRow(seq, covered, sums, rollups)
+      this.#rollups.write(rollups)
+      const [first, last] = [wanted[0], wanted.at(-1)]
+      const entries = sums.entries()
+      if (entries.length === 0 || first === undefined || last === undefined) return
+      const id = `usage-${this.#journal.node}-again-${first.seq}-${last.seq}`
+      const at = Number(this.#statements.row.get(last.seq)?.['at'])
+      assert(this.#write({ id, at, kind: 'usage', note: 'rebuilt from the journal', entries }), 'a batch of usage was posted twice')
+    })
+  }
+
+  /** Sums a minute of a tenant again from its events and has its hour and day derived again. */
+  resumMinute(tenant: string, at: number): void {
+    inTransaction(this.#database, () => {
+      this.#statements.deleteMinute.run(tenant, at)
+      const batch = new RollupBatch()
+      for (const row of this.#statements.eventsOfMinute.iterate(tenant, at, at + MINUTE_MS)) batch.add(decodeEvent(String(row['body'])))
+      this.#rollups.write(batch)
+      this.#rollups.touch('hour', tenant, at)
+      this.#rollups.touch('day', tenant, at)
+    })
+  }
+
+  #repostRow(seq: number, covered: boolean, sums: EntrySums, rollups: RollupBatch): void {
+    const body = String(this.#statements.row.get(seq)?.['body'])
+    const { day, id, revision } = decodeEvent(body)
+    this.#statements.deleteEvent.run(day, id, revision)
+    // A first revision that was reversed already must not be charged again.
+    const reversed = revision === 1 && this.#statements.second.get(day, id) !== undefined
+    const posted = covered || reversed ? ([new EntrySums(), new RollupBatch()] as const) : ([sums, rollups] as const)
+    this.#postEvent(body, ...posted)
+    if (reversed) this.#statements.supersede.run(day, id)
+  }
+
   #postRows(rows: readonly Record<string, unknown>[], watermark: number): PostResult {
-    const sums = new EntrySums()
+    const [sums, rollups] = [new EntrySums(), new RollupBatch()]
     let events = 0
-    for (const row of rows) if (this.#postEvent(String(row['body']), sums)) events += 1
+    for (const row of rows) if (this.#postEvent(String(row['body']), sums, rollups)) events += 1
+    this.#rollups.write(rollups)
     const entries = sums.entries()
     const [first, last] = [rows[0], rows.at(-1)]
     assert(first !== undefined && last !== undefined, 'posting nothing')
@@ -67,15 +113,23 @@ export class Poster {
   }
 
   /** Returns false if the event is in the ledger already. */
-  #postEvent(body: string, sums: EntrySums): boolean {
+  #postEvent(body: string, sums: EntrySums, rollups: RollupBatch): boolean {
     const event = decodeEvent(body)
+    if (this.#archived(event.day)) {
+      const { day, id, revision, node, seq, ended_at } = event
+      this.#statements.insertLate.run(day, id, revision, node, seq, ended_at, body)
+      return false
+    }
     if (Number(this.#statements.insertEvent.run(...eventColumns(event, body)).changes) === 0) return false
     const kindOf = (grant: string): GrantRecord['kind'] | undefined => this.#kindOf(grant)
     sums.add(entriesOf(event, kindOf))
+    rollups.add(event)
     if (event.revision === 2) {
-      const earlier = this.#statements.earlier.get(event.day, event.id)?.['body']
-      if (earlier !== undefined) {
-        sums.add(entriesOf(decodeEvent(String(earlier)), kindOf), -1n)
+      const body_of_first = this.#statements.earlier.get(event.day, event.id)?.['body']
+      if (body_of_first !== undefined) {
+        const earlier = decodeEvent(String(body_of_first))
+        sums.add(entriesOf(earlier, kindOf), -1n)
+        rollups.add(earlier, -1)
         this.#statements.supersede.run(event.day, event.id)
       }
     }
@@ -94,6 +148,11 @@ export class Poster {
     this.#statements.insertEntry.run(transaction, ...names, amount)
     const known = this.#statements.balance.get(...names)?.['amount']
     this.#statements.setBalance.run(...names, typeof known === 'bigint' ? addAmounts(known, amount) : amount)
+  }
+
+  /** The file of its day is written: what comes now must neither be lost nor change what was closed. */
+  #archived(day: string): boolean {
+    return this.#statements.archived.get(day) !== undefined
   }
 
   #kindOf(grant: string): GrantRecord['kind'] | undefined {
@@ -118,6 +177,13 @@ interface PostStatements {
   readonly setBalance: StatementSync
   readonly setMeta: StatementSync
   readonly grantKind: StatementSync
+  readonly archived: StatementSync
+  readonly insertLate: StatementSync
+  readonly row: StatementSync
+  readonly deleteEvent: StatementSync
+  readonly second: StatementSync
+  readonly deleteMinute: StatementSync
+  readonly eventsOfMinute: StatementSync
 }
 
 function prepareStatements(database: DatabaseSync): PostStatements {
@@ -127,8 +193,8 @@ function prepareStatements(database: DatabaseSync): PostStatements {
     waiting: database.prepare("SELECT seq, at, event_seq, body FROM journal WHERE kind = 'U' AND seq > ? ORDER BY seq LIMIT ?"),
     insertEvent: database.prepare(
       'INSERT INTO events (day, id, revision, admitted_at, tenant, project, key, model, endpoint, provider, status, usage_source, ' +
-        'input, cached_input, cache_write, output, reasoning, amount_nano, cost_nano, node, seq, body) ' +
-        'VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
+        'input, cached_input, cache_write, output, reasoning, amount_nano, cost_nano, node, seq, body, end_user, overrun_nano) ' +
+        'VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
     ),
     earlier: database.prepare('SELECT body FROM events WHERE day = ? AND id = ? AND revision = 1'),
     supersede: database.prepare('UPDATE events SET superseded = 1 WHERE day = ? AND id = ? AND revision = 1'),
@@ -141,10 +207,21 @@ function prepareStatements(database: DatabaseSync): PostStatements {
     ),
     setMeta: database.prepare('INSERT INTO meta (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value'),
     grantKind: database.prepare('SELECT kind FROM grants WHERE id = ?'),
+    archived: database.prepare('SELECT 1 FROM archives WHERE day = ?'),
+    insertLate: database.prepare(
+      'INSERT INTO late_events (day, id, revision, node, seq, at, body) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
+    ),
+    row: database.prepare("SELECT at, body FROM journal WHERE kind = 'U' AND seq = ?"),
+    deleteEvent: database.prepare('DELETE FROM events WHERE day = ? AND id = ? AND revision = ?'),
+    second: database.prepare('SELECT 1 FROM events WHERE day = ? AND id = ? AND revision = 2'),
+    deleteMinute: database.prepare('DELETE FROM usage_minutes WHERE tenant = ? AND at = ?'),
+    eventsOfMinute: database.prepare(
+      'SELECT body FROM events WHERE tenant = ? AND admitted_at >= ? AND admitted_at < ? AND superseded = 0',
+    ),
   }
 }
 
-function eventColumns(event: UsageEvent, body: string): readonly (string | number | bigint)[] {
+function eventColumns(event: UsageEvent, body: string): readonly (string | number | bigint | null)[] {
   const { tokens } = event
   return [
     event.day,
@@ -169,6 +246,8 @@ function eventColumns(event: UsageEvent, body: string): readonly (string | numbe
     event.node,
     event.seq,
     body,
+    event.end_user,
+    event.overrun_nano,
   ]
 }
 

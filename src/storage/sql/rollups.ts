@@ -1,0 +1,277 @@
+import type { DatabaseSync, StatementSync } from 'node:sqlite'
+import { assert } from '../../base/assert.ts'
+import type { UsageEvent } from '../../money/event.ts'
+import { inTransaction } from '../journal/rows.ts'
+
+export const MINUTE_MS = 60_000
+export const HOUR_MS = 3_600_000
+export const DAY_MS = 86_400_000
+/** A day of the rollups is a date of UTC+8, as an event's `day` is. */
+const DAY_OFFSET_MS = 8 * HOUR_MS
+/** Minutes are kept this long; hours and days for ever. Figures before that are exact to the hour. */
+const MINUTES_KEPT_DAYS = 400
+/** Rows that one slice of work reads or deletes: a few milliseconds, which is what a commit may have to wait. */
+const SLICE_ROWS = 500
+
+/** What rollups sum, in the order of their columns. */
+export const COUNTS = [
+  'requests',
+  'completed',
+  'input',
+  'cached_input',
+  'cache_write',
+  'output',
+  'reasoning',
+  'searches',
+  'images',
+] as const
+export const AMOUNTS = ['amount_nano', 'cost_nano', 'overrun_nano'] as const
+const SUMS: readonly string[] = [...COUNTS, ...AMOUNTS]
+/** The columns behind the tenant that tell rows of a rollup apart, in the order of the primary key. */
+const PLACE: readonly string[] = ['at', 'dimension', 'value', 'project', 'key', 'model', 'endpoint']
+const COLUMNS: readonly string[] = ['tenant', ...PLACE, ...SUMS]
+const ADDED = `ON CONFLICT DO UPDATE SET ${SUMS.map((name) => `${name} = ${name} + excluded.${name}`).join(', ')}`
+
+/** Start of the rollup day, in UTC+8, that holds an instant. Unix ms. */
+export function dayStart(at_ms: number): number {
+  return floorTo(at_ms + DAY_OFFSET_MS, DAY_MS) - DAY_OFFSET_MS
+}
+
+export function floorTo(at_ms: number, unit_ms: number): number {
+  return Math.floor(at_ms / unit_ms) * unit_ms
+}
+
+interface Cell {
+  readonly tenant: string
+  readonly minute: number
+  readonly dimension: string
+  readonly value: string
+  readonly names: readonly [project: string, key: string, model: string, endpoint: string]
+  readonly counts: number[]
+  readonly amounts: bigint[]
+  lessened: boolean
+}
+
+/** Events of one posting, summed by minute and every dimension, so that a batch of any size writes each row once. */
+export class RollupBatch {
+  readonly #cells = new Map<string, Cell>()
+
+  /** Adds an event, or takes one back that a later revision replaces. */
+  add(event: UsageEvent, sign: 1 | -1 = 1): void {
+    const { tenant, project, key, model, endpoint } = event
+    const names = [project, key, model, endpoint] as const
+    const minute = floorTo(event.admitted_at, MINUTE_MS)
+    const place = `${tenant}\n${minute}\n${names.join('\n')}`
+    const [counts, amounts] = [countsOf(event), [event.amount_nano, event.cost_nano, event.overrun_nano]]
+    const put = (dimension: string, value: string): void => {
+      const name = `${place}\n${dimension}\n${value}`
+      let cell = this.#cells.get(name)
+      if (cell === undefined) {
+        cell = { tenant, minute, dimension, value, names, counts: counts.map(() => 0), amounts: amounts.map(() => 0n), lessened: false }
+        this.#cells.set(name, cell)
+      }
+      addTo(cell, counts, amounts, sign)
+    }
+    put('', '')
+    if (event.end_user !== null) put('end_user', event.end_user)
+    for (const [tag, value] of Object.entries(event.tags)) put(`tag:${tag}`, value)
+  }
+
+  cells(): Iterable<Cell> {
+    return this.#cells.values()
+  }
+}
+
+function countsOf({ status, tokens, calls }: UsageEvent): readonly number[] {
+  const { input, cached_input, cache_write, output, reasoning } = tokens
+  return [1, status === 'completed' ? 1 : 0, input, cached_input, cache_write, output, reasoning, calls.search, calls.image]
+}
+
+function addTo(cell: Cell, counts: readonly number[], amounts: readonly bigint[], sign: 1 | -1): void {
+  for (const [index, count] of counts.entries()) cell.counts[index] = (cell.counts[index] ?? 0) + sign * count
+  for (const [index, amount] of amounts.entries()) cell.amounts[index] = (cell.amounts[index] ?? 0n) + BigInt(sign) * amount
+  cell.lessened ||= sign < 0
+}
+
+type Grain = 'hour' | 'day'
+const SPAN_MS = { hour: HOUR_MS, day: DAY_MS } as const
+
+/** A stale hour or day on its way: rows up to and with `after` are in its sums, once what was there before is `emptied`. */
+interface Progress {
+  readonly grain: Grain
+  readonly tenant: string
+  readonly at: number
+  readonly emptied: boolean
+  readonly after: readonly (string | number)[] | null
+}
+
+/**
+ * Sums of usage by minute, hour and day, for the writer's thread only. Minutes are written with the events, in their transaction.
+ * Hours and days are derived from them later, a slice at a time; until then they are marked stale, and readers go one grain finer.
+ */
+export class Rollups {
+  readonly #database: DatabaseSync
+  readonly #slice_rows: number
+  readonly #statements: Statements
+  /** Hours before this have no minutes. */
+  #floor_ms: number
+  #progress: Progress | null = null
+  /** The last tenant whose old minutes were deleted; null when there are none. */
+  #cleaned: string | null = ''
+
+  /** @param slice_rows most rows that one slice of work reads or deletes */
+  constructor(database: DatabaseSync, slice_rows = SLICE_ROWS) {
+    this.#database = database
+    this.#slice_rows = slice_rows
+    this.#statements = prepare(database)
+    this.#floor_ms = Number(this.#statements.floor.get()?.['value'] ?? 0)
+  }
+
+  /** Writes a batch and marks its hours and days stale, inside the caller's transaction. */
+  write(batch: RollupBatch): void {
+    const hours = new Map<string, { readonly tenant: string; readonly at: number }>()
+    for (const cell of batch.cells()) {
+      const at = floorTo(cell.minute, HOUR_MS)
+      // Minutes so old are gone, so the hour cannot be derived from them again.
+      if (at < this.#floor_ms) this.#put('hour', cell, at)
+      else this.#put('minute', cell, cell.minute)
+      hours.set(`${at} ${cell.tenant}`, { tenant: cell.tenant, at })
+    }
+    for (const { tenant, at } of hours.values()) {
+      if (at >= this.#floor_ms) this.#markStale('hour', tenant, at)
+      this.#markStale('day', tenant, dayStart(at))
+    }
+  }
+
+  /** Has the hour or day that holds an instant derived again, inside the caller's transaction. Below the floor hours are all there is. */
+  touch(grain: Grain, tenant: string, at: number): void {
+    const start = grain === 'hour' ? floorTo(at, HOUR_MS) : dayStart(at)
+    if (grain === 'day' || start >= this.#floor_ms) this.#markStale(grain, tenant, start)
+  }
+
+  /**
+   * One slice of deriving hours, then days, that ended before `now_ms`.
+   * @returns whether there is more to do
+   */
+  deriveSome(now_ms: number): boolean {
+    const progress = this.#progress ?? this.#next('hour', now_ms) ?? this.#next('day', now_ms)
+    if (progress === null) return false
+    // What was posted to meanwhile begins anew (`#markStale`); nothing can come between here and the commit.
+    this.#progress = inTransaction(this.#database, () => this.#derive(progress))
+    return true
+  }
+
+  /**
+   * One slice of deleting minutes that are older than they are kept.
+   * @returns whether there is more to do
+   */
+  deleteSome(now_ms: number): boolean {
+    this.#raiseFloor(dayStart(now_ms - MINUTES_KEPT_DAYS * DAY_MS))
+    if (this.#cleaned === null) return false
+    const { nextTenant, deleteMinutes } = this.#statements
+    const tenant = nextTenant.get(this.#cleaned)?.['tenant']
+    if (tenant === undefined) this.#cleaned = null
+    else if (Number(deleteMinutes.run(String(tenant), this.#floor_ms, this.#slice_rows).changes) < this.#slice_rows)
+      this.#cleaned = String(tenant)
+    return this.#cleaned !== null
+  }
+
+  /** Readers stop looking below the floor before anything there is deleted. Hours below it must be derived. */
+  #raiseFloor(floor_ms: number): void {
+    if (floor_ms <= this.#floor_ms || this.#statements.staleBefore.get(floor_ms) !== undefined) return
+    this.#statements.setFloor.run(String(floor_ms))
+    this.#floor_ms = floor_ms
+    this.#cleaned = ''
+  }
+
+  #put(grain: 'minute' | 'hour', cell: Cell, at: number): void {
+    assert(cell.counts.every(Number.isSafeInteger), 'a count of a posting is beyond 2^53')
+    const place = [cell.tenant, at, cell.dimension, cell.value, ...cell.names] as const
+    this.#statements.add[grain].run(...place, ...cell.counts.map(BigInt), ...cell.amounts)
+    if (cell.lessened) this.#statements.dropEmpty[grain].run(...place)
+  }
+
+  #markStale(grain: Grain, tenant: string, at: number): void {
+    this.#statements.mark.run(grain, tenant, at)
+    const { grain: own, tenant: of, at: from } = this.#progress ?? {}
+    if (own === grain && of === tenant && from === at) this.#progress = null
+  }
+
+  #next(grain: Grain, now_ms: number): Progress | null {
+    const row = this.#statements.nextStale.get(grain, now_ms - SPAN_MS[grain])
+    return row === undefined ? null : { grain, tenant: String(row['tenant']), at: Number(row['at']), emptied: false, after: null }
+  }
+
+  #derive(progress: Progress): Progress | null {
+    const { grain, tenant, at, after } = progress
+    if (!progress.emptied) {
+      const emptied = Number(this.#statements.empty[grain].run(tenant, at, this.#slice_rows).changes) < this.#slice_rows
+      return { ...progress, emptied }
+    }
+    const span = [tenant, at, at + SPAN_MS[grain]] as const
+    const from = after ?? [at - 1, '', '', '', '', '', '']
+    const last = this.#statements.sliceEnd[grain].get(...span, ...from, this.#slice_rows - 1)
+    const to = last === undefined ? null : PLACE.map((name) => (name === 'at' ? Number(last[name]) : String(last[name])))
+    this.#statements.fill[grain].run(at, ...span, ...from, ...(to ?? [at + SPAN_MS[grain], '', '', '', '', '', '']))
+    if (to !== null) return { ...progress, after: to }
+    this.#statements.unmark.run(grain, tenant, at)
+    return null
+  }
+}
+
+interface Statements {
+  readonly add: Readonly<Record<'minute' | 'hour', StatementSync>>
+  readonly dropEmpty: Readonly<Record<'minute' | 'hour', StatementSync>>
+  readonly empty: Readonly<Record<Grain, StatementSync>>
+  readonly sliceEnd: Readonly<Record<Grain, StatementSync>>
+  readonly fill: Readonly<Record<Grain, StatementSync>>
+  readonly mark: StatementSync
+  readonly unmark: StatementSync
+  readonly nextStale: StatementSync
+  readonly staleBefore: StatementSync
+  readonly floor: StatementSync
+  readonly setFloor: StatementSync
+  readonly nextTenant: StatementSync
+  readonly deleteMinutes: StatementSync
+}
+
+function prepare(database: DatabaseSync): Statements {
+  const prepared = (sql: string): StatementSync => database.prepare(sql)
+  const keys = ['tenant', ...PLACE]
+  const where_keys = keys.map((name) => `${name} = ?`).join(' AND ')
+  const add = (table: string): StatementSync =>
+    prepared(`INSERT INTO ${table} (${COLUMNS.join(', ')}) VALUES (${COLUMNS.map(() => '?').join(', ')}) ${ADDED}`)
+  const dropEmpty = (table: string): StatementSync => prepared(`DELETE FROM ${table} WHERE ${where_keys} AND requests = 0`)
+  const deleteFirst = (table: string, where: string): StatementSync =>
+    prepared(`DELETE FROM ${table} WHERE (${keys.join(', ')}) IN (SELECT ${keys.join(', ')} FROM ${table} WHERE ${where} LIMIT ?)`)
+  const place = `(${PLACE.join(', ')})`
+  const marks = `(${PLACE.map(() => '?').join(', ')})`
+  const span = 'tenant = ? AND at >= ? AND at < ?'
+  const sliceEnd = (table: string): StatementSync =>
+    prepared(`SELECT ${PLACE.join(', ')} FROM ${table} WHERE ${span} AND ${place} > ${marks} ORDER BY ${PLACE.join(', ')} LIMIT 1 OFFSET ?`)
+  const fill = (from: string, to: string): StatementSync =>
+    prepared(
+      `INSERT INTO ${to} (${COLUMNS.join(', ')}) SELECT tenant, ?, ${[...PLACE.slice(1), ...SUMS].join(', ')} FROM ${from} ` +
+        `WHERE ${span} AND ${place} > ${marks} AND ${place} <= ${marks} ${ADDED}`,
+    )
+  return {
+    add: { minute: add('usage_minutes'), hour: add('usage_hours') },
+    dropEmpty: { minute: dropEmpty('usage_minutes'), hour: dropEmpty('usage_hours') },
+    empty: { hour: deleteFirst('usage_hours', 'tenant = ? AND at = ?'), day: deleteFirst('usage_days', 'tenant = ? AND at = ?') },
+    sliceEnd: { hour: sliceEnd('usage_minutes'), day: sliceEnd('usage_hours') },
+    fill: { hour: fill('usage_minutes', 'usage_hours'), day: fill('usage_hours', 'usage_days') },
+    mark: prepared('INSERT INTO usage_stale (grain, tenant, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING'),
+    unmark: prepared('DELETE FROM usage_stale WHERE grain = ? AND tenant = ? AND at = ?'),
+    // A day has to wait for its hours; one that has ended has none left that still runs.
+    nextStale: prepared(
+      'SELECT tenant, at FROM usage_stale AS s WHERE grain = ? AND at <= ? AND NOT (s.grain = ' +
+        `'day' AND EXISTS (SELECT 1 FROM usage_stale AS h WHERE h.grain = 'hour' AND h.tenant = s.tenant AND h.at >= s.at ` +
+        `AND h.at < s.at + ${DAY_MS})) ORDER BY at LIMIT 1`,
+    ),
+    staleBefore: prepared("SELECT 1 FROM usage_stale WHERE grain = 'hour' AND at < ? LIMIT 1"),
+    floor: prepared("SELECT value FROM meta WHERE name = 'usage_floor'"),
+    setFloor: prepared("INSERT INTO meta (name, value) VALUES ('usage_floor', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"),
+    nextTenant: prepared('SELECT tenant FROM usage_minutes WHERE tenant > ? ORDER BY tenant LIMIT 1'),
+    deleteMinutes: deleteFirst('usage_minutes', 'tenant = ? AND at < ?'),
+  }
+}

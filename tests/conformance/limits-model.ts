@@ -37,6 +37,7 @@ import {
 } from './limits-steps.ts'
 
 const MAX_STEPS = 80
+const HOUR_MS = 3_600_000
 const TIMEOUT_MS = 15 * 60_000
 /** From so many runs on, everything that can happen has to have happened. */
 const ENOUGH_RUNS = 200
@@ -211,8 +212,8 @@ class Run {
   #turn(step: Extract<Step, { do: 'clock' | 'boundary' | 'limit' | 'line' }>): boolean {
     if (step.do === 'clock') this.#clock.advance(step.by_ms)
     if (step.do === 'boundary') {
-      const { end_ms } = windowAround(step.window, this.#world.zones[step.zone] ?? 'UTC', this.#clock.now_ms())
-      this.#clock.advance(Math.max(0, end_ms - step.before_ms - this.#clock.now_ms()))
+      const by_ms = this.#instantOf(step) - step.before_ms - this.#clock.now_ms()
+      this.#clock.advance(Math.max(0, by_ms))
     }
     if (step.do === 'line') this.#line_nano = BigInt(step.line)
     const rule = step.do === 'limit' ? this.#rules[step.rule] : undefined
@@ -220,6 +221,14 @@ class Run {
       this.#rules[step.rule] = { ...rule, limit: Math.min(step.limit, rule.limit <= 5 ? 5 : 400) }
     this.#model.now_ms = this.#clock.now_ms()
     return true
+  }
+
+  #instantOf({ of, zone }: Extract<Step, { do: 'boundary' }>): number {
+    const now_ms = this.#clock.now_ms()
+    const next = (instants: readonly number[]): number => Math.min(...instants.filter((at) => at >= now_ms), now_ms + HOUR_MS)
+    if (of === 'lease') return next(this.#model.open.map(({ receipt }) => receipt.expires_at))
+    if (of === 'expiry') return next(this.#seen.views.flatMap(({ grants }) => grants.map(({ expires_at }) => expires_at ?? Infinity)))
+    return windowAround(of, this.#world.zones[zone] ?? 'UTC', now_ms).end_ms
   }
 
   // -------------------------------------------------------------- calls
@@ -356,8 +365,8 @@ class Run {
   }
 
   #aimed(id: number, aim: boolean): string {
-    const { open } = this.#model
-    return (aim ? open[id % Math.max(1, open.length)]?.receipt.id : undefined) ?? holdId(id)
+    const { settleable } = this.#model
+    return (aim ? settleable[id % Math.max(1, settleable.length)]?.receipt.id : undefined) ?? holdId(id)
   }
 
   #extension(id: string, more: number, lease_ms: number): ExtendRequest {

@@ -104,6 +104,11 @@ export class Reference {
     return this.holds.filter(isOpen)
   }
 
+  /** Holds that a settle still changes: open ones, and those that a sweep has closed. */
+  get settleable(): readonly ReferenceHold[] {
+    return this.holds.filter((hold) => isOpen(hold) || (hold.by_sweep && this.known(hold.receipt.id) === hold))
+  }
+
   hold(request: HoldRequest): HoldResult {
     const known = this.known(request.id)
     if (known !== undefined) return { ok: true, receipt: known.receipt, rates: this.#rates(request.rules) }

@@ -216,3 +216,77 @@ it('one tenant at its share of the node leaves room for another', async () => {
   expect(statuses(await Promise.all(mine))).toBe('200 200 429')
   await gateway.audit()
 })
+
+it('every answer of a call that came as far as admission says what is left of the rates', async () => {
+  const rates = [limit('requests_per_minute', 60), limit('tokens_per_minute', 600_000)]
+  const gateway = await startGateway({ limits: [...rates, limit('requests_window', 4, 'day')] })
+  const told = async (response: Response): Promise<string> => {
+    await response.text()
+    const { headers, status } = response
+    const all = ['limit', 'remaining', 'reset'].every((what) =>
+      ['requests', 'tokens'].every((unit) => headers.has(`x-ratelimit-${what}-${unit}`)),
+    )
+    return `${status} ${all} ${headers.get('x-ratelimit-remaining-requests')}`
+  }
+  expect(await told(await gateway.chat({ max_tokens: 4 }))).toBe('200 true 59')
+  expect(await told(await gateway.chat({ max_tokens: 4, stream: true }))).toBe('200 true 58')
+  const broken = { fail: { kind: 'refuse', status: 400 } }
+  expect(await told(await gateway.chat({ max_tokens: 4, sandbox: broken }))).toBe('400 true 57')
+  expect(await told(await gateway.chat({ max_tokens: 4, sandbox: { fail: { kind: 'cut_before_headers' } } }))).toMatch(/^50\d true 5\d$/)
+  expect(await told(await gateway.chat({ max_tokens: 1_000_000, n: 128 }))).toMatch(/^402 true \d+$/)
+  const before = await gateway.chat({ max_tokens: 0 })
+  expect([before.status, before.headers.has('x-ratelimit-limit-requests')]).toEqual([400, false])
+  await gateway.chat({ max_tokens: 4 })
+  await gateway.chat({ max_tokens: 4 })
+  expect(await told(await gateway.chat({ max_tokens: 4 }))).toMatch(/^429 true \d+$/)
+})
+
+it.each([
+  [limit('requests_per_minute', 1), /key requests_per_minute of 1: available 0, needed 1\. Try again in \d+ s/],
+  [limit('tokens_per_minute', 60), /needs \d+, more than the rate limit key tokens_per_minute of 60 ever has \(available 60\)/],
+  [limit('concurrency', 0), /key concurrency: 0 are running, the limit is 0/],
+  [limit('requests_window', 1, 'day'), /key requests_window of 1 per day is used up until 20\S+Z: available 0, held 0, needed 1/],
+  [
+    limit('tokens_window', 60, '5h'),
+    /needs \d+, more than the plan limit key tokens_window of 60 per 5h ever gives \(available 60, held 0\)/,
+  ],
+  [
+    limit('amount_window', 1_500_000, 'week'),
+    /of 0\.0015 CNY per week is used up until 20\S+Z: available 0\.\d+ CNY, held 0 CNY, needed 0\.\d+ CNY/,
+  ],
+  [
+    limit('budget', 1_500_000, 'month'),
+    /budget key budget of 0\.0015 CNY per month is used up until 20\S+Z: available 0\.\d+ CNY, held 0 CNY, needed 0/,
+  ],
+  [
+    limit('budget', 1_500_000),
+    /budget key budget of 0\.0015 CNY does not cover this request: available 0\.\d+ CNY, held 0 CNY, needed 0\.\d+ CNY/,
+  ],
+])('a refusal names the limit, what there is, what is held and needed, and when it frees: %o', async (setting, message) => {
+  const gateway = await startGateway({ limits: [setting] })
+  await (await gateway.chat({ max_tokens: 100, sandbox: { tokens: 100 } })).text()
+  const refused = await gateway.chat({ max_tokens: 100 })
+  expect([402, 429]).toContain(refused.status)
+  expect(await errorOf(refused)).toEqual({
+    message: expect.stringMatching(message),
+    type: expect.any(String),
+    param: null,
+    code: expect.any(String),
+    request_id: refused.headers.get('x-request-id'),
+  })
+  const waits = refused.headers.has('retry-after')
+  expect(waits || refused.headers.get('x-should-retry') === 'false').toBe(true)
+})
+
+it('a stream that a budget ends says so, and not that the balance is short', async () => {
+  const limits = [limit('budget', held(64 * 3))]
+  const gateway = await startGateway({ limits, settings: { limits: { slice_tokens: 64 } } })
+  const response = await gateway.chat({ stream: true, sandbox: { tokens: 2000, token_delay_ms: 1 } })
+  expect(await sseOf(response)).toMatchObject({
+    done_count: 0,
+    error: { code: 'budget_exceeded', message: expect.stringContaining('key budget') },
+  })
+  const event = await gateway.event(response.headers.get('x-request-id'))
+  expect(event).toMatchObject({ status: 'truncated', code: 'budget_exceeded' })
+  await gateway.audit()
+})

@@ -141,6 +141,8 @@ export class Lease {
       tokens,
       ttfe_ms: this.#progress.ttfe_ms,
       attempts: [...this.#progress.attempts],
+      // What was delivered is paid by what was held for it, also when nobody is left who remembers the extension.
+      ...(this.#receipt === this.#admission.receipt ? {} : { hold: this.#receipt }),
     }
   }
 

@@ -82,10 +82,11 @@ interface RowWithHold {
   readonly v: 1
   readonly hold: HoldReceipt
 }
-/** A journal row that holds attempts and no other bigint: the port's `CheckpointRow`. */
+/** A journal row that holds attempts, perhaps a receipt, and no other bigint: the port's `CheckpointRow`. */
 interface RowWithAttempts {
   readonly v: 1
   readonly attempts: readonly Attempt[]
+  readonly hold?: HoldReceipt
 }
 
 /** The JSON of an `OpenRow`. */
@@ -105,7 +106,8 @@ export function decodeOpenRow<Row extends RowWithHold>(json: string): Row {
 
 /** The JSON of a `CheckpointRow`. */
 export function encodeCheckpointRow<Row extends RowWithAttempts>(row: Row): string {
-  return JSON.stringify({ ...row, attempts: row.attempts.map(plainAttempt) })
+  const hold = row.hold === undefined ? {} : { hold: plainReceipt(row.hold) }
+  return JSON.stringify({ ...row, attempts: row.attempts.map(plainAttempt), ...hold })
 }
 
 /**
@@ -114,8 +116,9 @@ export function encodeCheckpointRow<Row extends RowWithAttempts>(row: Row): stri
  */
 export function decodeCheckpointRow<Row extends RowWithAttempts>(json: string): Row {
   const plain = parsed<RowWithAttempts>(json, 'checkpoint row')
-  const row: RowWithAttempts = { ...plain, attempts: listOf(plain.attempts, 'attempts').map(attemptFrom) }
-  return row as Row
+  const { hold, ...rest } = plain
+  const row = { ...rest, attempts: listOf(plain.attempts, 'attempts').map(attemptFrom) }
+  return (hold === undefined ? row : { ...row, hold: receiptFrom(hold) }) as RowWithAttempts as Row
 }
 
 /** Spread first, so that members keep their order and those that this release does not know are kept. */

@@ -249,6 +249,8 @@ export interface CheckpointRow {
   readonly tokens: TokenUsage
   readonly ttfe_ms: number | null
   readonly attempts: readonly Attempt[]
+  /** The hold's receipt as far as it had been extended; absent while it is still the open row's. */
+  readonly hold?: HoldReceipt
 }
 
 /** An `S` row without `U` or `R`, with its last checkpoint. */

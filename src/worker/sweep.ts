@@ -72,7 +72,8 @@ async function settle(request: UnfinishedRequest, deps: SweepDeps): Promise<bool
 
 /** The event of a request that nobody finished. Pure but for the clock's reading. */
 export function sweptEvent({ open, last }: UnfinishedRequest, deps: Pick<SweepDeps, 'clock' | 'calendar' | 'price'>): ClosingEvent {
-  const { hold: receipt, targets, prompt_tokens: _, thinking, ...known } = open
+  const { hold, targets, prompt_tokens: _, thinking, ...known } = open
+  const receipt = last?.hold ?? hold
   const target = targets.find(({ endpoint }) => endpoint === last?.endpoint) ?? targets[0]
   if (target === undefined) throw new Error(`journal row of ${receipt.id} names no target`)
   const tokens = last?.tokens ?? NO_TOKENS

@@ -113,6 +113,30 @@ it('closes a request of this very process from its last checkpoint, and gives ba
   expect((await ledger.auditFacts()).open_requests).toEqual(['running'])
 })
 
+it('what an extension had held pays for what was delivered under it', async () => {
+  const { storage, clock, deps, open } = await start()
+  const { limits, log, ledger } = storage
+  await open('long')
+  const terms = { tenant: 'acme', priority: 0, expires_at: null, created_at: 1, models: null, weights: null } as const
+  await limits.credit({ grant: { ...terms, id: 'promo', unit: 'nano_cny' }, delta: 5000n, seq: 2 })
+  const [extended] = await limits.extend([{ id: 'long', tenant: 'acme', tokens: 1000, amount_nano: 4000n, lease_ms: 30_000 }])
+  if (extended?.state !== 'extended') throw new Error('the hold was not extended')
+  log.checkpoint([{ ...checkpoint('long', 700), hold: extended.receipt }])
+  clock.advance(31_000)
+  expect(await sweepExpired(deps, new Map())).toBe(1)
+  await ledger.post()
+  expect(await ledger.event('long')).toMatchObject({
+    amount_nano: 3500n,
+    overrun_nano: 0n,
+    hold: { amount_nano: 4000n },
+    parts: [
+      { grant: 'wallet:acme', amount: 1000n },
+      { grant: 'promo', amount: 2500n },
+    ],
+  })
+  expect(await limits.balance('acme')).toMatchObject({ available_nano: 11_500n, held_nano: 0n })
+})
+
 it('a request that its handler closes during the sweep keeps the price of its handler, and has one event', async () => {
   const { storage, clock, deps, open } = await start()
   const { limits, log, ledger } = storage

@@ -210,6 +210,14 @@ describe('the JSON of the other journal rows', () => {
     expect(decodeCheckpointRow<CheckpointRow>(encodeCheckpointRow(CHECKPOINT))).toEqual(CHECKPOINT)
   })
 
+  test('a checkpoint keeps the receipt of a hold that was extended', () => {
+    const extended: CheckpointRow = { ...CHECKPOINT, hold: { ...EVENT.hold, tokens: 9000 } }
+    const json = encodeCheckpointRow(extended)
+    expect(decodeCheckpointRow<CheckpointRow>(json)).toEqual(extended)
+    expect(encodeCheckpointRow(decodeCheckpointRow<CheckpointRow>(json))).toBe(json)
+    expect(encodeCheckpointRow(CHECKPOINT)).not.toContain('hold')
+  })
+
   test('each is refused in another version', () => {
     expect(() => decodeReceipt('{"v":2}')).toThrow('receipt: version 2')
     expect(() => decodeOpenRow<OpenRow>('{"v":2}')).toThrow('open row: version 2')

@@ -11,6 +11,7 @@ const money = (id: string, amount: bigint) => ({ grant: id, unit: 'nano_cny', am
 /** Who pays: grants of every unit, in burn order, by model and weight (SEMANTICS 10). */
 export function grantTests(the: () => Subject): void {
   orderTests(the)
+  debtTests(the)
   modelTests(the)
   weightTests(the)
   cappedTests(the)
@@ -124,6 +125,32 @@ function orderTests(the: () => Subject): void {
     await credit(grant('promo', { priority: 1 }), 80n)
     expect((await limits.balance('acme')).available_nano).toBe(150n)
     expect(receiptOf(await limits.hold(holdRequest('c'))).parts).toEqual([money('promo', 50n), money('wallet', 50n)])
+  })
+}
+
+function debtTests(the: () => Subject): void {
+  it('what is charged to an empty wallet is owed, more each time, until it is paid', async () => {
+    const { limits, credit } = the()
+    await credit(pack('pack'), 1000n)
+    await credit(grant('wallet'), 0n)
+    for (const [id, owed] of [
+      ['a', -30n],
+      ['b', -60n],
+    ] as const) {
+      await limits.hold(holdRequest(id))
+      await limits.settle(settleRequest(id, 130n, [tokens('pack', 100n), money('wallet', 30n)]))
+      expect((await limits.balance('acme')).available_nano).toBe(owed)
+    }
+    // A debt in money does not keep a pack from paying.
+    expect(reasonOf(await limits.hold(holdRequest('c')))).toBe('held')
+    await credit(grant('promo', { models: ['qwen3-max'] }), 100n)
+    expect(await limits.hold(holdRequest('d', { grant_tokens: 0 }))).toMatchObject({ refusal: { available: 40n } })
+    await credit(grant('wallet'), 70n)
+    expect((await limits.balance('acme')).available_nano).toBe(110n)
+    expect(receiptOf(await limits.hold(holdRequest('e', { grant_tokens: 0, amount_nano: 110n }))).parts).toEqual([
+      money('promo', 100n),
+      money('wallet', 10n),
+    ])
   })
 }
 
@@ -291,6 +318,15 @@ function extendedTests(the: () => Subject): void {
     await credit(grant('wallet'), 200n)
     const parts = [tokens('pack', 150n), money('wallet', 200n)]
     expect(await limits.extend([more(200)])).toMatchObject([{ state: 'extended', receipt: { parts } }])
+  })
+
+  it('a request pack does not join a request that something else pays for', async () => {
+    const { limits, credit } = the()
+    await credit(pack('pack'), 150n)
+    await credit(grant('calls', { unit: 'requests', priority: 2 }), 5n)
+    await limits.hold(holdRequest('a'))
+    expect(await limits.extend([more(200)])).toMatchObject([{ state: 'refused', refusal: { reason: 'balance' } }])
+    expect(await limits.extend([more(150)])).toMatchObject([{ state: 'extended', receipt: { parts: [tokens('pack', 150n)] } }])
   })
 
   it('a held part keeps its weight when the grant gets another', async () => {

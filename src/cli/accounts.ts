@@ -307,7 +307,17 @@ const Balance = z.object({
   held_cny: z.string(),
   credit_line_cny: z.string(),
   open_requests: z.number(),
-  grants: z.array(z.object({ id: z.string(), unit: z.string(), balance: z.string(), held: z.string(), expires_at: z.string().nullable() })),
+  grants: z.array(
+    z.object({
+      id: z.string(),
+      kind: z.string(),
+      unit: z.string(),
+      balance: z.string(),
+      held: z.string(),
+      expires_at: z.string().nullable(),
+      expired: z.boolean(),
+    }),
+  ),
 })
 
 const balance: Command = {
@@ -327,8 +337,15 @@ const balance: Command = {
         )
         context.out(
           table(
-            ['GRANT', 'BALANCE', 'HELD', 'UNIT', 'EXPIRES'],
-            view.grants.map((grant) => [grant.id, grant.balance, grant.held, grant.unit, grant.expires_at ?? 'never']),
+            ['GRANT', 'KIND', 'BALANCE', 'HELD', 'UNIT', 'EXPIRES'],
+            view.grants.map(({ id, kind, balance: left, held, unit, expires_at, expired }) => [
+              id,
+              kind,
+              left,
+              held,
+              unit,
+              expires_at === null ? 'never' : `${expired ? 'expired ' : ''}${expires_at}`,
+            ]),
           ),
         )
       }

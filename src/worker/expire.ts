@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import { lapseEntries } from '../storage/accounts.ts'
 import { lapseId, lapsesOf } from '../storage/grants.ts'
-import type { GrantRecord, Ledger, LedgerTransaction, Limits, Records } from '../storage/ports.ts'
+import type { ExpiredGrantsSlice, GrantRecord, Ledger, LedgerTransaction, Limits, Records } from '../storage/ports.ts'
 
 /** What the worker needs that lets grants lapse. */
 export interface ExpireDeps {
@@ -17,8 +17,8 @@ export interface ExpireDeps {
   readonly on_trouble: (error: unknown, grant: string) => void
 }
 
-/** Grants read at a time: what a slice may cost the database. */
-const SLICE_GRANTS = 200
+/** Grants looked at in one query: some milliseconds of the database. */
+const SLICE_GRANTS = 500
 
 /**
  * Lets the unused rest of grants lapse that expired since `from_ms`: what is left of each, once nothing of it is held any more. The
@@ -26,14 +26,14 @@ const SLICE_GRANTS = 200
  *
  * @returns how many grants lapsed
  */
-export async function expireGrants(from_ms: number, deps: ExpireDeps): Promise<number> {
+export async function expireGrants(from_ms: number, deps: ExpireDeps, slice_grants = SLICE_GRANTS): Promise<number> {
   const to_ms = deps.clock.now_ms()
   let lapsed = 0
-  let after: GrantRecord | null = null
+  let after: ExpiredGrantsSlice['last'] = null
   do {
-    const slice: readonly GrantRecord[] = await deps.records.expiredGrants({ from_ms, to_ms, after, limit: SLICE_GRANTS })
-    for (const grant of slice) if (await tryOne(grant, deps)) lapsed += 1
-    after = slice.length < SLICE_GRANTS ? null : (slice.at(-1) ?? null)
+    const slice: ExpiredGrantsSlice = await deps.records.expiredGrants({ from_ms, to_ms, after, limit: slice_grants })
+    for (const grant of slice.grants) if (await tryOne(grant, deps)) lapsed += 1
+    after = slice.last
   } while (after !== null)
   return lapsed
 }

@@ -83,6 +83,36 @@ export function recordsConformance(name: string, make: () => Promise<StorageSubj
       expect(await records.load()).toEqual({ seq: 4, tenants: [TENANT], projects: [PROJECT], keys: [KEY], grants: [GRANT] })
     })
 
+    it('gives the grants that expired in a period and have something left, slice by slice', async () => {
+      const { records, ledger } = subject.storage
+      const expiring = (id: string, expires_at: number | null): GrantRecord => ({ ...GRANT, id, expires_at })
+      const given = [
+        expiring('b', 100),
+        expiring('a', 100),
+        expiring('c', 300),
+        expiring('empty', 200),
+        expiring('never', null),
+        expiring('d', 301),
+      ]
+      for (const record of given) await records.put({ kind: 'grant', record })
+      for (const { id, tenant: owner, unit } of given) {
+        if (id === 'empty') continue
+        const entries = [
+          { account: { code: 'cash_clearing', owner, ref: '', unit }, amount: 5n },
+          { account: { code: 'prepaid_grant', owner, ref: id, unit }, amount: -5n },
+        ] as const
+        await ledger.transact({ id: `grant:${id}`, at: 1, kind: 'grant', note: '', entries })
+      }
+      const all = await records.expiredGrants({ from_ms: 100, to_ms: 300, after: null, limit: 10 })
+      expect([all.grants.map(({ id }) => id), all.last]).toEqual([['a', 'b', 'c'], null])
+      expect(all.grants[0]).toEqual(expiring('a', 100))
+      const first = await records.expiredGrants({ from_ms: 0, to_ms: 300, after: null, limit: 3 })
+      expect([first.grants.map(({ id }) => id), first.last]).toEqual([['a', 'b'], { expires_at: 200, id: 'empty' }])
+      const rest = await records.expiredGrants({ from_ms: 0, to_ms: 300, after: first.last, limit: 10 })
+      expect([...first.grants, ...rest.grants]).toEqual(all.grants)
+      expect(await records.expiredGrants({ from_ms: 101, to_ms: 299, after: null, limit: 10 })).toEqual({ grants: [], last: null })
+    })
+
     it('numbers every change, and gives those after a number', async () => {
       const { records } = subject.storage
       for (const change of ALL) await records.put(change)

@@ -1,6 +1,7 @@
 import { type Compilable, DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import {
   type ExpiredGrantsQuery,
+  type ExpiredGrantsSlice,
   type GrantRecord,
   type KeyRecord,
   type NumberedChange,
@@ -84,10 +85,14 @@ export class SqlRecords implements Records {
     return (await this.#read(tenant === undefined ? all : all.where('tenant', '=', tenant))).map(grantOf)
   }
 
-  async expiredGrants({ from_ms, to_ms, after, limit }: ExpiredGrantsQuery): Promise<readonly GrantRecord[]> {
-    const params = [from_ms, to_ms, after?.expires_at ?? from_ms, after?.id ?? '', limit]
-    const [rows] = await this.#executor.read([{ sql: EXPIRED_GRANTS, params }])
-    return (rows ?? []).map(grantOf)
+  async expiredGrants({ from_ms, to_ms, after, limit }: ExpiredGrantsQuery): Promise<ExpiredGrantsSlice> {
+    const params = [after?.expires_at ?? from_ms, after?.id ?? '', to_ms, limit]
+    const [rows = []] = await this.#executor.read([{ sql: EXPIRED_GRANTS, params }])
+    const last = rows.length < limit ? undefined : rows.at(-1)
+    return {
+      grants: rows.filter((row) => row['has_rest'] !== 0n).map(grantOf),
+      last: last === undefined ? null : { expires_at: numberOf(last, 'expires_at'), id: textOf(last, 'id') },
+    }
   }
 
   async load(): ReturnType<Records['load']> {
@@ -141,9 +146,9 @@ export class SqlRecords implements Records {
 
 /** What is left of a grant is a credit balance, which is negative. */
 const EXPIRED_GRANTS =
-  'SELECT * FROM grants AS g WHERE expires_at >= ? AND expires_at <= ? AND (expires_at, id) > (?, ?) AND EXISTS ' +
-  "(SELECT 1 FROM ledger_balances AS b WHERE b.code IN ('wallet_liability', 'prepaid_grant', 'contract_commitment') " +
-  'AND b.owner = g.tenant AND b.ref = g.id AND b.unit = g.unit AND b.amount < 0) ORDER BY expires_at, id LIMIT ?'
+  "SELECT *, EXISTS (SELECT 1 FROM ledger_balances AS b WHERE b.code IN ('wallet_liability', 'prepaid_grant', 'contract_commitment') " +
+  'AND b.owner = g.tenant AND b.ref = g.id AND b.unit = g.unit AND b.amount < 0) AS has_rest ' +
+  'FROM grants AS g WHERE (expires_at, id) > (?, ?) AND expires_at <= ? ORDER BY expires_at, id LIMIT ?'
 
 function upsert(change: RecordChange): SqlStatement {
   switch (change.kind) {

@@ -54,11 +54,6 @@ export async function finishTransactions(deps: ApplyDeps): Promise<void> {
   }
 }
 
-/** For whoever has just made limits equal to the ledger: nothing is lacking any more. */
-export function forgetUnfinished(limits: CreditableLimits): void {
-  unfinishedOf(limits).clear()
-}
-
 /** Changes the terms under which admission spends a grant, now. */
 export async function applyTerms(grant: GrantRecord, limits: CreditableLimits): Promise<void> {
   await credit(termsOf(grant), 0n, limits)

@@ -235,8 +235,11 @@ class Starter {
 
   #controlDeps(plane: Plane, reload: ControlDeps['reload']): ControlDeps {
     const { env, clock, logger } = this.#options
-    const { records, ledger, limits, changes } = this.#storage
+    const { records, ledger, limits, changes, archive, rebuilder, cut } = this.#storage
     return {
+      archive,
+      rebuilder,
+      cut,
       records,
       ledger,
       limits,

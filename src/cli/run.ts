@@ -5,6 +5,7 @@ import { CommandFailed, UsageError, type CliContext } from './io.ts'
 import { LEDGER_COMMANDS } from './ledger.ts'
 import { LIMIT_COMMANDS } from './limits.ts'
 import { REPORT_COMMANDS } from './reports.ts'
+import { UPKEEP_COMMANDS } from './upkeep.ts'
 
 export interface RunOptions {
   readonly version: string
@@ -25,6 +26,7 @@ export async function run(args: readonly string[], context: CliContext, options:
     ...GRANT_COMMANDS,
     ...LEDGER_COMMANDS,
     ...REPORT_COMMANDS,
+    ...UPKEEP_COMMANDS,
   ]
   const [first = '--help', second = ''] = args
   if (['--help', '-h', 'help'].includes(first)) {

@@ -5,15 +5,18 @@ import * as z from 'zod'
 import { WeirError } from '../base/errors.ts'
 import { uuidv7 } from '../base/ids.ts'
 import { cnyFromNano } from '../money/amount.ts'
+import { listArchives, parseRun, runArchive, verifyArchives } from './archive.ts'
 import { audit } from './audit.ts'
 import { balanceOf, creditTenant } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
 import { changeGrant, createGrant, listGrants, showGrant } from './grants.ts'
+import { Jobs, jobView } from './jobs.ts'
 import { changeKey, createKey, listKeys, revokeKey } from './keys.ts'
 import { ledgerBalances, listTransactions } from './ledger.ts'
 import { listLimits, removeLimit, setLimit } from './limits.ts'
 import { AdminProblem, parse, problemBody } from './problem.ts'
 import { reverse } from './reversals.ts'
+import { rebuild } from './rebuild.ts'
 import { fetchServed, ServedUnavailable } from './served.ts'
 import { changeProject, changeTenant, createProject, createTenant, listProjects, listTenants } from './tenants.ts'
 import { usageEvents, usageTotals } from './usage.ts'
@@ -49,6 +52,7 @@ export function createControlApi(deps: ControlDeps): Hono {
   routeAccounts(app, deps)
   routeGrants(app, deps)
   routeReports(app, deps)
+  routeWork(app, deps)
   app.notFound((c) => refuse(c, new WeirError('not_found', { values: { path: printable(c.req.path) } }), deps))
   app.onError((error, c) => refuse(c, error, deps))
   return app
@@ -108,16 +112,36 @@ function routeReports(app: Hono, deps: ControlDeps): void {
   })
 }
 
+const RebuildBody = z.strictObject({ check: z.boolean().default(false) })
+
+/** Work that may take long: answered at once with a job, whose end is to be asked for. */
+function routeWork(app: Hono, deps: ControlDeps): void {
+  const jobs = new Jobs()
+  app.post('/admin/v1/rebuild', async (c) => {
+    const { check } = parse(RebuildBody, await bodyOf(c))
+    return c.json(jobView(jobs.start('rebuild', (on_progress) => rebuild(check, deps, on_progress))), 202)
+  })
+  app.get('/admin/v1/archives', async (c) => c.json(await listArchives(deps)))
+  app.post('/admin/v1/archives', async (c) => {
+    const wanted = parseRun(await bodyOf(c))
+    return c.json(jobView(jobs.start('archive', (on_progress) => runArchive(wanted, deps, on_progress))), 202)
+  })
+  app.post('/admin/v1/archives/verify', (c) =>
+    c.json(jobView(jobs.start('archive verify', (on_progress) => verifyArchives(deps, on_progress))), 202),
+  )
+  app.get('/admin/v1/jobs/:id', (c) => c.json(jobView(jobs.find(c.req.param('id')))))
+}
+
 async function auditView(query: unknown, deps: ControlDeps): Promise<object> {
   const { sandbox } = parse(AuditQuery, query)
-  const { records, ledger, limits, clock } = deps
+  const { records, ledger, clock } = deps
   try {
     const served = sandbox === undefined ? null : (): ReturnType<typeof fetchServed> => fetchServed(sandbox)
     const { ok, checked, findings } = await audit({
       records,
       ledger,
-      limits,
-      now_ms: () => clock.now_ms(),
+      cut: () => deps.cut(),
+      clock,
       offline: deps.offline ?? false,
       served,
     })

@@ -3,11 +3,14 @@ import type { RandomBytes } from '../base/ids.ts'
 import type { ConfigIssue } from '../config/model.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
-import type { Changes, Ledger, Limits, Records } from '../storage/ports.ts'
+import type { Cut, EventArchive, Rebuilder } from '../storage/books.ts'
+import type { Changes, Ledger, LimitRule, Limits, Records } from '../storage/ports.ts'
 
 /** Limits that tell which credit of a tenant they applied last; the next one carries the number after it. */
 export interface CreditableLimits extends Limits {
   appliedSeq(tenant: string): number
+  /** Corrects what is believed to be used in the window that ends at `end_ms`; nothing if that one is over. */
+  shift(rule: LimitRule, delta: bigint, end_ms: number): void
 }
 
 /** What became of a reload that was asked for. After mistakes the old configuration stays in force. */
@@ -19,6 +22,10 @@ export interface ControlDeps {
   readonly ledger: Ledger
   readonly limits: CreditableLimits
   readonly changes: Changes
+  readonly archive: EventArchive
+  readonly rebuilder: Rebuilder
+  /** Admission and journal at one moment. */
+  readonly cut: (rules?: readonly LimitRule[]) => Promise<Cut>
   readonly clock: Clock
   readonly random: RandomBytes
   readonly metrics: Pick<Metrics, 'render' | 'content_type'>

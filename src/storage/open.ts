@@ -3,12 +3,15 @@ import { join } from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
 import { Journal } from './journal/client.ts'
-import { startReader } from './journal/reader.ts'
+import { lazyReader, startReader } from './journal/reader.ts'
 import { createMemoryChanges } from './memory/changes.ts'
 import { createMemoryLimits, type MemoryLimits } from './memory/limits.ts'
-import type { Changes, Ledger, Records, UsageLog } from './ports.ts'
+import type { Cut, EventArchive, Rebuilder } from './books.ts'
+import type { Changes, Ledger, LimitRule, Records, UsageLog } from './ports.ts'
 import type { SqlExecutor } from './sql/executor.ts'
-import { SqlLedger } from './sql/ledger.ts'
+import { SqlArchive } from './sql/archive.ts'
+import { SqlLedger, type LedgerWriter } from './sql/ledger.ts'
+import { SqlRebuilder } from './sql/rebuild.ts'
 import { SqlRecords } from './sql/records.ts'
 
 export interface EmbeddedOptions {
@@ -32,6 +35,15 @@ export interface Storage {
   readonly changes: Changes
   /** Name of this data directory's journal, as on its events. */
   readonly node: string
+  /** Events of closed days as files. */
+  readonly archive: EventArchive
+  /** Recomputes what is derived, beside running traffic. */
+  readonly rebuilder: Rebuilder
+  /**
+   * Admission and journal at one moment, and where `rules` stood then. Taken between two turns of the event loop: a settle charges
+   * limits and gives its row to the journal within one turn, so none is half done.
+   */
+  readonly cut: (rules?: readonly LimitRule[]) => Promise<Cut>
   /** Commits and posts what is left, checkpoints, and frees the data directory. */
   close(): Promise<void>
 }
@@ -48,25 +60,66 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
   const { data_dir, clock, commit_timeout_ms, keep_days, random = randomBytes } = options
   const on_trouble = options.on_trouble ?? ((error) => process.emitWarning(error))
   const journal = await Journal.start({ data_dir, clock, commit_timeout_ms, keep_days, random, on_trouble })
-  const reader = startReader(join(data_dir, 'weir.db'))
+  const path = join(data_dir, 'weir.db')
+  const reader = startReader(path)
+  const auditing = lazyReader(path)
   const executor: SqlExecutor = {
     read: (statements) => reader.read(statements),
     write: (statements) => journal.ask<'write'>({ what: 'write', statements }),
   }
-  const ledger = new SqlLedger(executor, {
+  const waiting = new WaitingTransactions()
+  const writer: LedgerWriter = {
     post: () => journal.ask<'post'>({ what: 'post' }),
-    transact: (transaction) => journal.ask<'transact'>({ what: 'transact', transaction }),
-  })
+    transact: (transaction) => waiting.during(transaction.id, journal.ask<'transact'>({ what: 'transact', transaction })),
+  }
+  const ledger = new SqlLedger(executor, writer, auditing)
+  const records = new SqlRecords(executor)
+  const limits = createMemoryLimits({ clock })
+  const cut: Storage['cut'] = (rules = []) =>
+    new Promise((resolve, reject) => {
+      setImmediate(() => {
+        try {
+          const [views, pending] = [limits.views(rules), waiting.ids()]
+          journal.mark().then((mark) => resolve({ mark: { ...mark, pending }, ...views }), reject)
+        } catch (error) {
+          reject(error instanceof Error ? error : new Error(String(error)))
+        }
+      })
+    })
   return {
-    limits: createMemoryLimits({ clock }),
+    limits,
     log: journal,
     ledger,
-    records: new SqlRecords(executor),
+    records,
     changes: createMemoryChanges(),
     node: journal.node,
+    archive: new SqlArchive({ data_dir, executor, auditing, journal, clock }),
+    rebuilder: new SqlRebuilder({ executor, auditing, journal }),
+    cut,
     close: async () => {
+      await auditing.close()
       await reader.close()
       await journal.shutdown()
     },
+  }
+}
+
+/** Transactions that somebody waits for: in the ledger already or not, and not applied to limits. One id may be asked for twice at once. */
+class WaitingTransactions {
+  readonly #counts = new Map<string, number>()
+
+  async during<Result>(id: string, answer: Promise<Result>): Promise<Result> {
+    this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1)
+    try {
+      return await answer
+    } finally {
+      const left = (this.#counts.get(id) ?? 1) - 1
+      if (left > 0) this.#counts.set(id, left)
+      else this.#counts.delete(id)
+    }
+  }
+
+  ids(): readonly string[] {
+    return [...this.#counts.keys()]
   }
 }

@@ -5,6 +5,7 @@
 import type { Attempt, HoldReceipt, UsageEvent } from '../money/event.ts'
 import type { GrantUnit, PaymentPart } from '../money/grant.ts'
 import type { PaidCalls, TokenUsage } from '../money/usage.ts'
+import type { AuditFacts, UsageMark } from './books.ts'
 
 // ---------------------------------------------------------------- Limits
 
@@ -178,33 +179,6 @@ export interface Limits {
   states(rules: readonly LimitRule[]): Promise<readonly LimitState[]>
   /** Open holds of all tenants, for metrics and audits. */
   openHolds(): Promise<number>
-}
-
-// ---------------------------------------------------------------- Cut
-
-/** A place in the usage log: what was given to it before, and nothing after. */
-export interface UsageMark {
-  readonly node: string
-  /** Number of the last event before the mark. */
-  readonly event_seq: number
-  /** Number of the last row of any kind before the mark. */
-  readonly row_seq: number
-  /** Every `S` row below this number was closed at the mark: where a search for open ones begins. */
-  readonly open_floor?: number
-  /** Number of the last ledger transaction before the mark. */
-  readonly transaction_seq?: number
-  /** Ids of transactions that somebody was waiting for at the mark: in the ledger or about to be, and not applied to limits yet. */
-  readonly pending?: readonly string[]
-}
-
-/** One moment of admission and where the usage log stood at that moment, so that an audit can compare them while traffic goes on. */
-export interface Cut {
-  readonly mark: UsageMark
-  readonly balances: ReadonlyMap<string, BalanceView>
-  /** Ids of the open holds, those marked swept included. */
-  readonly holds: ReadonlySet<string>
-  /** Where the limits stand that the cut was asked about, in the order given. */
-  readonly states: readonly LimitState[]
 }
 
 // ---------------------------------------------------------------- UsageLog (the journal)
@@ -413,113 +387,11 @@ export interface Ledger {
   /** Highest revisions only, newest first. Events of archived days are in their archive, not here. */
   events(query: EventQuery): Promise<EventPage>
   usage(query: UsageQuery): Promise<UsagePage>
+  /** Archived days (UTC+8) that a half-open interval of Unix ms touches, oldest first: their events are in files, not here. */
+  archivedDays(range: { readonly from_ms?: number; readonly to_ms?: number }): Promise<readonly string[]>
   /** Facts for the audit, computed in one read transaction. Call `post` first; with a mark, balances and open requests are those of that moment. */
   auditFacts(mark?: UsageMark): Promise<AuditFacts>
 }
-
-// ---------------------------------------------------------------- Archive
-
-/** One closed day whose events are kept as a file instead of rows. */
-export interface ArchivedDay {
-  /** In the order in which files were written; the chain follows it. */
-  readonly number: number
-  readonly day: string
-  /** `written`: its file is durable and its rows are still being deleted; the next run goes on. */
-  readonly state: 'written' | 'closed'
-  /** Name below the archive's directory. */
-  readonly file: string
-  /** Lines: every revision. */
-  readonly events: number
-  /** Highest revisions. */
-  readonly requests: number
-  readonly amount_nano: bigint
-  readonly cost_nano: bigint
-  /** SHA-256 of the uncompressed bytes, hex. */
-  readonly digest: string
-  /** SHA-256 of `previous\nday digest`, hex, where `previous` is the chain of the archive before, or empty. */
-  readonly chain: string
-  readonly previous: string
-  readonly at: number
-}
-/** A day with events that is not archived, and what keeps it from being so. */
-export interface ArchivableDay {
-  readonly day: string
-  /** Rows of events, every revision. */
-  readonly events: number
-  readonly blocked: string | null
-}
-/** Something that an archive's file and the books do not agree on. */
-export interface ArchiveFinding {
-  readonly day: string
-  readonly what: string
-  readonly expected: string
-  readonly found: string
-}
-/** Hears how far long work has come. */
-export type OnProgress = (progress: { readonly doing: string; readonly done: number; readonly of: number }) => void
-
-/** Events of closed days as files, one per day, and the books about them. Only one of its methods runs at a time. */
-export interface EventArchive {
-  list(): Promise<readonly ArchivedDay[]>
-  /** Days before `before` (a UTC+8 date) that have events and no finished archive, oldest first. */
-  days(before: string): Promise<readonly ArchivableDay[]>
-  /**
-   * Writes the file of a day that nothing blocks, then deletes its rows in small commits. Goes on where a dead process stopped.
-   * @throws ArchiveRefused if something blocks it, or the file read back is not what was written
-   */
-  archive(day: string, on_progress: OnProgress): Promise<ArchivedDay>
-  /** Reads files again, against digests, chain and sums. */
-  verify(on_progress: OnProgress): Promise<readonly ArchiveFinding[]>
-}
-/** A day was not archived. Says why. */
-export class ArchiveRefused extends Error {
-  override name = 'ArchiveRefused'
-}
-
-// ---------------------------------------------------------------- Rebuild
-
-/** Something derived that was wrong; with `check` it still is. */
-export interface RebuildChange {
-  readonly what: string
-  readonly id: string
-  readonly was: string
-  readonly now: string
-}
-/** Recomputes what the journal, the events and the ledger's entries determine. With `check` nothing changes. Safe beside a running gateway; one at a time. */
-export interface Rebuilder {
-  /** Closed rows of the journal that the ledger lacks are posted again, once. */
-  events(check: boolean): Promise<readonly RebuildChange[]>
-  /** Running balances, from entries. */
-  balances(check: boolean): Promise<readonly RebuildChange[]>
-  /** Sums of usage, from events. Archived days keep theirs. */
-  rollups(check: boolean, on_progress: OnProgress): Promise<readonly RebuildChange[]>
-}
-
-// ---------------------------------------------------------------- Audit
-
-/** What `weir audit` compares. */
-export interface AuditFacts {
-  /** Transactions whose entries do not sum to zero in some unit. */
-  readonly unbalanced: readonly string[]
-  /** Journal `U` rows that are not in the ledger, and the reverse, at most 10 of each. */
-  readonly missing_events: readonly string[]
-  readonly unexplained_events: readonly string[]
-  /** Ids with more than one highest revision, or whose stored body differs from the journal's. */
-  readonly differing_events: readonly string[]
-  /** Numbers of events that a node gave out and that are in no table, as `node 12–14`. */
-  readonly gaps: readonly string[]
-  /** Σ of events against Σ of usage entries, per tenant and unit, where they differ. */
-  readonly wrong_sums: readonly string[]
-  /** Rollups against the events they sum up, where they differ. */
-  readonly wrong_rollups: readonly string[]
-  /** Requests still open in the journal. */
-  readonly open_requests: readonly string[]
-  /** Running balances of every account. */
-  readonly balances: readonly LedgerEntry[]
-  readonly events: number
-  readonly amount_nano: bigint
-}
-
 // ---------------------------------------------------------------- Records
 
 export interface TenantRecord {
@@ -610,8 +482,14 @@ export interface NumberedChange {
 export interface ExpiredGrantsQuery {
   readonly from_ms: number
   readonly to_ms: number
-  readonly after: Pick<GrantRecord, 'expires_at' | 'id'> | null
+  readonly after: ExpiredGrantsSlice['last']
+  /** Most grants to look at. */
   readonly limit: number
+}
+export interface ExpiredGrantsSlice {
+  readonly grants: readonly GrantRecord[]
+  /** The last one that was looked at, for the next slice; null at the end. */
+  readonly last: { readonly expires_at: number; readonly id: string } | null
 }
 
 /** Tenants, projects, keys, grants and price versions. Every write appends its numbered change in the same transaction. */
@@ -624,8 +502,8 @@ export interface Records {
   keys(tenant?: string): Promise<readonly KeyRecord[]>
   key(id: string): Promise<KeyRecord | null>
   grants(tenant?: string): Promise<readonly GrantRecord[]>
-  /** A page of grants that expired in a period and of which the ledger still has something, by expiry, then id. */
-  expiredGrants(query: ExpiredGrantsQuery): Promise<readonly GrantRecord[]>
+  /** Looks at the next grants that expired in a period, by expiry, then id, and gives those of which the ledger still has something. */
+  expiredGrants(query: ExpiredGrantsQuery): Promise<ExpiredGrantsSlice>
   /** Every tenant, project and key as of the returned sequence number. */
   load(): Promise<{
     readonly seq: number

@@ -193,6 +193,7 @@ describe('credits', () => {
       ...control.deps,
       logger: { error: () => {} },
       ledger: Object.assign(Object.create(ledger) as typeof ledger, {
+        transaction: (id: string) => ledger.transaction(id),
         transact: async (transaction: Parameters<typeof ledger.transact>[0]) => {
           await ledger.transact(transaction)
           throw new Error('the answer was lost')
@@ -375,7 +376,9 @@ describe('usage', () => {
     expect(await control.call('GET', '/admin/v1/audit')).toMatchObject({
       body: {
         ok: false,
-        findings: [{ rule: 'admission and ledger agree on balances', id: 'acme wallet:acme', expected: '4999999000', found: '4999999007' }],
+        findings: [
+          { rule: 'admission and ledger agree on balances', id: 'acme wallet:acme', expected: '4.999999 CNY', found: '4.999999007 CNY' },
+        ],
       },
     })
   })

@@ -118,6 +118,11 @@ export class Journal implements UsageLog {
     }))
   }
 
+  /** Where journal and ledger stand when every row given before this call is committed, and none given after it. */
+  mark(): Promise<Answers['mark']> {
+    return this.ask<'mark'>({ what: 'mark' })
+  }
+
   health(): { readonly unposted: number; readonly ok: boolean } {
     return { unposted: this.#unposted, ok: this.#ok }
   }

@@ -1,4 +1,6 @@
+import type { UsageMark } from '../books.ts'
 import type { LedgerTransaction, PostResult } from '../ports.ts'
+import type { ArchiveFacts } from '../sql/archive-file.ts'
 import type { SqlRow, SqlStatement } from '../sql/executor.ts'
 
 /** What the writer's thread is started with. */
@@ -16,11 +18,25 @@ export type RowMessage =
   | readonly [kind: 'U', id: string, unnumbered_body: string, revision: number, day: string]
   | readonly [kind: 'R', id: string]
 
+/** A `U` row by its number. `covered`: a batch of the ledger has its entries, only the event itself is lacking or wrong. */
+export interface RepostRow {
+  readonly seq: number
+  readonly covered: boolean
+}
+
 export type Ask =
   | { readonly what: 'write'; readonly statements: readonly SqlStatement[] }
   | { readonly what: 'transact'; readonly transaction: LedgerTransaction }
   | { readonly what: 'post' }
   | { readonly what: 'unfinished'; readonly ids: readonly string[] | null }
+  /** Where journal and ledger stand once every row given before is committed. */
+  | { readonly what: 'mark' }
+  /** Deletes one small batch of rows that are past their time. */
+  | { readonly what: 'forget'; readonly now_ms: number }
+  /** Posts rows of the journal again whose events the ledger lacks, or has otherwise. */
+  | { readonly what: 'repost'; readonly rows: readonly RepostRow[] }
+  /** Sums a minute of a tenant again from its events, or says that an hour or day is to be derived again. */
+  | { readonly what: 'resum'; readonly grain: 'minute' | 'hour' | 'day'; readonly tenant: string; readonly at: number }
   | { readonly what: 'close' }
 
 /** Answers by question. */
@@ -29,6 +45,11 @@ export interface Answers {
   readonly transact: 'posted' | 'duplicate'
   readonly post: PostResult
   readonly unfinished: ReadonlyArray<{ readonly open: string; readonly last: string | null }>
+  readonly mark: Omit<UsageMark, 'pending'>
+  /** Rows deleted; 0 means that there is no more. */
+  readonly forget: number
+  readonly repost: null
+  readonly resum: null
   readonly close: null
 }
 
@@ -53,3 +74,12 @@ export type ToReader = { readonly id: number; readonly statements: readonly SqlS
 export type FromReader =
   | { readonly id: number; readonly rows: readonly (readonly SqlRow[])[] }
   | { readonly id: number; readonly message: string }
+
+/** What the archiver's thread is started with. `path` is the database's file. */
+export type ArchiveTask =
+  | { readonly what: 'write'; readonly path: string; readonly day: string; readonly directory: string; readonly file: string }
+  | { readonly what: 'read'; readonly directory: string; readonly file: string }
+export type FromArchiver =
+  | { readonly kind: 'lines'; readonly lines: number }
+  | { readonly kind: 'done'; readonly facts: ArchiveFacts }
+  | { readonly kind: 'failed'; readonly message: string }

@@ -59,3 +59,20 @@ export function startReader(path: string): DatabaseReader {
     },
   }
 }
+
+/** A reader whose thread starts with its first question. */
+export function lazyReader(path: string): DatabaseReader {
+  let started: DatabaseReader | null = null
+  let closed = false
+  return {
+    read: (statements) => {
+      if (closed) return Promise.reject(new JournalUnavailable('closed', 'the database is closed'))
+      started ??= startReader(path)
+      return started.read(statements)
+    },
+    close: async () => {
+      closed = true
+      await started?.close()
+    },
+  }
+}

@@ -66,6 +66,10 @@ export class JournalRows {
     return this.#next_seq - 1
   }
 
+  get last_event_seq(): number {
+    return this.#event_seq
+  }
+
   /**
    * Commits batches in one transaction, or none of them.
    * @returns event numbers of the U rows in order (of a duplicate: the number it has), and how many are new

@@ -8,6 +8,7 @@ import type { PostResult } from '../ports.ts'
 import type { SqlRow, SqlStatement } from '../sql/executor.ts'
 import { migrate } from '../sql/migrate.ts'
 import { Poster } from '../sql/post.ts'
+import { Rollups } from '../sql/rollups.ts'
 import { type DirectoryLock, lockDirectory } from './lock.ts'
 import type { Answers, Ask, FromWriter, ToWriter, WriterStart } from './protocol.ts'
 import { inTransaction, JournalRows } from './rows.ts'
@@ -18,6 +19,8 @@ const POST_AT = 500
 /** Events per posting transaction: a few milliseconds, which is what a commit may have to wait. */
 const POST_SLICE = 200
 const RETRY_MS = 1000
+/** Between two slices of deriving rollups: commits come first. */
+const DERIVE_PAUSE_MS = 20
 const DELETE_EVERY_MS = 60_000
 /** Most messages joined into one transaction. */
 const MAX_JOINED = 1000
@@ -32,6 +35,7 @@ class Writer {
   readonly #lock: DirectoryLock
   readonly #database: DatabaseSync
   readonly #rows: JournalRows
+  readonly #rollups: Rollups
   readonly #poster: Poster
   readonly #posts: { readonly id: number; events: number; transactions: number }[] = []
   #unposted: number
@@ -42,6 +46,7 @@ class Writer {
   #deleted_at_ms = 0
   #events_since_checkpoint = 0
   #probe: NodeJS.Timeout | null = null
+  #derive_timer: NodeJS.Timeout | null = null
 
   constructor(port: MessagePort, start: WriterStart) {
     this.#port = port
@@ -54,10 +59,12 @@ class Writer {
     this.#database.exec(`PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA temp_store = MEMORY`)
     migrate(this.#database, path, start.now_ms)
     this.#rows = new JournalRows(this.#database, start.new_node)
-    this.#poster = new Poster(this.#database, this.#rows)
+    this.#rollups = new Rollups(this.#database)
+    this.#poster = new Poster(this.#database, this.#rows, this.#rollups)
     this.#unposted = this.#poster.countUnposted()
     this.#tell({ kind: 'ready', node: this.#rows.node, unposted: this.#unposted })
     this.#planPosting()
+    this.#deriveLater()
   }
 
   /** Takes everything that is queued: batches that arrived together are committed together. */
@@ -134,11 +141,35 @@ class Writer {
         return this.#poster.transact(ask.transaction)
       case 'unfinished':
         return this.#rows.unfinished(ask.ids)
+      case 'mark':
+        return this.#mark()
+      case 'forget':
+        return this.#rows.deleteOld(this.#start.keep_days, ask.now_ms)
+      case 'repost':
+        this.#rows.syncFully(true)
+        this.#poster.repost(ask.rows)
+        return null
+      case 'resum':
+        this.#resum(ask)
+        return null
       case 'close':
         return this.#close()
       default:
         return unreachable(ask)
     }
+  }
+
+  #resum({ grain, tenant, at }: Extract<Ask, { what: 'resum' }>): void {
+    this.#rows.syncFully(false)
+    if (grain === 'minute') this.#poster.resumMinute(tenant, at)
+    else inTransaction(this.#database, () => this.#rollups.touch(grain, tenant, at))
+    this.#deriveLater()
+  }
+
+  #mark(): Answers['mark'] {
+    const transaction_seq = Number(this.#database.prepare('SELECT MAX(rowid) AS seq FROM ledger_transactions').get()?.['seq'] ?? 0)
+    const { node, last_event_seq: event_seq, last_seq: row_seq, open_floor } = this.#rows
+    return { node, event_seq, row_seq, open_floor, transaction_seq }
   }
 
   #run({ sql, params }: SqlStatement): readonly SqlRow[] {
@@ -174,6 +205,7 @@ class Writer {
     this.#timer = null
     this.#post()
     if (this.#unposted > 0) return
+    this.#deriveLater()
     try {
       this.#tidy()
     } catch (error) {
@@ -189,8 +221,26 @@ class Writer {
       this.#database.exec('PRAGMA wal_checkpoint(PASSIVE)')
     }
     if (this.#now_ms - this.#deleted_at_ms < DELETE_EVERY_MS) return
+    const more = this.#rollups.deleteSome(this.#now_ms)
     const deleted = this.#rows.deleteOld(this.#start.keep_days, this.#now_ms)
-    if (deleted === 0) this.#deleted_at_ms = this.#now_ms
+    if (deleted === 0 && !more) this.#deleted_at_ms = this.#now_ms
+  }
+
+  /** Hours and days of the rollups, a slice at a time until none is left. Rows to post and batches to commit come in between. */
+  #deriveLater(): void {
+    this.#derive_timer ??= setTimeout(() => {
+      this.#derive_timer = null
+      this.#derive()
+    }, DERIVE_PAUSE_MS)
+  }
+
+  #derive(): void {
+    try {
+      this.#rows.syncFully(false)
+      if (this.#rollups.deriveSome(this.#now_ms)) this.#deriveLater()
+    } catch (error) {
+      this.#tell({ kind: 'trouble', message: `rollups were not derived: ${messageOf(error)}` })
+    }
   }
 
   #post(): void {
@@ -204,6 +254,8 @@ class Writer {
         post.transactions += transactions
       }
       if (rows < POST_SLICE) this.#answerPosts()
+      // Whoever asked for a posting is about to read.
+      if (rows < POST_SLICE && rows > 0) this.#deriveLater()
       this.#planPosting()
     } catch (error) {
       this.#postFailed(messageOf(error))
@@ -229,6 +281,7 @@ class Writer {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
     if (this.#probe !== null) clearTimeout(this.#probe)
+    if (this.#derive_timer !== null) clearTimeout(this.#derive_timer)
     this.#database.exec('PRAGMA wal_checkpoint(TRUNCATE)')
     this.#database.close()
     this.#lock.close()

@@ -2,6 +2,7 @@ import { assert } from '../../base/assert.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { HoldReceipt } from '../../money/event.ts'
 import type { HeldPart } from '../../money/grant.ts'
+import type { Cut } from '../books.ts'
 import type {
   BalanceView,
   CreditRequest,
@@ -35,6 +36,10 @@ export interface MemoryLimits extends Limits {
   appliedSeq(tenant: string): number
   /** Sets what a window or budget had used before this process started. `end_ms` is `Infinity` where there is no window. */
   restore(rule: LimitRule, used: bigint, end_ms: number): void
+  /** Corrects what a running process believes was used in the window that ends at `end_ms`; nothing if that one is over. */
+  shift(rule: LimitRule, delta: bigint, end_ms: number): void
+  /** This moment: every tenant's balances, every open hold, and where `rules` stand. Costs what there are tenants and holds. */
+  views(rules: readonly LimitRule[]): Omit<Cut, 'mark'>
 }
 
 interface RuleShare {
@@ -122,10 +127,18 @@ class InMemoryLimits implements MemoryLimits {
 
   states(rules: readonly LimitRule[]): Promise<readonly LimitState[]> {
     const now_ms = this.#clock.now_ms()
-    // A counter that nobody has used yet is not made: looking changes nothing.
-    return settled(() =>
-      rules.map((rule) => ({ rule, ...(this.#counters.get(counterKey(rule)) ?? counterFor(rule)).standing(rule, now_ms) })),
-    )
+    return settled(() => rules.map((rule) => this.#state(rule, now_ms)))
+  }
+
+  /** A counter that nobody has used yet is not made: looking changes nothing. */
+  #state(rule: LimitRule, now_ms: number): LimitState {
+    return { rule, ...(this.#counters.get(counterKey(rule)) ?? counterFor(rule)).standing(rule, now_ms) }
+  }
+
+  views(rules: readonly LimitRule[]): Omit<Cut, 'mark'> {
+    const now_ms = this.#clock.now_ms()
+    const balances = new Map([...this.#accounts].map(([tenant, account]) => [tenant, account.view(now_ms)]))
+    return { balances, holds: new Set(this.#holds.keys()), states: rules.map((rule) => this.#state(rule, now_ms)) }
   }
 
   openHolds(): Promise<number> {
@@ -140,6 +153,12 @@ class InMemoryLimits implements MemoryLimits {
     const counter = this.#counter(rule)
     assert(counter instanceof MeterCounter, 'only windows and budgets are restored')
     counter.restore(used, end_ms)
+  }
+
+  shift(rule: LimitRule, delta: bigint, end_ms: number): void {
+    const counter = this.#counter(rule)
+    assert(counter instanceof MeterCounter, 'only windows and budgets are corrected')
+    counter.shift(rule, delta, end_ms, this.#clock.now_ms())
   }
 
   #hold(request: HoldRequest): HoldResult {

@@ -1,8 +1,15 @@
-import { addAmounts } from '../accounts.ts'
-import type { AuditFacts } from '../ports.ts'
-import { bigOf, numberOf, type SqlRow, type SqlStatement, textOf } from './executor.ts'
+import { addAmounts, entriesOf, EntrySums } from '../accounts.ts'
+import { decodeEvent } from '../../money/event-json.ts'
+import type { GrantUnit } from '../../money/grant.ts'
+import type { AuditFacts, UsageMark } from '../books.ts'
+import type { AccountCode, GrantRecord, LedgerEntry } from '../ports.ts'
+import { ROLLUP_STATEMENTS, wrongRollups } from './audit-rollups.ts'
+import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 
 const MOST = 10
+
+/** Rows of a day whose file is durable are being deleted: from then on the books about the file stand for them. */
+const PRESENT = 'day NOT IN (SELECT day FROM archives)'
 
 const UNBALANCED =
   'SELECT DISTINCT transaction_id AS id FROM (SELECT transaction_id FROM ledger_entries ' +
@@ -15,76 +22,245 @@ const WRONG_BALANCES =
   'UNION ALL SELECT code, owner, ref, unit, -SUM(amount) FROM ledger_entries GROUP BY code, owner, ref, unit) ' +
   `GROUP BY code, owner, ref, unit HAVING SUM(amount) <> 0 LIMIT ${MOST}`
 
-const MISSING =
-  "SELECT j.id FROM journal AS j WHERE j.kind = 'U' AND NOT EXISTS " +
-  `(SELECT 1 FROM events AS e WHERE e.day = j.day AND e.id = j.id AND e.revision = j.revision) LIMIT ${MOST}`
+/**
+ * Journal rows whose event is not there, or has another body. Missing ones up to the mark: what came after it may wait to be posted.
+ * Archived days have no journal rows left but those of late events.
+ */
+const UNLIKE =
+  'SELECT j.id, e.id IS NULL AS missing FROM journal AS j ' +
+  'LEFT JOIN events AS e ON e.day = j.day AND e.id = j.id AND e.revision = j.revision ' +
+  "WHERE j.kind = 'U' AND ((e.id IS NULL AND j.seq <= ? AND j.day NOT IN (SELECT day FROM archives)) OR e.body <> j.body) " +
+  `LIMIT ${2 * MOST}`
+
+const LATE = `SELECT id || ' (its day ' || day || ' is archived)' AS id FROM late_events LIMIT ${MOST}`
 
 /** Only events of this node from the oldest kept U row on: rows before it were deleted after their time. */
 const UNEXPLAINED =
   "SELECT e.id FROM events AS e WHERE e.node = (SELECT value FROM meta WHERE name = 'node') AND e.seq >= " +
-  "(SELECT MIN(event_seq) FROM journal WHERE kind = 'U') AND NOT EXISTS " +
+  "(SELECT event_seq FROM journal WHERE kind = 'U' ORDER BY seq LIMIT 1) " +
+  'AND e.day NOT IN (SELECT day FROM archives) AND NOT EXISTS ' +
   "(SELECT 1 FROM journal AS j WHERE j.id = e.id AND j.revision = e.revision AND j.kind IN ('U', 'R')) " +
   `LIMIT ${MOST}`
 
-const DIFFERING =
-  "SELECT j.id FROM journal AS j JOIN events AS e ON e.day = j.day AND e.id = j.id AND e.revision = j.revision WHERE j.kind = 'U' " +
-  `AND e.body <> j.body LIMIT ${MOST}`
+/** One pass over the events: counts, numbers of nodes, cost per provider, usage per day and tenant. */
+const PASS =
+  'SELECT node, provider, day, tenant, MIN(seq) AS low, MAX(seq) AS high, COUNT(*) AS numbers, SUM(seq) AS total, ' +
+  'SUM(superseded) AS superseded, SUM(revision = 2) AS seconds, SUM(superseded = 0) AS requests, ' +
+  `${['tokens', 'amount_nano', 'cost_nano'].map((name) => `SUM(CASE superseded WHEN 0 THEN ${name} ELSE 0 END) AS ${name}`).join(', ')} ` +
+  'FROM (SELECT *, input + cached_input + cache_write + output AS tokens FROM events ' +
+  `WHERE ${PRESENT}) GROUP BY node, provider, day, tenant`
 
+/** Needs a look only where the pass counts other numbers of superseded events than of second revisions. */
 const TWICE = `SELECT id FROM events WHERE superseded = 0 GROUP BY day, id HAVING COUNT(*) <> 1 LIMIT ${MOST}`
 
 /** The amount columns against the bodies that they were taken from. */
 const WRONG_COLUMNS =
-  "SELECT id FROM events WHERE amount_nano <> CAST(json_extract(body, '$.amount_nano') AS INTEGER) " +
-  `OR cost_nano <> CAST(json_extract(body, '$.cost_nano') AS INTEGER) LIMIT ${MOST}`
+  `SELECT id FROM events WHERE ${PRESENT} AND (amount_nano <> CAST(json_extract(body, '$.amount_nano') AS INTEGER) ` +
+  `OR cost_nano <> CAST(json_extract(body, '$.cost_nano') AS INTEGER)) LIMIT ${MOST}`
 
+/** What events paid with, per tenant and grant, archived days included. */
 const EVENT_SUMS =
-  "SELECT e.tenant AS owner, json_extract(p.value, '$.unit') AS unit, SUM(CAST(json_extract(p.value, '$.amount') AS INTEGER)) AS amount " +
-  "FROM events AS e, json_each(e.body, '$.parts') AS p WHERE e.superseded = 0 GROUP BY 1, 2"
+  'SELECT owner, ref, unit, SUM(amount) AS amount FROM (' +
+  "SELECT e.tenant AS owner, json_extract(p.value, '$.grant') AS ref, json_extract(p.value, '$.unit') AS unit, " +
+  "CAST(json_extract(p.value, '$.amount') AS INTEGER) AS amount " +
+  `FROM events AS e, json_each(e.body, '$.parts') AS p WHERE e.superseded = 0 AND e.${PRESENT} ` +
+  "UNION ALL SELECT owner, ref, unit, amount FROM archive_sums WHERE unit <> 'cost' AND day IN (SELECT day FROM archives)) GROUP BY owner, ref, unit"
 
-const COST_SUMS = "SELECT provider AS owner, 'cost' AS unit, SUM(cost_nano) AS amount FROM events WHERE superseded = 0 GROUP BY 1"
+const ARCHIVED_COSTS =
+  "SELECT owner, '' AS ref, 'cost' AS unit, SUM(amount) AS amount FROM archive_sums " +
+  "WHERE unit = 'cost' AND day IN (SELECT day FROM archives) GROUP BY owner"
 
-const ENTRY_SUMS =
-  "SELECT l.owner, CASE l.code WHEN 'supplier_payable' THEN 'cost' ELSE l.unit END AS unit, SUM(-l.amount) AS amount " +
-  "FROM ledger_entries AS l JOIN ledger_transactions AS t ON t.id = l.transaction_id AND t.kind = 'usage' " +
-  "WHERE l.code IN ('usage_revenue', 'supplier_payable') GROUP BY 1, 2"
+const USAGE_ENTRIES = "FROM ledger_entries AS l JOIN ledger_transactions AS t ON t.id = l.transaction_id AND t.kind = 'usage' "
+
+const PAID_SUMS =
+  "SELECT l.owner, CASE l.code WHEN 'receivable' THEN 'credit' ELSE l.ref END AS ref, l.unit, SUM(l.amount) AS amount " +
+  `${USAGE_ENTRIES} WHERE l.code IN ('wallet_liability', 'prepaid_grant', 'contract_commitment', 'receivable') GROUP BY 1, 2, 3`
+
+const REVENUE_SUMS =
+  "SELECT l.owner, '' AS ref, CASE l.code WHEN 'supplier_payable' THEN 'cost' ELSE l.unit END AS unit, SUM(-l.amount) AS amount " +
+  `${USAGE_ENTRIES} WHERE l.code IN ('usage_revenue', 'supplier_payable') GROUP BY 1, 3`
 
 const OPEN =
-  "SELECT id FROM journal AS s WHERE kind = 'S' AND seq >= CAST(COALESCE((SELECT value FROM meta WHERE name = 'open_floor'), '0') AS INTEGER) " +
-  "AND NOT EXISTS (SELECT 1 FROM journal AS c WHERE c.id = s.id AND c.kind IN ('U', 'R')) ORDER BY seq"
+  "SELECT id FROM journal AS s WHERE kind = 'S' AND seq >= ? AND seq <= ? AND NOT EXISTS " +
+  "(SELECT 1 FROM journal AS c WHERE c.id = s.id AND c.kind IN ('U', 'R') AND c.seq <= ?) ORDER BY seq"
 
-const TOTAL = 'SELECT COUNT(*) AS events, COALESCE(SUM(amount_nano), 0) AS amount_nano FROM events WHERE superseded = 0'
+const OPEN_FLOOR = "CAST(COALESCE((SELECT value FROM meta WHERE name = 'open_floor'), '0') AS INTEGER)"
 
-/** What the audit reads, in this order, in one read transaction. */
-export const AUDIT_STATEMENTS: readonly SqlStatement[] = [
-  UNBALANCED,
-  WRONG_BALANCES,
-  MISSING,
-  UNEXPLAINED,
-  DIFFERING,
-  TWICE,
-  WRONG_COLUMNS,
-  EVENT_SUMS,
-  COST_SUMS,
-  ENTRY_SUMS,
-  OPEN,
-  TOTAL,
-].map((sql) => ({ sql, params: [] }))
+const ARCHIVED = 'SELECT COALESCE(SUM(requests), 0) AS events, COALESCE(SUM(amount_nano), 0) AS amount_nano FROM archives'
 
-/** The facts of an audit from the rows of {@link AUDIT_STATEMENTS}. */
-export function auditFactsOf(results: readonly (readonly SqlRow[])[]): AuditFacts {
-  const [unbalanced = [], wrong_balances = [], missing = [], unexplained = [], differing = [], twice = []] = results
-  const [wrong_columns = [], event_sums = [], cost_sums = [], entry_sums = [], open = [], total = []] = results.slice(6)
-  const [all] = total
+/** Event numbers outside the rows, and the ends of this node's numbering so that a number missing there shows too. */
+const OTHER_RUNS =
+  'SELECT node, first_seq AS first, last_seq AS last FROM archive_numbers WHERE day IN (SELECT day FROM archives) ' +
+  'UNION ALL SELECT node, seq, seq FROM late_events ' +
+  "UNION ALL SELECT value, 0, 0 FROM meta WHERE name = 'node' " +
+  "UNION ALL SELECT n.value, s.value + 1, s.value + 1 FROM meta AS n JOIN meta AS s ON s.name = 'event_seq' WHERE n.name = 'node'"
+
+const OTHER_NUMBERS =
+  'SELECT node, MIN(first) AS low, MAX(last) AS high, SUM(last - first + 1) AS numbers, ' +
+  `SUM((first + last) * (last - first + 1) / 2) AS total FROM (${OTHER_RUNS}) GROUP BY node`
+
+const GAPS =
+  'SELECT node, before + 1 AS first, first - 1 AS last FROM (' +
+  'SELECT node, first, LAG(last) OVER (PARTITION BY node ORDER BY first) AS before FROM (' +
+  `SELECT node, seq AS first, seq AS last FROM events WHERE ${PRESENT} UNION ALL ${OTHER_RUNS}) WHERE node = ?) ` +
+  `WHERE first > before + 1 ORDER BY first LIMIT ${MOST}`
+
+const BALANCES = 'SELECT code, owner, ref, unit, amount FROM ledger_balances'
+
+/** Events that were closed after the mark and are posted, each with what it superseded. */
+const AFTER =
+  'SELECT e.body, earlier.body AS earlier FROM journal AS j ' +
+  'JOIN events AS e ON e.day = j.day AND e.id = j.id AND e.revision = j.revision ' +
+  'LEFT JOIN events AS earlier ON j.revision = 2 AND earlier.day = j.day AND earlier.id = j.id AND earlier.revision = 1 ' +
+  "WHERE j.kind = 'U' AND j.seq > ? AND j.seq <= CAST((SELECT value FROM meta WHERE name = 'posted_seq') AS INTEGER)"
+
+const AFTER_KINDS =
+  'SELECT DISTINCT g.id, g.kind FROM journal AS j LEFT JOIN events AS r ON j.revision = 2 AND r.day = j.day AND r.id = j.id, ' +
+  "json_each(COALESCE(r.body, j.body), '$.parts') AS p JOIN grants AS g ON g.id = json_extract(p.value, '$.grant') " +
+  "WHERE j.kind = 'U' AND j.seq > ?"
+
+/** Transactions that limits had not heard of at the mark. */
+const AFTER_TRANSACTIONS =
+  'SELECT l.code, l.owner, l.ref, l.unit, SUM(l.amount) AS amount FROM ledger_transactions AS t ' +
+  'JOIN ledger_entries AS l ON l.transaction_id = t.id ' +
+  "WHERE t.kind <> 'usage' AND (t.rowid > ? OR t.id IN (SELECT value FROM json_each(?))) GROUP BY 1, 2, 3, 4"
+
+const END = Number.MAX_SAFE_INTEGER
+
+/**
+ * Reads the facts of an audit in one read transaction (and where numbers are missing, which ones in a second).
+ * A full pass over the events: run it on a connection of its own.
+ */
+export async function readAuditFacts(executor: Pick<SqlExecutor, 'read'>, mark?: UsageMark): Promise<AuditFacts> {
+  const named = Object.entries(statementsAt(mark))
+  const results = await executor.read(named.map(([, statement]) => statement))
+  const rows = new Map(named.map(([name], index) => [name, results[index] ?? []]))
+  const of = (name: keyof ReturnType<typeof statementsAt>): readonly SqlRow[] => rows.get(name) ?? []
+  const ids = (...names: Parameters<typeof of>[0][]): readonly string[] => [...new Set(names.flatMap((name) => idsOf(of(name))))]
+  const pass = of('pass')
+  const event_sums = of('event_sums')
+  const missing = of('unlike').filter((row) => numberOf(row, 'missing') === 1)
+  const counts = [...pass.map((row) => ({ ...row, events: bigOf(row, 'requests') })), ...of('archived')]
   return {
-    unbalanced: idsOf(unbalanced),
-    missing_events: idsOf(missing),
-    unexplained_events: idsOf(unexplained),
-    differing_events: [...new Set([...idsOf(differing), ...idsOf(twice), ...idsOf(wrong_columns)])],
-    wrong_sums: [...differences([...event_sums, ...cost_sums], entry_sums), ...wrong_balances.map(balanceName)],
-    open_requests: idsOf(open),
-    events: all === undefined ? 0 : numberOf(all, 'events'),
-    amount_nano: all === undefined ? 0n : bigOf(all, 'amount_nano'),
+    unbalanced: ids('unbalanced'),
+    missing_events: [...idsOf(missing).slice(0, MOST), ...ids('late')],
+    unexplained_events: ids('unexplained'),
+    differing_events: [
+      ...new Set([
+        ...idsOf(of('unlike').filter((row) => !missing.includes(row))),
+        ...(await readTwice(executor, pass)),
+        ...ids('wrong_columns'),
+      ]),
+    ],
+    gaps: await readGaps(executor, [...pass, ...of('other_numbers')]),
+    wrong_sums: [
+      ...differences(event_sums, of('paid_sums')),
+      ...differences([...withoutRef(event_sums), ...costsOf(pass), ...of('archived_costs')], of('revenue_sums')),
+      ...of('wrong_balances').map(balanceName),
+    ],
+    wrong_rollups: wrongRollups(pass, (name) => rows.get(name) ?? []).slice(0, MOST),
+    open_requests: ids('open'),
+    balances: balancesAt(of('balances'), of('after'), of('after_kinds'), of('after_transactions')),
+    events: Number(sumOf(counts, 'events')),
+    amount_nano: sumOf(counts, 'amount_nano'),
   }
+}
+
+/** Every account's balance as of a mark. */
+export async function readBalancesAt(executor: Pick<SqlExecutor, 'read'>, mark: UsageMark): Promise<readonly LedgerEntry[]> {
+  const { balances, after, after_kinds, after_transactions } = statementsAt(mark)
+  const [now = [], later = [], kinds = [], transactions = []] = await executor.read([balances, after, after_kinds, after_transactions])
+  return balancesAt(now, later, kinds, transactions)
+}
+
+function sumOf(rows: readonly SqlRow[], column: string): bigint {
+  return rows.reduce((sum, row) => sum + bigOf(row, column), 0n)
+}
+
+function costsOf(pass: readonly SqlRow[]): readonly SqlRow[] {
+  return pass.map((row) => ({ owner: textOf(row, 'provider'), ref: '', unit: 'cost', amount: bigOf(row, 'cost_nano') }))
+}
+
+async function readTwice(executor: Pick<SqlExecutor, 'read'>, pass: readonly SqlRow[]): Promise<readonly string[]> {
+  if (sumOf(pass, 'superseded') === sumOf(pass, 'seconds')) return []
+  const [rows = []] = await executor.read([{ sql: TWICE, params: [] }])
+  return idsOf(rows)
+}
+
+function statementsAt(mark: UsageMark | undefined) {
+  const row_seq = mark?.row_seq ?? END
+  const plain = (sql: string): SqlStatement => ({ sql, params: [] })
+  const open =
+    mark?.open_floor === undefined
+      ? { sql: OPEN.replace('?', mark === undefined ? OPEN_FLOOR : '0'), params: [row_seq, row_seq] }
+      : { sql: OPEN, params: [mark.open_floor, row_seq, row_seq] }
+  return {
+    unbalanced: plain(UNBALANCED),
+    wrong_balances: plain(WRONG_BALANCES),
+    unlike: { sql: UNLIKE, params: [row_seq] },
+    late: plain(LATE),
+    unexplained: plain(UNEXPLAINED),
+    wrong_columns: plain(WRONG_COLUMNS),
+    pass: plain(PASS),
+    other_numbers: plain(OTHER_NUMBERS),
+    event_sums: plain(EVENT_SUMS),
+    archived_costs: plain(ARCHIVED_COSTS),
+    archived: plain(ARCHIVED),
+    paid_sums: plain(PAID_SUMS),
+    revenue_sums: plain(REVENUE_SUMS),
+    open,
+    ...ROLLUP_STATEMENTS,
+    balances: plain(BALANCES),
+    after: { sql: AFTER, params: [row_seq] },
+    after_kinds: { sql: AFTER_KINDS, params: [row_seq] },
+    after_transactions: { sql: AFTER_TRANSACTIONS, params: [mark?.transaction_seq ?? END, JSON.stringify(mark?.pending ?? [])] },
+  } satisfies Record<string, SqlStatement>
+}
+
+/** Numbers missing of nodes whose count or sum of numbers shows that some are; only then are they looked for. */
+async function readGaps(executor: Pick<SqlExecutor, 'read'>, numbers: readonly SqlRow[]): Promise<readonly string[]> {
+  const nodes = [...Map.groupBy(numbers, (row) => textOf(row, 'node'))].filter(([, rows]) => !isWhole(rows)).map(([node]) => node)
+  if (nodes.length === 0) return []
+  const results = await executor.read(nodes.slice(0, MOST).map((node) => ({ sql: GAPS, params: [node] })))
+  const gaps = results.flat().map((row) => {
+    const [first, last] = [numberOf(row, 'first'), numberOf(row, 'last')]
+    return `${textOf(row, 'node')} ${first === last ? first : `${first}–${last}`}`
+  })
+  // Sums that do not fit without a number missing: some number is there twice.
+  return gaps.length > 0 ? gaps : nodes.map((node) => `${node} has a number twice`)
+}
+
+function isWhole(rows: readonly SqlRow[]): boolean {
+  const low = rows.map((row) => bigOf(row, 'low')).reduce((a, b) => (a < b ? a : b))
+  const high = rows.map((row) => bigOf(row, 'high')).reduce((a, b) => (a > b ? a : b))
+  const count = high - low + 1n
+  return sumOf(rows, 'numbers') === count && sumOf(rows, 'total') * 2n === (low + high) * count
+}
+
+/** Balances as they were at the mark: without what events and transactions after it have posted since. */
+function balancesAt(
+  now: readonly SqlRow[],
+  after: readonly SqlRow[],
+  kinds: readonly SqlRow[],
+  transactions: readonly SqlRow[],
+): readonly LedgerEntry[] {
+  if (after.length === 0 && transactions.length === 0) return now.map(entryOf)
+  const known = new Map(kinds.map((row) => [textOf(row, 'id'), textOf(row, 'kind') as GrantRecord['kind']]))
+  const kindOf = (grant: string): GrantRecord['kind'] | undefined => known.get(grant)
+  const sums = new EntrySums()
+  sums.add(now.map(entryOf))
+  sums.add(transactions.map(entryOf), -1n)
+  for (const row of after) {
+    sums.add(entriesOf(decodeEvent(textOf(row, 'body')), kindOf), -1n)
+    if (row['earlier'] !== null) sums.add(entriesOf(decodeEvent(textOf(row, 'earlier')), kindOf))
+  }
+  return sums.entries()
+}
+
+function entryOf(row: SqlRow): LedgerEntry {
+  const code = textOf(row, 'code') as AccountCode
+  const unit = textOf(row, 'unit') as GrantUnit
+  return { account: { code, owner: textOf(row, 'owner'), ref: textOf(row, 'ref'), unit }, amount: bigOf(row, 'amount') }
 }
 
 function idsOf(rows: readonly SqlRow[]): readonly string[] {
@@ -94,6 +270,10 @@ function idsOf(rows: readonly SqlRow[]): readonly string[] {
 function balanceName(row: SqlRow): string {
   const [code, owner, ref, unit] = ['code', 'owner', 'ref', 'unit'].map((column) => textOf(row, column))
   return `balance of ${code} ${owner} ${ref} in ${unit} is not the sum of its entries`
+}
+
+function withoutRef(rows: readonly SqlRow[]): readonly SqlRow[] {
+  return rows.map((row) => ({ ...row, ref: '' }))
 }
 
 function differences(events: readonly SqlRow[], entries: readonly SqlRow[]): readonly string[] {
@@ -108,7 +288,8 @@ function differences(events: readonly SqlRow[], entries: readonly SqlRow[]): rea
 function sumsOf(rows: readonly SqlRow[]): ReadonlyMap<string, bigint> {
   const sums = new Map<string, bigint>()
   for (const row of rows) {
-    const name = `${textOf(row, 'owner')} ${textOf(row, 'unit')}`
+    const ref = textOf(row, 'ref')
+    const name = `${textOf(row, 'owner')} ${ref === '' ? '' : `${ref} `}${textOf(row, 'unit')}`
     sums.set(name, addAmounts(sums.get(name) ?? 0n, bigOf(row, 'amount')))
   }
   return sums

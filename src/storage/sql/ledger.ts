@@ -1,10 +1,11 @@
+import { dayOf } from '../../base/clock.ts'
 import { decodeEvent } from '../../money/event-json.ts'
 import type { UsageEvent } from '../../money/event.ts'
 import type { GrantUnit } from '../../money/grant.ts'
 import { checkBalanced } from '../accounts.ts'
+import type { AuditFacts, UsageMark } from '../books.ts'
 import {
   type AccountCode,
-  type AuditFacts,
   BadCursor,
   type EventPage,
   type EventQuery,
@@ -14,7 +15,6 @@ import {
   type PostResult,
   type TransactionPage,
   type TransactionQuery,
-  type UsageMark,
   type UsagePage,
   type UsageQuery,
 } from '../ports.ts'
@@ -99,9 +99,11 @@ export class SqlLedger implements Ledger {
 
   /** @throws RangeError, BadCursor as the port says */
   async usage(query: UsageQuery): Promise<UsagePage> {
+    // Over all tenants it reads rows of each in each period: then nobody else waits for it.
+    const reader = query.tenant === undefined ? this.#auditing : this.#executor
     for (let attempt = 0; attempt < FLOOR_ATTEMPTS; attempt += 1) {
       const floor_ms = this.#usage_floor_ms
-      const [found, rows = []] = await this.#executor.read([USAGE_FLOOR, usageStatement(query, floor_ms)])
+      const [found, rows = []] = await reader.read([USAGE_FLOOR, usageStatement(query, floor_ms)])
       // The floor is read in the same transaction: a plan for another one would look for minutes that are gone.
       this.#usage_floor_ms = Number(found?.[0]?.['value'] ?? 0)
       if (this.#usage_floor_ms === floor_ms) return usagePageOf(rows, query)
@@ -122,6 +124,12 @@ export class SqlLedger implements Ledger {
     const page = transactions.slice(0, limit)
     const last = page.at(-1)
     return { transactions: page, next_cursor: transactions.length > limit && last !== undefined ? `${last.at}.${last.id}` : null }
+  }
+
+  async archivedDays({ from_ms, to_ms }: { readonly from_ms?: number; readonly to_ms?: number }): Promise<readonly string[]> {
+    const params = [from_ms === undefined ? '' : dayOf(from_ms), to_ms === undefined ? '9999' : dayOf(Math.max(0, to_ms - 1))]
+    const rows = await this.#read({ sql: 'SELECT day FROM archives WHERE day >= ? AND day <= ? ORDER BY day', params })
+    return rows.map((row) => textOf(row, 'day'))
   }
 
   auditFacts(mark?: UsageMark): Promise<AuditFacts> {

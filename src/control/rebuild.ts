@@ -1,0 +1,204 @@
+import { cnyFromNano } from '../money/amount.ts'
+import type { GrantUnit } from '../money/grant.ts'
+import type { Cut, LimitUse, OnProgress, RebuildChange } from '../storage/books.ts'
+import type { BalanceView, GrantTerms, LedgerEntry, LimitRule, LimitState, Records } from '../storage/ports.ts'
+import { rulesOf } from '../storage/rules.ts'
+import { finishTransactions, inTurn } from './apply.ts'
+import { booksOf, creditUsed } from './audit.ts'
+import type { ControlDeps } from './deps.ts'
+
+/** Between two looks at a difference: one that a moment had made is gone by then. */
+const SECOND_LOOK_MS = 150
+const MAX_TRIES = 10
+const FIVE_HOURS_MS = 5 * 3_600_000
+const METERED: ReadonlySet<string> = new Set(['budget', 'requests_window', 'tokens_window', 'amount_window'])
+
+export type RebuildDeps = Pick<ControlDeps, 'records' | 'ledger' | 'limits' | 'clock' | 'cut' | 'rebuilder'>
+
+/**
+ * Recomputes what can be recomputed, in the order in which one thing follows from another: events from the journal, running balances
+ * from entries, sums from events, then what admission believes from all of these. Safe beside traffic; a second run finds nothing.
+ *
+ * @param check look only
+ * @returns what was wrong, and is right now unless `check`
+ */
+export async function rebuild(check: boolean, deps: RebuildDeps, on_progress: OnProgress): Promise<object> {
+  const { ledger, rebuilder } = deps
+  const steps: readonly (readonly [string, () => Promise<readonly RebuildChange[]>])[] = [
+    ['posting events that the ledger lacks', () => rebuilder.events(check)],
+    ['summing entries', () => rebuilder.balances(check)],
+    ['summing events', () => rebuilder.rollups(check, on_progress)],
+    ['comparing balances with admission', () => rebuildBalances(check, deps)],
+    ['comparing windows and budgets with admission', () => rebuildMeters(check, deps)],
+  ]
+  await ledger.post()
+  if (!check) await finishTransactions(deps)
+  const changes: RebuildChange[] = []
+  for (const [done, [doing, step]] of steps.entries()) {
+    on_progress({ doing, done, of: steps.length })
+    changes.push(...(await step()))
+  }
+  return { object: 'rebuild', check, changes }
+}
+
+/** A balance that admission has otherwise than the ledger. */
+interface WrongBalance {
+  readonly terms: GrantTerms
+  readonly was: bigint
+  readonly now: bigint
+  /** What to credit so that it is right. */
+  readonly delta: bigint
+}
+
+async function rebuildBalances(check: boolean, deps: RebuildDeps): Promise<readonly RebuildChange[]> {
+  const { balances, books } = await balancesNow(deps)
+  const tenants = [...new Set([...balances.keys(), ...booksOf(books).keys()])]
+  const changes: RebuildChange[] = []
+  for (const tenant of tenants) {
+    if (wrongOf(tenant, balances, books, [], deps.clock.now_ms()).length === 0) continue
+    changes.push(...(await inTurn(deps.limits, tenant, () => rebuildTenant(tenant, check, deps))))
+  }
+  return changes
+}
+
+/** In the tenant's turn no credit is half done, and only what two looks have found alike is changed. */
+async function rebuildTenant(tenant: string, check: boolean, deps: RebuildDeps): Promise<readonly RebuildChange[]> {
+  const grants = await deps.records.grants(tenant)
+  const look = async (): Promise<readonly WrongBalance[]> => {
+    const { balances, books } = await balancesNow(deps)
+    return wrongOf(tenant, balances, books, grants, deps.clock.now_ms())
+  }
+  const first = await look()
+  await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS))
+  const wrong = (await look()).filter((now) => first.some(({ terms, delta }) => terms.id === now.terms.id && delta === now.delta))
+  for (const { terms, delta } of check ? [] : wrong) await credit(terms, delta, deps.limits)
+  return wrong.map(({ terms, was, now }) => ({
+    what: 'balance that admission uses',
+    id: `${tenant} ${terms.id === 'credit' ? 'credit line' : terms.id}`,
+    was: inUnit(was, terms.unit),
+    now: inUnit(now, terms.unit),
+  }))
+}
+
+async function balancesNow(deps: RebuildDeps): Promise<{ readonly balances: Cut['balances']; readonly books: readonly LedgerEntry[] }> {
+  const { mark, balances } = await deps.cut()
+  await deps.ledger.post()
+  return { balances, books: await deps.rebuilder.balancesAt(mark) }
+}
+
+function wrongOf(
+  tenant: string,
+  balances: ReadonlyMap<string, BalanceView>,
+  entries: readonly LedgerEntry[],
+  records: readonly GrantTerms[],
+  now_ms: number,
+): readonly WrongBalance[] {
+  const view = balances.get(tenant)
+  const { left, owed } = booksOf(entries.filter(({ account }) => account.owner === tenant)).get(tenant) ?? { left: new Map(), owed: 0n }
+  const wrong: WrongBalance[] = []
+  for (const { balance, held: _, ...terms } of view?.grants ?? []) {
+    const now = left.get(terms.id)?.amount ?? 0n
+    if (balance !== now) wrong.push({ terms, was: balance, now, delta: now - balance })
+  }
+  for (const [id, { unit, amount }] of left) {
+    if (amount === 0n || view?.grants.some((grant) => grant.id === id) === true) continue
+    const terms = records.find((grant) => grant.id === id) ?? unknownTerms(id, tenant, unit)
+    wrong.push({ terms, was: 0n, now: amount, delta: amount })
+  }
+  const used = view === undefined ? 0n : creditUsed(view, now_ms)
+  if (used !== owed) wrong.push({ terms: unknownTerms('credit', tenant, 'nano_cny'), was: used, now: owed, delta: used - owed })
+  return wrong
+}
+
+/** The credit line, and a grant that has no record: it pays last. */
+function unknownTerms(id: string, tenant: string, unit: GrantUnit): GrantTerms {
+  return { id, tenant, unit, priority: Number.MAX_SAFE_INTEGER, expires_at: null, created_at: 0, models: null, weights: null }
+}
+
+async function credit(grant: GrantTerms, delta: bigint, limits: RebuildDeps['limits']): Promise<void> {
+  for (let tries = 0; tries < MAX_TRIES; tries++) {
+    if ((await limits.credit({ grant, delta, seq: limits.appliedSeq(grant.tenant) + 1 })) === 'applied') return
+  }
+  throw new Error(`the balance of ${grant.id} could not be corrected: other credits came first ${MAX_TRIES} times`)
+}
+
+function inUnit(amount: bigint, unit: GrantUnit): string {
+  return unit === 'nano_cny' ? `${cnyFromNano(amount)} CNY` : `${amount} ${unit}`
+}
+
+interface WrongMeter {
+  readonly use: LimitUse
+  readonly was: bigint
+  readonly now: bigint
+}
+
+async function rebuildMeters(check: boolean, deps: RebuildDeps): Promise<readonly RebuildChange[]> {
+  const rules = await meteredRules(deps.records, deps.clock.now_ms())
+  if (rules.length === 0) return []
+  const first = await wrongMeters(rules, deps)
+  if (first.length === 0) return []
+  await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS))
+  const doubtful = rules.filter(({ rule }) => first.some(({ use }) => use.rule === rule))
+  const wrong = (await wrongMeters(doubtful, deps)).filter(({ use, was, now }) =>
+    first.some((other) => other.use.rule === use.rule && other.now - other.was === now - was),
+  )
+  for (const { use, was, now } of check ? [] : wrong) deps.limits.shift(use.rule, now - was, use.to_ms)
+  return wrong.map(({ use: { rule }, was, now }) => ({
+    what: `used of ${rule.window === null ? '' : `${rule.window.name} `}${rule.kind}`,
+    id: `${rule.scope} ${rule.scope_id}${rule.model === null ? '' : ` ${rule.model}`}`,
+    was: meterText(was, rule),
+    now: meterText(now, rule),
+  }))
+}
+
+interface TenantRule {
+  readonly tenant: string
+  readonly rule: LimitRule
+}
+
+async function meteredRules(records: Pick<Records, 'load'>, now_ms: number): Promise<readonly TenantRule[]> {
+  const { tenants, projects, keys } = await records.load()
+  return tenants.flatMap(({ id: tenant, limits, time_zone }) => {
+    const of = (scope: LimitRule['scope'], id: string, settings: typeof limits): readonly TenantRule[] =>
+      rulesOf(
+        scope,
+        id,
+        settings.filter(({ kind }) => METERED.has(kind)),
+        time_zone,
+        now_ms,
+      ).map((rule) => ({ tenant, rule }))
+    return [
+      ...of('tenant', tenant, limits),
+      ...projects.filter((project) => project.tenant === tenant).flatMap(({ id, limits: own }) => of('project', id, own)),
+      ...keys.filter((key) => key.tenant === tenant).flatMap(({ id, limits: own }) => of('key', id, own)),
+    ]
+  })
+}
+
+async function wrongMeters(rules: readonly TenantRule[], deps: RebuildDeps): Promise<readonly WrongMeter[]> {
+  const { mark, states } = await deps.cut(rules.map(({ rule }) => rule))
+  await deps.ledger.post()
+  const believed = rules.flatMap(({ tenant, rule }, index) => {
+    const state = states[index]
+    const span = state === undefined ? null : spanOf(rule, state)
+    return state === undefined || state.used === null || span === null ? [] : [{ use: { tenant, rule, ...span }, was: state.used }]
+  })
+  const used = await deps.rebuilder.usedAt(
+    mark,
+    believed.map(({ use }) => use),
+  )
+  return believed.map(({ use, was }, index) => ({ use, was, now: used[index] ?? 0n })).filter(({ was, now }) => was !== now)
+}
+
+/** The interval that a limit's figure is about; null where it is not known or is just ending. A `5h` window begins at first use. */
+function spanOf({ window }: LimitRule, { resets_at_ms }: LimitState): { readonly from_ms: number; readonly to_ms: number } | null {
+  if (window === null) return { from_ms: 0, to_ms: Infinity }
+  if (resets_at_ms === null) return null
+  if (window.name === '5h') return { from_ms: resets_at_ms - FIVE_HOURS_MS, to_ms: resets_at_ms }
+  return resets_at_ms === window.end_ms ? { from_ms: window.start_ms, to_ms: window.end_ms } : null
+}
+
+function meterText(amount: bigint, { kind }: LimitRule): string {
+  if (kind === 'requests_window') return `${amount} requests`
+  return kind === 'tokens_window' ? `${amount} tokens` : `${cnyFromNano(amount)} CNY`
+}

@@ -1,0 +1,279 @@
+import type { Journal } from '../journal/client.ts'
+import type { RepostRow } from '../journal/protocol.ts'
+import type { LimitUse, OnProgress, RebuildChange, Rebuilder, UsageMark } from '../books.ts'
+import type { LedgerEntry } from '../ports.ts'
+import { readBalancesAt } from './audit.ts'
+import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
+import { AMOUNTS, COUNTS, DAY_MS, HOUR_MS, MINUTE_MS } from './rollups.ts'
+
+/** Rows posted again per commit. */
+const REPOST_SLICE = 100
+/** Differences told of each kind; the rest is counted. All of them are put right. */
+const MOST_TOLD = 100
+/** Limits looked up in one read. */
+const USES_PER_READ = 50
+/** How long hours and days may take to be derived again. */
+const DERIVE_TIMEOUT_MS = 120_000
+const DERIVE_POLL_MS = 100
+
+export interface SqlRebuilderOptions {
+  readonly executor: SqlExecutor
+  /** Reads that take long. */
+  readonly auditing: Pick<SqlExecutor, 'read'>
+  readonly journal: Journal
+}
+
+/**
+ * Looks in the reader's thread and changes what is wrong in the writer's, in slices of a few milliseconds, so that commits of
+ * running requests come in between.
+ */
+export class SqlRebuilder implements Rebuilder {
+  readonly #options: SqlRebuilderOptions
+
+  constructor(options: SqlRebuilderOptions) {
+    this.#options = options
+  }
+
+  async events(check: boolean): Promise<readonly RebuildChange[]> {
+    const changes: RebuildChange[] = []
+    for (let after = 0; ;) {
+      const rows = await this.#read(LACKING, after, REPOST_SLICE)
+      const last = rows.at(-1)
+      if (last === undefined) return told(changes)
+      changes.push(...rows.map(lackingChange))
+      after = numberOf(last, 'seq')
+      if (!check) await this.#options.journal.ask<'repost'>({ what: 'repost', rows: await this.#covered(rows) })
+    }
+  }
+
+  async balances(check: boolean): Promise<readonly RebuildChange[]> {
+    const wrong = await this.#read(WRONG_BALANCES)
+    if (!check && wrong.length > 0) {
+      // The difference and not the sum: what is posted meanwhile moves both sides.
+      await this.#options.executor.write(wrong.map(correction))
+    }
+    return told(
+      wrong.map((row) => {
+        const [code, owner, ref, unit] = ['code', 'owner', 'ref', 'unit'].map((name) => textOf(row, name))
+        const id = `${code} ${owner}${ref === '' ? '' : ` ${ref}`} in ${unit}`
+        return { what: 'running balance', id, was: String(bigOf(row, 'was')), now: String(bigOf(row, 'was') + bigOf(row, 'missing')) }
+      }),
+    )
+  }
+
+  balancesAt(mark: UsageMark): Promise<readonly LedgerEntry[]> {
+    return readBalancesAt(this.#options.executor, mark)
+  }
+
+  async usedAt(mark: UsageMark, uses: readonly LimitUse[]): Promise<readonly bigint[]> {
+    const used: bigint[] = []
+    for (let from = 0; from < uses.length; from += USES_PER_READ) {
+      const slice = uses.slice(from, from + USES_PER_READ)
+      const results = await this.#options.auditing.read(slice.map((use) => useStatement(use, mark)))
+      for (const [row] of results) used.push(row === undefined ? 0n : bigOf(row, 'used'))
+    }
+    return used
+  }
+
+  async rollups(check: boolean, on_progress: OnProgress): Promise<readonly RebuildChange[]> {
+    const changes: RebuildChange[] = []
+    const [floor] = await this.#read("SELECT CAST(COALESCE((SELECT value FROM meta WHERE name = 'usage_floor'), '0') AS INTEGER) AS floor")
+    const floor_ms = floor === undefined ? 0 : numberOf(floor, 'floor')
+    const days = await this.#read(PRESENT_DAYS)
+    for (const [done, row] of days.entries()) {
+      const day_ms = Date.parse(`${textOf(row, 'day')}T00:00:00+08:00`)
+      for (let at = Math.max(day_ms, floor_ms); at < day_ms + DAY_MS; at += HOUR_MS) changes.push(...(await this.#minutes(at, check)))
+      on_progress({ doing: `comparing minutes of ${textOf(row, 'day')} with their events`, done: done + 1, of: days.length })
+    }
+    for (const grain of ['hour', 'day'] as const) changes.push(...(await this.#coarse(grain, floor_ms, check)))
+    return told(changes)
+  }
+
+  /** Minutes of one hour that are not the sums of their events. Archived days keep theirs: their events are not here. */
+  async #minutes(at: number, check: boolean): Promise<readonly RebuildChange[]> {
+    const params = [at, at + HOUR_MS]
+    const rows = await this.#read(WRONG_MINUTES, ...params, ...params, ...params, ...params)
+    for (const row of check ? [] : rows) {
+      await this.#options.journal.ask<'resum'>({ what: 'resum', grain: 'minute', tenant: textOf(row, 'tenant'), at: numberOf(row, 'at') })
+    }
+    return rows.map((row) => sumChange('minute', row))
+  }
+
+  /** Hours that are not the sums of their minutes, then days that are not those of their hours; stale ones are on their way already. */
+  async #coarse(grain: 'hour' | 'day', floor_ms: number, check: boolean): Promise<readonly RebuildChange[]> {
+    if (!check) await this.#derived()
+    const rows = await this.#read(grain === 'hour' ? WRONG_HOURS : WRONG_DAYS, floor_ms, floor_ms)
+    for (const row of check ? [] : rows) {
+      await this.#options.journal.ask<'resum'>({ what: 'resum', grain, tenant: textOf(row, 'tenant'), at: numberOf(row, 'at') })
+    }
+    if (!check && rows.length > 0) await this.#derived()
+    return rows.map((row) => sumChange(grain, row))
+  }
+
+  /** Waits until nothing that was over is stale. */
+  async #derived(): Promise<void> {
+    const start_ms = performance.now()
+    const [last] = await this.#read('SELECT MAX(at) AS at FROM usage_minutes')
+    const before = last === undefined || last['at'] === null ? 0 : numberOf(last, 'at') - HOUR_MS
+    for (;;) {
+      const [row] = await this.#read(STALE_BEFORE, before, before - DAY_MS)
+      if (row === undefined) return
+      if (performance.now() - start_ms > DERIVE_TIMEOUT_MS) throw new Error('hours and days were not derived in time; try again later')
+      await new Promise((resolve) => setTimeout(resolve, DERIVE_POLL_MS))
+    }
+  }
+
+  /** A row is covered when a batch of the ledger spans its number: then its entries were posted. */
+  async #covered(rows: readonly SqlRow[]): Promise<readonly RepostRow[]> {
+    const [node] = await this.#read("SELECT value FROM meta WHERE name = 'node'")
+    const batches = await this.#read("SELECT id FROM ledger_transactions WHERE kind = 'usage'")
+    const name = node === undefined ? '' : textOf(node, 'value')
+    const spans = batches.map((row) => spanOf(textOf(row, 'id'), name)).filter((span) => span !== null)
+    return rows.map((row) => {
+      const seq = numberOf(row, 'seq')
+      return { seq, covered: spans.some(([first, last]) => first <= seq && seq <= last) }
+    })
+  }
+
+  async #read(sql: string, ...params: readonly number[]): Promise<readonly SqlRow[]> {
+    const [rows] = await this.#options.auditing.read([{ sql, params }])
+    return rows ?? []
+  }
+}
+
+const USED = {
+  requests_window: ['1', 'requests'],
+  tokens_window: ['input + cached_input + cache_write + output', 'input + cached_input + cache_write + output'],
+  amount: ['amount_nano', 'amount_nano'],
+} as const
+
+/** Rows of events, and of archived days their minutes (hours, where minutes are no longer kept). What came after the mark is left out. */
+function useStatement({ tenant, rule, from_ms, to_ms }: LimitUse, mark: UsageMark): SqlStatement {
+  const { scope, scope_id, model, kind } = rule
+  const [of_event, of_sum] = kind === 'requests_window' || kind === 'tokens_window' ? USED[kind] : USED.amount
+  const narrow = `${scope === 'tenant' ? '' : ` AND ${scope} = ?`}${model === null ? '' : ' AND model = ?'}`
+  const span = [
+    tenant,
+    from_ms,
+    Math.min(to_ms, Number.MAX_SAFE_INTEGER),
+    ...(scope === 'tenant' ? [] : [scope_id]),
+    ...(model === null ? [] : [model]),
+  ]
+  const later = '(e.node = ? AND e.seq > ?)'
+  const sums = (table: string, where: string): string =>
+    `SELECT ${of_sum} AS used FROM ${table} AS s WHERE tenant = ? AND at >= ? AND at < ?${narrow} AND dimension = '' AND ${where} AND ` +
+    `date(at / 1000 + 28800, 'unixepoch') IN (SELECT day FROM archives)`
+  const floor = "CAST(COALESCE((SELECT value FROM meta WHERE name = 'usage_floor'), '0') AS INTEGER)"
+  const sql =
+    `SELECT COALESCE(SUM(used), 0) AS used FROM (SELECT ${of_event} AS used FROM events AS e ` +
+    `WHERE tenant = ? AND admitted_at >= ? AND admitted_at < ?${narrow} AND day NOT IN (SELECT day FROM archives) AND NOT ${later} ` +
+    'AND (superseded = 0 OR EXISTS (SELECT 1 FROM events AS n WHERE n.day = e.day AND n.id = e.id AND n.revision = 2 AND ' +
+    `n.node = ? AND n.seq > ?)) UNION ALL ${sums('usage_minutes', `at >= ${floor}`)} UNION ALL ${sums('usage_hours', `at < ${floor}`)})`
+  return { sql, params: [...span, mark.node, mark.event_seq, mark.node, mark.event_seq, ...span, ...span] }
+}
+
+/** `usage-<node>-<first>-<last>`, or the same with `again` for rows that were posted again. */
+function spanOf(id: string, node: string): readonly [number, number] | null {
+  const rest = id.startsWith(`usage-${node}-`) ? id.slice(`usage-${node}-`.length).replace(/^again-/, '') : ''
+  const [, first, last] = /^(\d+)-(\d+)$/.exec(rest) ?? []
+  return first === undefined || last === undefined ? null : [Number(first), Number(last)]
+}
+
+function lackingChange(row: SqlRow): RebuildChange {
+  const was = row['found'] === null ? 'not in the ledger' : 'with another body in the ledger'
+  return { what: 'event', id: textOf(row, 'id'), was, now: 'as the journal has it' }
+}
+
+function correction(row: SqlRow): SqlStatement {
+  const names = ['code', 'owner', 'ref', 'unit'].map((name) => textOf(row, name))
+  return {
+    sql:
+      'INSERT INTO ledger_balances (code, owner, ref, unit, amount) VALUES (?, ?, ?, ?, ?) ' +
+      'ON CONFLICT (code, owner, ref, unit) DO UPDATE SET amount = amount + excluded.amount',
+    params: [...names, bigOf(row, 'missing')],
+  }
+}
+
+function sumChange(grain: string, row: SqlRow): RebuildChange {
+  const at = new Date(numberOf(row, 'at')).toISOString()
+  const figures = (prefix: string): string => `${bigOf(row, `${prefix}_requests`)} requests, ${bigOf(row, `${prefix}_amount`)} nano-yuan`
+  return { what: `usage of a ${grain}`, id: `${textOf(row, 'tenant')} ${at}`, was: figures('was'), now: figures('now') }
+}
+
+function told(changes: readonly RebuildChange[]): readonly RebuildChange[] {
+  if (changes.length <= MOST_TOLD) return changes
+  const [first] = changes
+  const more = { what: first?.what ?? '', id: `${changes.length - MOST_TOLD} more`, was: 'likewise', now: 'likewise' }
+  return [...changes.slice(0, MOST_TOLD), more]
+}
+
+const LACKING =
+  'SELECT j.seq, j.id, e.id AS found FROM journal AS j LEFT JOIN events AS e ON e.day = j.day AND e.id = j.id AND e.revision = j.revision ' +
+  "WHERE j.kind = 'U' AND j.seq > ? AND j.seq <= CAST((SELECT value FROM meta WHERE name = 'posted_seq') AS INTEGER) " +
+  'AND j.day NOT IN (SELECT day FROM archives) AND (e.id IS NULL OR e.body <> j.body ' +
+  "OR e.amount_nano <> CAST(json_extract(j.body, '$.amount_nano') AS INTEGER) " +
+  "OR e.cost_nano <> CAST(json_extract(j.body, '$.cost_nano') AS INTEGER)) ORDER BY j.seq LIMIT ?"
+
+const WRONG_BALANCES =
+  'SELECT code, owner, ref, unit, SUM(was) AS was, SUM(amount) AS missing FROM (' +
+  'SELECT code, owner, ref, unit, amount AS was, -amount AS amount FROM ledger_balances ' +
+  'UNION ALL SELECT code, owner, ref, unit, 0, SUM(amount) FROM ledger_entries GROUP BY code, owner, ref, unit) ' +
+  'GROUP BY code, owner, ref, unit HAVING SUM(amount) <> 0'
+
+const PRESENT_DAYS = 'SELECT DISTINCT day FROM events WHERE day NOT IN (SELECT day FROM archives) ORDER BY day'
+
+const SUMS: readonly string[] = [...COUNTS, ...AMOUNTS]
+const NAMES = 'dimension, value, project, key, model, endpoint'
+
+/** What the minutes of a span must be, by the same rule by which they are written: one row per dimension. */
+const EXPECTED =
+  `SELECT e.tenant, e.admitted_at - e.admitted_at % ${MINUTE_MS} AS at, d.dimension, d.value, e.project, e.key, e.model, e.endpoint, ` +
+  "COUNT(*) AS requests, SUM(e.status = 'completed') AS completed, SUM(e.input) AS input, SUM(e.cached_input) AS cached_input, " +
+  'SUM(e.cache_write) AS cache_write, SUM(e.output) AS output, SUM(e.reasoning) AS reasoning, ' +
+  "SUM(json_extract(e.body, '$.calls.search')) AS searches, SUM(json_extract(e.body, '$.calls.image')) AS images, " +
+  'SUM(e.amount_nano) AS amount_nano, SUM(e.cost_nano) AS cost_nano, SUM(e.overrun_nano) AS overrun_nano ' +
+  "FROM (SELECT rowid AS row, '' AS dimension, '' AS value FROM events WHERE admitted_at >= ? AND admitted_at < ? " +
+  "UNION ALL SELECT rowid, 'end_user', end_user FROM events WHERE admitted_at >= ? AND admitted_at < ? AND end_user IS NOT NULL " +
+  "UNION ALL SELECT e.rowid, 'tag:' || t.key, t.value FROM events AS e, json_each(e.body, '$.tags') AS t " +
+  'WHERE e.admitted_at >= ? AND e.admitted_at < ?) AS d CROSS JOIN events AS e ON e.rowid = d.row WHERE e.superseded = 0 ' +
+  'GROUP BY 1, 2, 3, 4, 5, 6, 7, 8'
+
+const SIGNED = (sign: '' | '-'): string => SUMS.map((name) => `${sign}${name}`).join(', ')
+const CELLS = `tenant, at, ${NAMES}`
+const DIFFERS = SUMS.map((name) => `SUM(${name}) <> 0`).join(' OR ')
+
+/** Cells of which the sums differ, told by tenant and time. The side that counts is marked `expected`. */
+function wrongCells(expected: string, found: string): string {
+  const plain = "SUM(CASE WHEN dimension = '' THEN"
+  return (
+    `SELECT tenant, at, SUM(was_requests) AS was_requests, SUM(was_amount) AS was_amount, SUM(now_requests) AS now_requests, ` +
+    `SUM(now_amount) AS now_amount, MAX(wrong) AS wrong FROM (SELECT tenant, at, ${plain} -MIN(requests, 0) ELSE 0 END) AS was_requests, ` +
+    `${plain} CASE WHEN requests < 0 THEN -amount_nano ELSE 0 END ELSE 0 END) AS was_amount, ` +
+    `${plain} MAX(requests, 0) ELSE 0 END) AS now_requests, ` +
+    `${plain} CASE WHEN requests >= 0 THEN amount_nano ELSE 0 END ELSE 0 END) AS now_amount, (${DIFFERS}) AS wrong FROM (` +
+    `SELECT ${CELLS}, ${SIGNED('')} FROM (${expected}) UNION ALL SELECT ${CELLS}, ${SIGNED('-')} FROM (${found})) ` +
+    `GROUP BY ${CELLS}) GROUP BY tenant, at HAVING MAX(wrong) = 1 ORDER BY at, tenant`
+  )
+}
+
+const WRONG_MINUTES = wrongCells(EXPECTED, `SELECT * FROM usage_minutes WHERE at >= ? AND at < ?`)
+
+const NOT_STALE = (grain: string): string =>
+  `NOT EXISTS (SELECT 1 FROM usage_stale AS s WHERE s.grain = '${grain}' AND s.tenant = t.tenant AND s.at = t.at)`
+
+/** Coarser sums against finer ones, where none of the two is still to be derived. */
+function coarser(from: string, to: string, start: string, guard: string): string {
+  const sums = SUMS.map((name) => `SUM(${name}) AS ${name}`).join(', ')
+  const expected = `SELECT tenant, ${start} AS at, ${NAMES}, ${sums} FROM ${from} WHERE at >= ? GROUP BY 1, 2, ${NAMES}`
+  return wrongCells(`SELECT * FROM (${expected}) AS t WHERE ${guard}`, `SELECT * FROM ${to} AS t WHERE at >= ? AND ${guard}`)
+}
+
+const WRONG_HOURS = coarser('usage_minutes', 'usage_hours', `at - at % ${HOUR_MS}`, NOT_STALE('hour'))
+
+/** A day is judged from its hours alone, so those of other days below the floor need not be left out. */
+const WRONG_DAYS = coarser('usage_hours', 'usage_days', `at - (at + ${8 * HOUR_MS}) % ${DAY_MS}`, NOT_STALE('day')).replaceAll(
+  'at >= ?',
+  `? IS NOT NULL`,
+)
+
+const STALE_BEFORE = "SELECT 1 FROM usage_stale WHERE (grain = 'hour' AND at < ?) OR (grain = 'day' AND at < ?) LIMIT 1"

@@ -1,0 +1,167 @@
+import { createHash } from 'node:crypto'
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { gunzipSync, gzipSync } from 'node:zlib'
+import { expect, it } from 'vitest'
+import { dayOf } from '../../src/base/clock.ts'
+import { runArchive } from '../../src/control/archive.ts'
+import { decodeEvent, encodeEvent } from '../../src/money/event-json.ts'
+import type { Storage } from '../../src/storage/open.ts'
+import { ArchiveRefused } from '../../src/storage/books.ts'
+import { DAY_MS, serveDay, wrongFacts } from '../support/archive.ts'
+import { atEnd } from '../support/cleanup.ts'
+import { testClock, type TestClock } from '../support/clock.ts'
+import { closingEvent, openTest } from '../support/storage.ts'
+import { tempDir } from '../support/temp.ts'
+
+const FIRST_NOON = Date.parse('2026-11-02T12:00:00+08:00')
+const REQUESTS = 1200
+const ignore = (): void => undefined
+
+interface Subject {
+  readonly storage: Storage
+  readonly clock: TestClock
+  readonly data_dir: string
+}
+
+/** Three days of requests, the third so recent that the journal keeps it. */
+async function threeDays(): Promise<Subject> {
+  const [data_dir, clock] = [tempDir(), testClock(FIRST_NOON)]
+  const storage = await openTest(data_dir, { clock })
+  atEnd(() => storage.close())
+  for (let day = 0; day < 2; day += 1) {
+    await serveDay(storage, clock.now_ms(), REQUESTS)
+    clock.advance(DAY_MS)
+  }
+  clock.advance(9 * DAY_MS)
+  await serveDay(storage, clock.now_ms(), 50)
+  clock.advance(DAY_MS)
+  await serveDay(storage, clock.now_ms(), 1)
+  await derived(data_dir)
+  return { storage, clock, data_dir }
+}
+
+/** Waits until the sums of days that are over are there. */
+async function derived(data_dir: string): Promise<void> {
+  const database = new DatabaseSync(join(data_dir, 'weir.db'), { readOnly: true })
+  const stale = database.prepare('SELECT 1 FROM usage_stale WHERE at < ?')
+  while (stale.get(FIRST_NOON + 5 * DAY_MS) !== undefined) await new Promise((resolve) => setTimeout(resolve, 50))
+  database.close()
+}
+
+function archiveAll({ storage, clock }: Subject, options: { before?: string; dry_run?: boolean } = {}): Promise<object> {
+  return runArchive({ dry_run: false, ...options }, { archive: storage.archive, ledger: storage.ledger, clock }, ignore)
+}
+
+it('closed days become files of canonical events; nothing else changes, and days that can still change wait', async () => {
+  const subject = await threeDays()
+  const { storage, data_dir } = subject
+  const before = await storage.ledger.auditFacts()
+  const period = { from_ms: 0, to_ms: FIRST_NOON + 100 * DAY_MS }
+  const usage = await storage.ledger.usage({ periods: [period], by: ['tenant'], limit: 10 })
+  const [first] = (await storage.ledger.events({ limit: 1, to_ms: FIRST_NOON + 1 })).events
+  expect(await archiveAll(subject, { dry_run: true })).toMatchObject({
+    archived: [],
+    would_archive: [
+      { day: '2026-11-02', events: 1320 },
+      { day: '2026-11-03', events: 1320 },
+    ],
+    waiting: [{ day: '2026-11-13', events: 55 }],
+  })
+  expect(await archiveAll(subject, { before: '2026-11-03' })).toMatchObject({
+    archived: [{ day: '2026-11-02', state: 'closed', file: 'events-2026-11-02.jsonl.gz', events: 1320, requests: REQUESTS }],
+  })
+  expect(await archiveAll(subject)).toMatchObject({ archived: [{ day: '2026-11-03' }], waiting: [{ day: '2026-11-13' }] })
+  expect(await archiveAll(subject)).toMatchObject({ archived: [] })
+  const [one, two] = await storage.archive.list()
+  expect(two?.previous).toBe(one?.chain)
+  const text = gunzipSync(readFileSync(join(data_dir, 'archive', one?.file ?? ''))).toString()
+  expect(createHash('sha256').update(text).digest('hex')).toBe(one?.digest)
+  const lines = text.trimEnd().split('\n')
+  const events = lines.map(decodeEvent)
+  expect(events.map(encodeEvent)).toEqual(lines)
+  expect(events.map(({ id, revision }) => `${id} ${revision}`)).toEqual(events.map(({ id, revision }) => `${id} ${revision}`).toSorted())
+  expect(events).toContainEqual(first)
+  // The rows are gone, the sums and the books are not.
+  expect((await storage.ledger.events({ limit: 1000, to_ms: FIRST_NOON + 3 * DAY_MS })).events).toEqual([])
+  expect(await storage.ledger.auditFacts()).toEqual(before)
+  expect(await storage.ledger.usage({ periods: [period], by: ['tenant'], limit: 10 })).toEqual(usage)
+  expect(await wrongFacts(storage)).toEqual({})
+  expect(await storage.archive.verify(ignore)).toEqual([])
+  expect(await storage.ledger.archivedDays({ from_ms: FIRST_NOON, to_ms: FIRST_NOON + 1 })).toEqual(['2026-11-02'])
+  expect(await storage.rebuilder.rollups(true, ignore)).toEqual([])
+})
+
+it('an event for an archived day is posted nowhere and lost nowhere: every audit names it', async () => {
+  const subject = await threeDays()
+  const { storage } = subject
+  await archiveAll(subject)
+  const before = await storage.ledger.balances()
+  await storage.log.close(closingEvent('late', { day: dayOf(FIRST_NOON), admitted_at: FIRST_NOON }))
+  expect(await storage.ledger.post()).toMatchObject({ events: 0, transactions: 0 })
+  expect(await storage.ledger.balances()).toEqual(before)
+  expect(await wrongFacts(storage)).toEqual({ missing_events: ['late (its day 2026-11-02 is archived)'] })
+  expect(await storage.rebuilder.events(false)).toEqual([])
+  expect(await storage.archive.verify(ignore)).toEqual([])
+})
+
+it('a file that was changed, cut or lost, and books that were changed, are found', async () => {
+  const subject = await threeDays()
+  const { storage, data_dir } = subject
+  await archiveAll(subject)
+  const file = join(data_dir, 'archive', 'events-2026-11-02.jsonl.gz')
+  const sound = readFileSync(file)
+  const found = async (): Promise<readonly string[]> => (await storage.archive.verify(ignore)).map(({ day, what }) => `${day} ${what}`)
+  const text = gunzipSync(sound).toString()
+  writeFileSync(file, gzipSync(text.replace('"amount_nano":"1001"', '"amount_nano":"1002"')))
+  expect(await found()).toEqual(['2026-11-02 digest of events-2026-11-02.jsonl.gz', '2026-11-02 amount_nano of events-2026-11-02.jsonl.gz'])
+  writeFileSync(file, gzipSync(text.slice(text.indexOf('\n') + 1)))
+  expect(await found()).toContain('2026-11-02 numbers of events-2026-11-02.jsonl.gz')
+  writeFileSync(file, sound.subarray(0, sound.length - 100))
+  expect(await found()).toEqual(['2026-11-02 events-2026-11-02.jsonl.gz'])
+  rmSync(file)
+  expect(await found()).toEqual(['2026-11-02 events-2026-11-02.jsonl.gz'])
+  writeFileSync(file, sound)
+  const books = new DatabaseSync(join(data_dir, 'weir.db'), { timeout: 5000 })
+  books.exec("UPDATE archive_sums SET amount = amount + 1 WHERE day = '2026-11-02' AND unit = 'tokens'")
+  expect(await found()).toEqual(['2026-11-02 sums of events-2026-11-02.jsonl.gz'])
+  expect(Object.keys(await wrongFacts(storage))).toEqual(['wrong_sums'])
+  books.exec("UPDATE archive_sums SET amount = amount - 1 WHERE day = '2026-11-02' AND unit = 'tokens'")
+  books.exec("UPDATE archives SET digest = 'x' WHERE day = '2026-11-02'")
+  books.close()
+  expect(await found()).toEqual(['2026-11-02 the chain of archives', '2026-11-02 digest of events-2026-11-02.jsonl.gz'])
+})
+
+it('rows are deleted only on the word of a sound file, and a deletion that stopped goes on', async () => {
+  const subject = await threeDays()
+  const { storage, data_dir } = subject
+  const copy = new DatabaseSync(join(data_dir, 'weir.db'), { timeout: 5000 })
+  copy.exec("CREATE TEMP TABLE kept AS SELECT * FROM events WHERE day = '2026-11-02'")
+  await archiveAll(subject, { before: '2026-11-03' })
+  // As if the process had died in the middle of deleting.
+  copy.exec("INSERT INTO events SELECT * FROM kept WHERE id > '2026-11-02-000700'; UPDATE archives SET state = 'written'")
+  copy.close()
+  expect(await wrongFacts(storage)).toEqual({})
+  const file = join(data_dir, 'archive', 'events-2026-11-02.jsonl.gz')
+  const sound = readFileSync(file)
+  writeFileSync(file, sound.subarray(0, sound.length - 100))
+  await expect(storage.archive.archive('2026-11-02', ignore)).rejects.toBeInstanceOf(ArchiveRefused)
+  expect((await storage.ledger.events({ limit: 10, to_ms: FIRST_NOON + DAY_MS / 2 })).events).toHaveLength(10)
+  writeFileSync(file, sound)
+  expect(await archiveAll(subject, { before: '2026-11-03' })).toMatchObject({ archived: [{ day: '2026-11-02', state: 'closed' }] })
+  expect((await storage.ledger.events({ limit: 10, to_ms: FIRST_NOON + DAY_MS / 2 })).events).toEqual([])
+  expect(await wrongFacts(storage)).toEqual({})
+  expect(readdirSync(join(data_dir, 'archive'))).toEqual(['events-2026-11-02.jsonl.gz'])
+})
+
+it('an open request or rows that the journal keeps hold their day, and every later one, back', async () => {
+  const [data_dir, clock] = [tempDir(), testClock(FIRST_NOON)]
+  const storage = await openTest(data_dir, { clock })
+  atEnd(() => storage.close())
+  await serveDay(storage, clock.now_ms(), 3)
+  clock.advance(3 * DAY_MS)
+  expect(await archiveAll({ storage, clock, data_dir })).toMatchObject({ archived: [], waiting: [{ day: '2026-11-02' }] })
+  await expect(storage.archive.archive('2026-11-02', ignore)).rejects.toThrow('the journal still keeps rows of that day')
+  await expect(storage.archive.archive('2026-11-05', ignore)).rejects.toThrow('has no events to archive, or is not over')
+})

@@ -1,11 +1,19 @@
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import type { ServedRow } from '../../src/sandbox/tally.ts'
 import { audit, priceOf, readBooks, type AuditedEvent, type Evidence } from '../support/audit.ts'
 import { chatPlan, Crowd, type Sighting } from '../support/audit-clients.ts'
-import { CHAT_MODEL, spawnGateway, startGateway, startSandboxProcess, writeConfiguration, type GatewayFolders } from '../support/fleet.ts'
+import {
+  CHAT_MODEL,
+  spawnGateway,
+  startGateway,
+  startSandboxProcess,
+  writeConfiguration,
+  type GatewayFolders,
+  type GatewayProcess,
+} from '../support/fleet.ts'
 import { spawnNode } from '../support/processes.ts'
 import { faultRounds, faultSeed, seededRandom, type Random } from '../support/random.ts'
 import { tempDir } from '../support/temp.ts'
@@ -31,19 +39,56 @@ async function newFleet(): Promise<Fleet> {
   return { config_dir, data_dir: join(folder, 'data'), sandbox_url: sandbox.url, served: sandbox.served }
 }
 
-/** The first start, which shows the demo key once, and its orderly end. */
-async function firstKey(fleet: Fleet): Promise<string> {
-  const gateway = await startGateway(fleet)
-  expect(await gateway.stop()).toEqual({ code: 0, signal: null })
-  if (gateway.demo_key === null) throw new Error('the first start showed no key')
-  return gateway.demo_key
+/** A tenant under load. What it is given in every round lasts for a part of the round only. */
+interface Payer {
+  readonly key: string
+  readonly clients: number
+  readonly refill: (round: number) => readonly { readonly path: string; readonly body: object }[]
 }
 
-/** One gateway under load, killed at a random moment. */
-async function killUnderLoad(fleet: Fleet, key: string, crowd: Crowd, random: Random): Promise<void> {
+const POOR = [
+  { tenant: 'purse', money: '0.002', grant: null },
+  { tenant: 'pack', money: '0.001', grant: { unit: 'tokens', amount: 800 } },
+  { tenant: 'calls', money: '0.0005', grant: { unit: 'requests', amount: 4 } },
+] as const
+
+/** The demo tenant, which is shown its key once and has plenty, and three that have little: of money, of tokens, of requests. */
+async function openPayers(fleet: Fleet): Promise<readonly Payer[]> {
   const gateway = await startGateway(fleet)
+  if (gateway.demo_key === null) throw new Error('the first start showed no key')
+  const payers: Payer[] = [{ key: gateway.demo_key, clients: 7, refill: () => [] }]
+  for (const { tenant, money, grant } of POOR) {
+    await admin(fleet, gateway, '/tenants', { id: tenant, audience: 'internal' })
+    const { secret } = (await admin(fleet, gateway, '/keys', { tenant })) as { readonly secret: string }
+    payers.push({
+      key: secret,
+      clients: 3,
+      refill: (round) => [
+        { path: `/tenants/${tenant}/credit`, body: { id: `round-${round}`, amount_cny: money } },
+        ...(grant === null ? [] : [{ path: `/tenants/${tenant}/grants`, body: { id: `${tenant}-${round}`, kind: 'pack', ...grant } }]),
+      ],
+    })
+  }
+  expect(await gateway.stop()).toEqual({ code: 0, signal: null })
+  return payers
+}
+
+/** `POST` below `/admin/v1` with the token that a running gateway keeps in its data directory. */
+async function admin({ data_dir }: Fleet, gateway: GatewayProcess, path: string, body: object): Promise<unknown> {
+  const { token } = JSON.parse(readFileSync(join(data_dir, 'admin.json'), 'utf8')) as { token: string }
+  const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' }
+  const response = await fetch(`${gateway.admin_url}/admin/v1${path}`, { method: 'POST', headers, body: JSON.stringify(body) })
+  const answer: unknown = await response.json()
+  expect([path, response.ok, answer]).toEqual([path, true, answer])
+  return answer
+}
+
+/** One gateway under load of every tenant, killed at a random moment. */
+async function killUnderLoad(fleet: Fleet, payers: readonly Payer[], round: number, crowd: Crowd, random: Random): Promise<void> {
+  const gateway = await startGateway(fleet)
+  for (const { path, body } of payers.flatMap(({ refill }) => refill(round))) await admin(fleet, gateway, path, body)
   const over = new AbortController()
-  const load = crowd.run({ url: gateway.url, key }, CLIENTS, over.signal)
+  const load = Promise.all(payers.map(({ key, clients }) => crowd.run({ url: gateway.url, key }, clients, over.signal)))
   await sleep(random.whole(50, LOAD_MS))
   over.abort()
   await gateway.stop('SIGKILL')
@@ -58,10 +103,12 @@ async function killWhileStarting(fleet: Fleet, random: Random): Promise<void> {
 }
 
 /** Starts a gateway, which sweeps what the last one left, and takes the books once everything is posted. */
-async function auditAtRest(fleet: Fleet, key: string, crowd: Crowd): Promise<readonly string[]> {
+async function auditAtRest(fleet: Fleet, payers: readonly Payer[], crowd: Crowd): Promise<readonly string[]> {
   const gateway = await startGateway(fleet)
-  const balance = await fetch(`${gateway.url}/v1/balance`, { headers: { authorization: `Bearer ${key}` } })
-  expect(await balance.json()).toMatchObject({ held_cny: '0', open_requests: 0 })
+  for (const { key } of payers) {
+    const balance = await fetch(`${gateway.url}/v1/balance`, { headers: { authorization: `Bearer ${key}` } })
+    expect(await balance.json()).toMatchObject({ held_cny: '0', open_requests: 0 })
+  }
   await waitFor(() => readBooks(fleet.data_dir).unposted.length === 0, { timeout_ms: REST_TIMEOUT_MS, what: 'every event to be posted' })
   const findings = audit({ sightings: crowd.sightings, served: await fleet.served(), books: readBooks(fleet.data_dir) })
   expect(await gateway.stop()).toEqual({ code: 0, signal: null })
@@ -73,7 +120,12 @@ function tallyOf(sightings: readonly Sighting[], fleet: Fleet): Readonly<Record<
   const tally: Record<string, number> = {}
   const count = (name: string): void => void (tally[name] = (tally[name] ?? 0) + 1)
   for (const { outcome, left } of sightings) count(left ? 'left' : outcome)
-  for (const { status } of readBooks(fleet.data_dir).events) count(`event ${status}`)
+  for (const { outcome, code } of sightings) if (code === 'insufficient_balance') count(`${outcome} without money`)
+  for (const { status, parts, overrun_nano } of readBooks(fleet.data_dir).events) {
+    count(`event ${status}`)
+    for (const unit of new Set(parts.map((part) => part.unit))) count(`paid in ${unit}`)
+    if (overrun_nano !== '0') count('overrun')
+  }
   return tally
 }
 
@@ -91,17 +143,19 @@ it('kill -9 at any moment under load: every finished answer is billed once and e
   const rounds = faultRounds()
   const random = seededRandom(faultSeed())
   const fleet = await newFleet()
-  const key = await firstKey(fleet)
+  const payers = await openPayers(fleet)
   const crowd = new Crowd(random)
   for (let round = 1; round <= rounds; round += 1) {
     if (random.next() < 0.2) await killWhileStarting(fleet, random)
-    await killUnderLoad(fleet, key, crowd, random)
-    if (round % AUDIT_EVERY_ROUNDS === 0 && round < rounds) expect(await auditAtRest(fleet, key, crowd), `after round ${round}`).toEqual([])
+    await killUnderLoad(fleet, payers, round, crowd, random)
+    if (round % AUDIT_EVERY_ROUNDS === 0 && round < rounds)
+      expect(await auditAtRest(fleet, payers, crowd), `after round ${round}`).toEqual([])
   }
-  expect(await auditAtRest(fleet, key, crowd)).toEqual([])
+  expect(await auditAtRest(fleet, payers, crowd)).toEqual([])
   const tally = tallyOf(crowd.sightings, fleet)
   console.info(`${rounds} kills: ${JSON.stringify(tally)}`)
   const endings = ['completed', 'partial', 'refused', 'nothing', 'left', 'event swept']
+  endings.push('refused without money', 'paid in nano_cny', 'paid in tokens', 'paid in requests')
   expect(endings.filter((ending) => tally[ending] === undefined)).toEqual([])
   for (const more of [[], ['--sandbox', fleet.sandbox_url]]) expect(await weirAudit(fleet, more)).toMatchObject({ code: 0 })
 })
@@ -170,8 +224,17 @@ function plainEvent(id: string, n: number, changes: Partial<AuditedEvent> = {}):
   const tokens = changes.tokens ?? TOKENS
   const amount = priceOf(CHAT_MODEL, tokens).toString()
   const parts = [{ grant: 'wallet:demo', unit: 'nano_cny', amount }]
-  const known = { id, revision: 1, superseded: false, seq: n, model: CHAT_MODEL, status: 'completed', tags: { n: String(n) } }
-  return { ...known, attempts: [{}], tokens, amount_nano: amount, parts, ...changes }
+  const known = {
+    id,
+    tenant: 'demo',
+    revision: 1,
+    superseded: false,
+    seq: n,
+    model: CHAT_MODEL,
+    status: 'completed',
+    tags: { n: String(n) },
+  }
+  return { ...known, attempts: [{}], tokens, amount_nano: amount, parts, overrun_nano: '0', hold: { parts }, ...changes }
 }
 
 function plainRow(index: number, request_id: string, changes: Partial<ServedRow> = {}): ServedRow {
@@ -198,7 +261,8 @@ function cleanEvidence(change: (events: AuditedEvent[]) => readonly AuditedEvent
   const swept = plainEvent('r3', 3, { status: 'swept', tokens: { input: 15, cached_input: 0, cache_write: 0, output: 5, reasoning: 0 } })
   const sound = [plainEvent('r1', 1), plainEvent('r2', 2), swept]
   const spent = sound.reduce((sum, event) => sum + BigInt(event.amount_nano), 0n)
-  const books = { open: [], unposted: [], unbalanced: [], sum_nano: 0n, credited_nano: 1_000_000n, wallet_nano: 1_000_000n - spent }
+  const wallet = { tenant: 'demo', grant: 'wallet:demo', unit: 'nano_cny', credited: spent, left: 0n }
+  const books = { open: [], unposted: [], unbalanced: [], sum_nano: 0n, grants: [wallet] }
   const cut = plainSighting(3, { outcome: 'partial', usage: null, events: 7, pieces: 6 })
   const refused = plainSighting(4, { outcome: 'refused', code: 'upstream_error', usage: null, events: 0, pieces: 0 })
   const served = [
@@ -209,6 +273,8 @@ function cleanEvidence(change: (events: AuditedEvent[]) => readonly AuditedEvent
   ]
   return { sightings: [plainSighting(1), plainSighting(2), cut, refused], served, books: { ...books, events: change(sound) } }
 }
+
+const CALL = { grant: 'calls', unit: 'requests', amount: '1' }
 
 it('the auditor of these tests has nothing to say of sound books', () => {
   expect(audit(cleanEvidence())).toEqual([])
@@ -249,6 +315,22 @@ it.each<readonly [string, (events: AuditedEvent[]) => readonly AuditedEvent[], R
     'a bill for what the sandbox never saw',
     (events) => [...events, plainEvent('r7', 4)],
     /r7: is billed for an attempt that the sandbox never saw/,
+  ],
+  [
+    'spending beyond what there was',
+    (events) => [...events, plainEvent('r5', 4, { hold: { parts: [] } })],
+    /tenant demo: spent \d+ nano_cny of \d+, with overruns of 0/,
+  ],
+  ['an overrun that was none', (events) => replaced(events, 'r1', { overrun_nano: '5' }), /r1: has an overrun of 5, beyond its hold are 0/],
+  [
+    'tokens that were held and did not pay',
+    (events) => replaced(events, 'r1', { hold: { parts: [{ grant: 'pack', unit: 'tokens', amount: '10' }] } }),
+    /r1: used 35 tokens, of 10 that were held 0 paid/,
+  ],
+  [
+    'a request that pays in money too',
+    (events) => replaced(events, 'r1', { hold: { parts: [CALL] } }),
+    /r1: is paid by a request and more/,
   ],
   ['a gap in the journal', (events) => replaced(events, 'r3', { seq: 9 }), /the journal: numbered 3 events up to 9/],
 ])('the auditor of these tests reports %s', (_, plant, finding) => {

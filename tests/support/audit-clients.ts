@@ -62,7 +62,7 @@ const FAULTS: readonly Readonly<Record<string, unknown>>[] = [
 export function anyPlan(random: Random): Plan {
   if (random.next() < 0.1) return { ...EMBEDDINGS, body: { model: EMBEDDING_MODEL, input: words(random) } }
   const stream = random.next() < 0.7
-  const tokens = random.whole(1, random.pick([8, 60, 150]))
+  const tokens = random.whole(1, random.pick([8, 60, 150, 400]))
   const paced = random.next() < 0.5
   const directives = {
     tokens,
@@ -122,8 +122,8 @@ export class Crowd {
     const one = async (): Promise<void> => {
       while (!over.aborted) {
         const seen = await this.send(target, plan(this.#random), agent)
-        // A gateway that is away refuses at once; trying again without a pause would only heat the machine.
-        if (seen.outcome === 'nothing') await sleep(20)
+        // A gateway that is away refuses at once, and so does an empty wallet; trying again without a pause would only heat the machine.
+        if (seen.outcome === 'nothing' || seen.code === 'insufficient_balance') await sleep(20)
       }
     }
     try {

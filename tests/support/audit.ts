@@ -7,6 +7,7 @@ import { CHAT_MODEL, CHAT_PRICES, EMBEDDING_PRICES, LONG_ABOVE_TOKENS, LONG_CHAT
 /** What is read of an event, from its stored JSON. */
 export interface AuditedEvent {
   readonly id: string
+  readonly tenant: string
   readonly revision: number
   /** Another revision has taken its place. */
   readonly superseded: boolean
@@ -24,7 +25,23 @@ export interface AuditedEvent {
   }
   /** Decimal strings, as stored. */
   readonly amount_nano: string
-  readonly parts: readonly { readonly grant: string; readonly unit: string; readonly amount: string }[]
+  readonly parts: readonly AuditedPart[]
+  readonly overrun_nano: string
+  readonly hold: { readonly parts: readonly AuditedPart[] }
+}
+export interface AuditedPart {
+  readonly grant: string
+  readonly unit: string
+  readonly amount: string
+}
+
+/** What one grant was given, and what is left of it. */
+export interface AuditedGrant {
+  readonly tenant: string
+  readonly grant: string
+  readonly unit: string
+  readonly credited: bigint
+  readonly left: bigint
 }
 
 /** What the data directory says, read straight from its tables. */
@@ -37,9 +54,7 @@ export interface Books {
   readonly unbalanced: readonly string[]
   /** Sum over every account of the ledger, per unit: zero. */
   readonly sum_nano: bigint
-  /** What the wallet was given, and what is left of it. */
-  readonly credited_nano: bigint
-  readonly wallet_nano: bigint
+  readonly grants: readonly AuditedGrant[]
 }
 
 export interface Evidence {
@@ -66,7 +81,11 @@ export function readBooks(data_dir: string): Books {
       ...(JSON.parse(String(row['body'])) as Omit<AuditedEvent, 'superseded'>),
       superseded: row['superseded'] !== 0n,
     }))
-    const wallet = "FROM ledger_entries AS e JOIN ledger_transactions AS t ON t.id = e.transaction_id WHERE e.code = 'wallet_liability'"
+    const grants = rows(
+      "SELECT e.owner, e.ref, e.unit, -SUM(CASE WHEN t.kind = 'usage' THEN 0 ELSE e.amount END) AS credited, -SUM(e.amount) AS left_over " +
+        'FROM ledger_entries AS e JOIN ledger_transactions AS t ON t.id = e.transaction_id ' +
+        "WHERE e.code IN ('wallet_liability', 'prepaid_grant', 'contract_commitment') GROUP BY e.owner, e.ref, e.unit",
+    )
     return {
       events,
       open: ids(
@@ -77,8 +96,13 @@ export function readBooks(data_dir: string): Books {
       ),
       unbalanced: ids('SELECT transaction_id AS id FROM ledger_entries GROUP BY transaction_id, unit HAVING SUM(amount) <> 0'),
       sum_nano: sum("SELECT SUM(amount) AS amount FROM ledger_entries WHERE unit = 'nano_cny'"),
-      credited_nano: sum(`SELECT -SUM(e.amount) AS amount ${wallet} AND t.kind <> 'usage'`),
-      wallet_nano: sum(`SELECT -SUM(e.amount) AS amount ${wallet}`),
+      grants: grants.map((row) => ({
+        tenant: String(row['owner']),
+        grant: String(row['ref']),
+        unit: String(row['unit']),
+        credited: row['credited'] as bigint,
+        left: row['left_over'] as bigint,
+      })),
     }
   } finally {
     database.close()
@@ -154,15 +178,31 @@ class Auditor {
     const amount = BigInt(event.amount_nano)
     const price = priceOf(event.model, tokens)
     if (amount !== price) this.#say(id, `costs ${amount}, its tokens ${price}`)
-    const paid = event.parts.reduce((sum, part) => sum + BigInt(part.amount), 0n)
-    if (paid !== amount) this.#say(id, `costs ${amount}, its parts sum up to ${paid}`)
     const prompt = tokens.input + tokens.cached_input + tokens.cache_write
+    this.#checkParts(event, amount, BigInt(prompt + tokens.output))
     if (prompt + tokens.output === 0) return
     const row = this.#billedRow(event)
     if (row === undefined) return this.#say(id, 'is billed for an attempt that the sandbox never saw')
     if (tokens.output > row.sent_tokens) this.#say(id, `is billed ${tokens.output} tokens of output, sent were ${row.sent_tokens}`)
     if (prompt !== row.prompt_tokens) this.#say(id, `is billed ${prompt} tokens of prompt, the sandbox counted ${row.prompt_tokens}`)
     if (event.status === 'completed') this.#checkExact(event, row)
+  }
+
+  /** A request pays all or nothing; tokens pay first, as many as were held; money pays the rest, and what it had not held is the overrun. */
+  #checkParts({ id, parts, hold, overrun_nano }: AuditedEvent, amount: bigint, used: bigint): void {
+    if (unitSum(hold.parts, 'requests') > 0n) {
+      if (parts.some(({ unit }) => unit !== 'requests') || unitSum(parts, 'requests') > 1n) this.#say(id, 'is paid by a request and more')
+      return
+    }
+    const [covered, held] = [unitSum(parts, 'tokens'), unitSum(hold.parts, 'tokens')]
+    if (covered !== (held < used ? held : used)) this.#say(id, `used ${used} tokens, of ${held} that were held ${covered} paid`)
+    const due = used === 0n ? amount : (2n * amount * (used - covered) + used) / (2n * used)
+    const paid = unitSum(parts, 'nano_cny')
+    if (paid !== due)
+      this.#say(id, `costs ${amount}, its parts sum up to ${paid}${covered === 0n ? '' : ` for what ${covered} tokens left`}`)
+    const beyond = due - unitSum(hold.parts, 'nano_cny')
+    if (BigInt(overrun_nano) !== (beyond > 0n ? beyond : 0n))
+      this.#say(id, `has an overrun of ${overrun_nano}, beyond its hold are ${beyond}`)
   }
 
   #checkExact({ id, tokens }: AuditedEvent, row: ServedRow): void {
@@ -238,15 +278,51 @@ class Auditor {
   }
 
   #checkBooks(): void {
-    const { open, unposted, unbalanced, sum_nano, credited_nano, wallet_nano, events } = this.#evidence.books
+    const { open, unposted, unbalanced, sum_nano, events } = this.#evidence.books
     for (const id of open) this.#say(id, 'is still open')
     for (const id of unposted) this.#say(id, 'is in the journal and not in the ledger')
     for (const id of unbalanced) this.#say(id, 'is a transaction that does not balance')
     if (sum_nano !== 0n) this.#say('the ledger', `sums to ${sum_nano}`)
-    const spent = [...this.#events.values()].reduce((sum, event) => sum + BigInt(event.amount_nano), 0n)
-    if (wallet_nano !== credited_nano - spent) this.#say('the wallet', `has ${wallet_nano}: ${credited_nano} credited, ${spent} spent`)
+    this.#checkGrants()
     const numbers = new Set(events.map((event) => event.seq))
     const last = Math.max(0, ...numbers)
     if (numbers.size !== events.length || last !== events.length) this.#say('the journal', `numbered ${events.length} events up to ${last}`)
   }
+
+  /** Every grant has what it was given less what it paid; no tenant has spent more than it had, but for the overruns on its events. */
+  #checkGrants(): void {
+    const events = [...this.#events.values()]
+    for (const { tenant, grant, unit, credited, left } of this.#evidence.books.grants) {
+      const parts = events.filter((event) => event.tenant === tenant).flatMap((event) => event.parts)
+      const spent = unitSum(
+        parts.filter((part) => part.grant === grant),
+        unit,
+      )
+      if (left !== credited - spent) this.#say(grant, `has ${left} ${unit}: ${credited} credited, ${spent} spent`)
+    }
+    for (const tenant of new Set(events.map((event) => event.tenant)))
+      this.#checkSpending(
+        tenant,
+        events.filter((event) => event.tenant === tenant),
+      )
+  }
+
+  #checkSpending(tenant: string, events: readonly AuditedEvent[]): void {
+    const overrun_nano = events.reduce((sum, event) => sum + BigInt(event.overrun_nano), 0n)
+    for (const unit of ['nano_cny', 'tokens', 'requests']) {
+      const credited = this.#evidence.books.grants
+        .filter((grant) => grant.tenant === tenant && grant.unit === unit)
+        .reduce((sum, grant) => sum + grant.credited, 0n)
+      const spent = unitSum(
+        events.flatMap((event) => event.parts),
+        unit,
+      )
+      const most = unit === 'nano_cny' ? credited + overrun_nano : credited
+      if (spent > most) this.#say(`tenant ${tenant}`, `spent ${spent} ${unit} of ${credited}, with overruns of ${overrun_nano}`)
+    }
+  }
+}
+
+function unitSum(parts: readonly AuditedPart[], unit: string): bigint {
+  return parts.reduce((sum, part) => (part.unit === unit ? sum + BigInt(part.amount) : sum), 0n)
 }

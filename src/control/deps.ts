@@ -39,8 +39,6 @@ export interface ControlDeps {
   /** True where the command line opened storage by itself, because no gateway runs. */
   readonly offline?: boolean
   readonly reload: () => Promise<ReloadOutcome>
-  /** Counts what the ledger says was used in windows and budgets of this tenant that nobody has counted yet. */
-  readonly recount?: (tenant: string) => Promise<void>
   /** Resolves when this process's data plane has applied every published change, so that a key works once its secret was answered. */
   readonly caughtUp?: () => Promise<void>
 }

@@ -4,6 +4,7 @@ import type { LimitScope, LimitSetting, LimitState, TenantRecord } from '../stor
 import { rulesOf } from '../storage/rules.ts'
 import type { ControlDeps } from './deps.ts'
 import { announce, keyOrThrow, projectOrThrow, tenantOrThrow } from './find.ts'
+import { recountMeters } from './rebuild.ts'
 import { AdminProblem, isoOf, isAmountKind, LimitInput, limitView, parse } from './problem.ts'
 
 const MAX_LIMITS = 100
@@ -39,7 +40,7 @@ export async function listLimits(query: unknown, deps: ControlDeps): Promise<obj
 
 /**
  * Adds a limit, or changes the one of the same kind, model and window. What was used stays used; a new window or budget begins
- * with what the ledger says was used in it already (requests that are open at this moment count from their end at a restart).
+ * with what the ledger says was used in it already (requests that are open at this moment count from the next rebuild or start on).
  *
  * @param body `{tenant | tenant, project | key, set: {kind, limit, model?, window?}}`
  * @throws AdminProblem `invalid_request`, `not_found`
@@ -67,10 +68,8 @@ export async function removeLimit(query: unknown, deps: ControlDeps): Promise<ob
 }
 
 async function store(limited: Limited, limits: readonly LimitSetting[], deps: ControlDeps): Promise<object> {
-  const seq = await limited.store(limits)
-  // Before any admission can know the limit: its first hold would begin at nothing.
-  await deps.recount?.(limited.tenant.id)
-  await announce(seq, deps)
+  await announce(await limited.store(limits), deps)
+  await recountMeters(limited.tenant.id, deps)
   return limitList({ ...limited, limits }, deps)
 }
 

@@ -1,7 +1,17 @@
 import { cnyFromNano } from '../money/amount.ts'
 import type { GrantUnit } from '../money/grant.ts'
 import type { Cut, LimitUse, OnProgress, RebuildChange } from '../storage/books.ts'
-import type { BalanceView, GrantTerms, LedgerEntry, LimitRule, LimitState, Records } from '../storage/ports.ts'
+import type {
+  BalanceView,
+  GrantTerms,
+  KeyRecord,
+  LedgerEntry,
+  LimitRule,
+  LimitSetting,
+  LimitState,
+  ProjectRecord,
+  TenantRecord,
+} from '../storage/ports.ts'
 import { rulesOf } from '../storage/rules.ts'
 import { finishTransactions, inTurn } from './apply.ts'
 import { booksOf, creditUsed } from './audit.ts'
@@ -132,8 +142,25 @@ interface WrongMeter {
   readonly now: bigint
 }
 
+/**
+ * Counts what events say was used in the windows and budgets of a tenant, its projects and its keys: for limits that were set while it
+ * spent. Requests that are open at that moment count from the next rebuild or start on.
+ */
+export async function recountMeters(tenant: string, deps: RebuildDeps): Promise<void> {
+  const { records, clock } = deps
+  const [record, projects, keys] = await Promise.all([records.tenant(tenant), records.projects(tenant), records.keys(tenant)])
+  if (record !== null) await rightMeters(meteredRules(record, projects, keys, clock.now_ms()), false, deps)
+}
+
 async function rebuildMeters(check: boolean, deps: RebuildDeps): Promise<readonly RebuildChange[]> {
-  const rules = await meteredRules(deps.records, deps.clock.now_ms())
+  const { tenants, projects, keys } = await deps.records.load()
+  const now_ms = deps.clock.now_ms()
+  const [projects_of, keys_of] = [Map.groupBy(projects, ({ tenant }) => tenant), Map.groupBy(keys, ({ tenant }) => tenant)]
+  const rules = tenants.flatMap((tenant) => meteredRules(tenant, projects_of.get(tenant.id) ?? [], keys_of.get(tenant.id) ?? [], now_ms))
+  return rightMeters(rules, check, deps)
+}
+
+async function rightMeters(rules: readonly TenantRule[], check: boolean, deps: RebuildDeps): Promise<readonly RebuildChange[]> {
   if (rules.length === 0) return []
   const first = await wrongMeters(rules, deps)
   if (first.length === 0) return []
@@ -156,23 +183,21 @@ interface TenantRule {
   readonly rule: LimitRule
 }
 
-async function meteredRules(records: Pick<Records, 'load'>, now_ms: number): Promise<readonly TenantRule[]> {
-  const { tenants, projects, keys } = await records.load()
-  return tenants.flatMap(({ id: tenant, limits, time_zone }) => {
-    const of = (scope: LimitRule['scope'], id: string, settings: typeof limits): readonly TenantRule[] =>
-      rulesOf(
-        scope,
-        id,
-        settings.filter(({ kind }) => METERED.has(kind)),
-        time_zone,
-        now_ms,
-      ).map((rule) => ({ tenant, rule }))
-    return [
-      ...of('tenant', tenant, limits),
-      ...projects.filter((project) => project.tenant === tenant).flatMap(({ id, limits: own }) => of('project', id, own)),
-      ...keys.filter((key) => key.tenant === tenant).flatMap(({ id, limits: own }) => of('key', id, own)),
-    ]
-  })
+function meteredRules(
+  { id: tenant, limits, time_zone }: TenantRecord,
+  projects: readonly ProjectRecord[],
+  keys: readonly KeyRecord[],
+  now_ms: number,
+): readonly TenantRule[] {
+  const of = (scope: LimitRule['scope'], id: string, settings: readonly LimitSetting[]): readonly TenantRule[] => {
+    const metered = settings.filter(({ kind }) => METERED.has(kind))
+    return rulesOf(scope, id, metered, time_zone, now_ms).map((rule) => ({ tenant, rule }))
+  }
+  return [
+    ...of('tenant', tenant, limits),
+    ...projects.flatMap(({ id, limits: own }) => of('project', id, own)),
+    ...keys.flatMap(({ id, limits: own }) => of('key', id, own)),
+  ]
 }
 
 async function wrongMeters(rules: readonly TenantRule[], deps: RebuildDeps): Promise<readonly WrongMeter[]> {

@@ -4,6 +4,7 @@ import { cnyFromNano } from '../money/amount.ts'
 import { ensureWallet } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
 import { announce, DEFAULT_TIME_ZONE, isTimeZone, projectId, projectOrThrow, tenantOrThrow } from './find.ts'
+import { recountMeters } from './rebuild.ts'
 import { AdminProblem, ChosenId, CnyAmount, DisplayName, isoOf, limitView, LimitInput, parse } from './problem.ts'
 
 /** The project that every tenant begins with. */
@@ -86,8 +87,8 @@ export async function changeTenant(id: string, body: unknown, deps: ControlDeps)
   const record: TenantRecord = { ...known, ...given, credit_line_nano: credit_line_cny ?? known.credit_line_nano }
   const seq = await deps.records.put({ kind: 'tenant', record })
   await deps.limits.block('tenant', id, record.status === 'suspended')
-  if (changes.limits !== undefined) await deps.recount?.(id)
   await announce(seq, deps)
+  if (changes.limits !== undefined) await recountMeters(id, deps)
   return tenantView(record)
 }
 

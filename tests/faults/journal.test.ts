@@ -89,10 +89,10 @@ it.for([
     const over = new AbortController()
     const load = crowd.run(target, CLIENTS, over.signal, (random) => random.pick([WHOLE, STREAM]))
     // Streams that are under way when the trouble begins.
-    const caught = Array.from({ length: CLIENTS }, () =>
-      crowd.send(target, chatPlan({ stream: true, directives: { tokens: 60, token_delay_ms: 20 } })),
-    )
-    await sleep(600)
+    let begun = 0
+    const long = chatPlan({ stream: true, directives: { tokens: 200, token_delay_ms: 20 } })
+    const caught = Array.from({ length: CLIENTS }, () => crowd.send(target, long, undefined, () => void (begun += 1)))
+    await waitFor(() => begun === CLIENTS, { timeout_ms: WAIT_MS, what: 'the streams to be under way' })
     trouble.begin(gateway)
     await waitFor(async () => (await readyStatus(gateway)) === 503, { timeout_ms: WAIT_MS, what: '/readyz to say 503' })
     for (const seen of await Promise.all(caught)) expect(seen).toMatchObject({ outcome: 'partial', code: 'admission_unavailable' })

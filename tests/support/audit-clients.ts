@@ -133,17 +133,17 @@ export class Crowd {
     }
   }
 
-  /** Sends one request and waits for its end. */
-  async send(target: Target, plan: Plan, agent?: Agent): Promise<Sighting> {
+  /** Sends one request and waits for its end. `begun` is called when the first piece of the answer arrives. */
+  async send(target: Target, plan: Plan, agent?: Agent, begun: () => void = () => undefined): Promise<Sighting> {
     const n = this.#next
     this.#next += 1
-    const seen = await exchange(target, plan, n, agent)
+    const seen = await exchange(target, plan, n, agent, begun)
     this.sightings.push(seen)
     return seen
   }
 }
 
-function exchange(target: Target, plan: Plan, n: number, agent: Agent | undefined): Promise<Sighting> {
+function exchange(target: Target, plan: Plan, n: number, agent: Agent | undefined, begun: () => void): Promise<Sighting> {
   const body = JSON.stringify(plan.body)
   const headers = {
     authorization: `Bearer ${target.key}`,
@@ -154,7 +154,7 @@ function exchange(target: Target, plan: Plan, n: number, agent: Agent | undefine
   return new Promise((resolve) => {
     const options = { method: 'POST', headers, timeout: REQUEST_TIMEOUT_MS, ...(agent === undefined ? {} : { agent }) }
     const sent: ClientRequest = request(`${target.url}${plan.path}`, options)
-    const reader = new Reader(n, plan, () => sent.destroy())
+    const reader = new Reader(n, plan, () => sent.destroy(), begun)
     sent.on('response', (response) => reader.read(response, resolve))
     sent.on('timeout', () => sent.destroy(new Error('the client gave up waiting')))
     // Before a response; afterwards the response's own end has resolved.
@@ -168,6 +168,7 @@ class Reader {
   readonly #n: number
   readonly #plan: Plan
   readonly #leave: () => void
+  readonly #begun: () => void
   #response: IncomingMessage | null = null
   #text = ''
   #events_at = 0
@@ -179,10 +180,11 @@ class Reader {
   #after_done = false
   #left = false
 
-  constructor(n: number, plan: Plan, leave: () => void) {
+  constructor(n: number, plan: Plan, leave: () => void, begun: () => void) {
     this.#n = n
     this.#plan = plan
     this.#leave = leave
+    this.#begun = begun
   }
 
   read(response: IncomingMessage, ended: (sighting: Sighting) => void): void {
@@ -253,7 +255,9 @@ class Reader {
     if (code === null) this.#events += 1
     this.#code ??= code
     this.#usage = usageOf(value) ?? this.#usage
-    if (hasText(value)) this.#pieces += 1
+    if (!hasText(value)) return
+    this.#pieces += 1
+    if (this.#pieces === 1) this.#begun()
   }
 
   #leaveIfPlanned(): void {

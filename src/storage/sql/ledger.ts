@@ -21,13 +21,12 @@ import {
 import { readAuditFacts } from './audit.ts'
 import { bigOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 import { transactionsOf, transactionsStatement, transactionStatement } from './transactions.ts'
-import { usagePageOf, usageStatement } from './usage.ts'
+import { USAGE_FLOORS, type UsageFloors, usageFloorsOf, usagePageOf, usageStatement } from './usage.ts'
 
 const MAX_PAGE = 1000
 /** A transaction of usage has a line for every account of its batch. */
 const MAX_TRANSACTIONS = 200
 const FLOOR_ATTEMPTS = 5
-const USAGE_FLOOR: SqlStatement = { sql: "SELECT value FROM meta WHERE name = 'usage_floor'", params: [] }
 
 /** The writing half of a ledger: what only the database's one writer does. */
 export interface LedgerWriter {
@@ -40,8 +39,8 @@ export class SqlLedger implements Ledger {
   readonly #executor: SqlExecutor
   readonly #writer: LedgerWriter
   readonly #auditing: Pick<SqlExecutor, 'read'>
-  /** Minutes before this are deleted, as far as this reader knows. */
-  #usage_floor_ms = 0
+  /** As far as this reader knows. */
+  #floors: UsageFloors = { minutes_ms: 0, events_ms: 0 }
 
   /** @param auditing reads that take seconds; on a connection of their own, so that reports need not wait for them */
   constructor(executor: SqlExecutor, writer: LedgerWriter, auditing: Pick<SqlExecutor, 'read'> = executor) {
@@ -102,13 +101,14 @@ export class SqlLedger implements Ledger {
     // Over all tenants it reads rows of each in each period: then nobody else waits for it.
     const reader = query.tenant === undefined ? this.#auditing : this.#executor
     for (let attempt = 0; attempt < FLOOR_ATTEMPTS; attempt += 1) {
-      const floor_ms = this.#usage_floor_ms
-      const [found, rows = []] = await reader.read([USAGE_FLOOR, usageStatement(query, floor_ms)])
-      // The floor is read in the same transaction: a plan for another one would look for minutes that are gone.
-      this.#usage_floor_ms = Number(found?.[0]?.['value'] ?? 0)
-      if (this.#usage_floor_ms === floor_ms) return usagePageOf(rows, query)
+      const planned = this.#floors
+      const [floors, rows = []] = await reader.read([USAGE_FLOORS, usageStatement(query, planned)])
+      // Read in the same transaction: a plan made for other floors would look for rows that are gone.
+      this.#floors = usageFloorsOf(floors?.[0])
+      const { minutes_ms, events_ms } = this.#floors
+      if (minutes_ms === planned.minutes_ms && events_ms === planned.events_ms) return usagePageOf(rows, query)
     }
-    throw new Error(`minutes of usage were deleted during each of ${FLOOR_ATTEMPTS} reads`)
+    throw new Error(`details of usage were deleted during each of ${FLOOR_ATTEMPTS} reads`)
   }
 
   async transaction(id: string): Promise<LedgerTransaction | null> {

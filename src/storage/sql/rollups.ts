@@ -13,6 +13,9 @@ const MINUTES_KEPT_DAYS = 400
 /** Rows that one slice of work reads or deletes: a few milliseconds, which is what a commit may have to wait. */
 const SLICE_ROWS = 500
 
+/** A step of derivation counts as so many rows, however few it touches. */
+const STEP_ROWS = 5
+
 /** What rollups sum, in the order of their columns. */
 export const COUNTS = [
   'requests',
@@ -104,6 +107,11 @@ interface Progress {
   readonly emptied: boolean
   readonly after: readonly (string | number)[] | null
 }
+interface Step {
+  readonly rows: number
+  /** What is left of it; null when it is derived. */
+  readonly progress: Progress | null
+}
 
 /**
  * Sums of usage by minute, hour and day, for the writer's thread only. Minutes are written with the events, in their transaction.
@@ -154,10 +162,19 @@ export class Rollups {
    * @returns whether there is more to do
    */
   deriveSome(now_ms: number): boolean {
-    const progress = this.#progress ?? this.#next('hour', now_ms) ?? this.#next('day', now_ms)
-    if (progress === null) return false
-    // What was posted to meanwhile begins anew (`#markStale`); nothing can come between here and the commit.
-    this.#progress = inTransaction(this.#database, () => this.#derive(progress))
+    if (this.#following(this.#progress, now_ms) === null) return false
+    // What is posted to meanwhile begins anew (`#markStale`); nothing can come between here and the commit.
+    this.#progress = inTransaction(this.#database, () => {
+      let progress = this.#progress
+      for (let rows = 0; rows < this.#slice_rows;) {
+        const step = this.#following(progress, now_ms)
+        if (step === null) return null
+        const done = step.emptied ? this.#fill(step) : this.#empty(step)
+        progress = done.progress
+        rows += done.rows + STEP_ROWS
+      }
+      return progress
+    })
     return true
   }
 
@@ -197,25 +214,31 @@ export class Rollups {
     if (own === grain && of === tenant && from === at) this.#progress = null
   }
 
+  #following(progress: Progress | null, now_ms: number): Progress | null {
+    return progress ?? this.#next('hour', now_ms) ?? this.#next('day', now_ms)
+  }
+
   #next(grain: Grain, now_ms: number): Progress | null {
     const row = this.#statements.nextStale.get(grain, now_ms - SPAN_MS[grain])
     return row === undefined ? null : { grain, tenant: String(row['tenant']), at: Number(row['at']), emptied: false, after: null }
   }
 
-  #derive(progress: Progress): Progress | null {
-    const { grain, tenant, at, after } = progress
-    if (!progress.emptied) {
-      const emptied = Number(this.#statements.empty[grain].run(tenant, at, this.#slice_rows).changes) < this.#slice_rows
-      return { ...progress, emptied }
-    }
+  #empty(progress: Progress): Step {
+    const { grain, tenant, at } = progress
+    const rows = Number(this.#statements.empty[grain].run(tenant, at, this.#slice_rows).changes)
+    return { rows, progress: { ...progress, emptied: rows < this.#slice_rows } }
+  }
+
+  #fill({ grain, tenant, at, after, ...rest }: Progress): Step {
     const span = [tenant, at, at + SPAN_MS[grain]] as const
     const from = after ?? [at - 1, '', '', '', '', '', '']
     const last = this.#statements.sliceEnd[grain].get(...span, ...from, this.#slice_rows - 1)
     const to = last === undefined ? null : PLACE.map((name) => (name === 'at' ? Number(last[name]) : String(last[name])))
-    this.#statements.fill[grain].run(at, ...span, ...from, ...(to ?? [at + SPAN_MS[grain], '', '', '', '', '', '']))
-    if (to !== null) return { ...progress, after: to }
+    const beyond = [at + SPAN_MS[grain], '', '', '', '', '', '']
+    const rows = Number(this.#statements.fill[grain].run(at, ...span, ...from, ...(to ?? beyond)).changes)
+    if (to !== null) return { rows, progress: { grain, tenant, at, ...rest, after: to } }
     this.#statements.unmark.run(grain, tenant, at)
-    return null
+    return { rows, progress: null }
   }
 }
 

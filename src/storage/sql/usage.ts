@@ -15,14 +15,21 @@ export interface Segment extends Period {
   readonly period: number
 }
 
+/** Where details end: before these instants, Unix ms, only coarser rollups are kept. */
+export interface UsageFloors {
+  readonly minutes_ms: number
+  readonly events_ms: number
+}
+
 /**
- * Cuts periods into the coarsest pieces that rollups have, in order. Times before `floor_ms`, where no minutes are kept,
- * are rounded up to a whole hour: an hour then belongs to the period that it begins in.
+ * Cuts periods into the coarsest pieces that are kept, in order. A bound where no events are kept is rounded up to a whole minute, one
+ * where no minutes are kept to a whole hour: a minute or hour then belongs to the period that it begins in.
  */
-export function segmentsOf(periods: readonly Period[], floor_ms: number): readonly Segment[] {
+export function segmentsOf(periods: readonly Period[], floors: UsageFloors): readonly Segment[] {
   const exact = (at_ms: number): number => {
     const clamped = Math.min(END_OF_TIME_MS, Math.max(0, Math.ceil(at_ms)))
-    return clamped < floor_ms ? Math.ceil(clamped / HOUR_MS) * HOUR_MS : clamped
+    if (clamped < floors.minutes_ms) return Math.ceil(clamped / HOUR_MS) * HOUR_MS
+    return clamped < floors.events_ms ? Math.ceil(clamped / MINUTE_MS) * MINUTE_MS : clamped
   }
   return periods.flatMap(({ from_ms, to_ms }, period) => cut(exact(from_ms), exact(to_ms), 0).map((piece) => ({ ...piece, period })))
 }
@@ -48,16 +55,15 @@ function cut(from_ms: number, to_ms: number, level: number): readonly Omit<Segme
  * The one statement that answers a query. Reads what is fresh in the coarsest rollup, and below stale days their hours,
  * below stale hours their minutes, so that no report reads a year of minutes.
  *
- * @param floor_ms minutes before this are deleted
  * @throws RangeError if the query asks for more than rollups know
  * @throws BadCursor if its cursor is not one of this query
  */
-export function usageStatement(query: UsageQuery, floor_ms: number): SqlStatement {
+export function usageStatement(query: UsageQuery, floors: UsageFloors): SqlStatement {
   checkPeriods(query.periods)
   const dimension = dimensionOf(query)
   const after = query.cursor === undefined ? null : parseCursor(query.cursor, query)
   // Periods before the cursor's have been answered.
-  const segments = segmentsOf(query.periods, floor_ms).filter(({ period }) => after === null || period >= Number(after[0]))
+  const segments = segmentsOf(query.periods, floors).filter(({ period }) => after === null || period >= Number(after[0]))
   const params: (string | number)[] = []
   const bind = (value: string | number): string => {
     params.push(value)
@@ -74,6 +80,21 @@ export function usageStatement(query: UsageQuery, floor_ms: number): SqlStatemen
     `GROUP BY ${groups.join(', ')} HAVING SUM(requests) > 0 ORDER BY ${groups.join(', ')} LIMIT ${bind(limitOf(query) + 1)}`,
   ].join(' ')
   return { sql, params }
+}
+
+/** The floors as they stand; to be read in the same transaction as a plan that was made for them. */
+export const USAGE_FLOORS: SqlStatement = {
+  sql:
+    "SELECT (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'usage_floor') AS minutes_ms, " +
+    '(SELECT MAX(day) FROM archives) AS last_archived',
+  params: [],
+}
+
+/** Reads the row of {@link USAGE_FLOORS}. Events of archived days are in files. */
+export function usageFloorsOf(row: SqlRow | undefined): UsageFloors {
+  const last_archived = row?.['last_archived'] ?? null
+  const archived_ms = last_archived === null ? 0 : Date.parse(`${String(last_archived)}T00:00:00+08:00`) + DAY_MS
+  return { minutes_ms: Number(row?.['minutes_ms'] ?? 0), events_ms: archived_ms }
 }
 
 /** The page that the rows of {@link usageStatement} are. */

@@ -1,11 +1,10 @@
 import * as z from 'zod'
-import { cnyFromNano } from '../money/amount.ts'
-import type { LimitScope, LimitSetting, LimitState, TenantRecord } from '../storage/ports.ts'
-import { rulesOf } from '../storage/rules.ts'
+import type { LimitScope, LimitSetting, TenantRecord } from '../storage/ports.ts'
+import { rulesOf, viewLimit } from '../storage/rules.ts'
 import type { ControlDeps } from './deps.ts'
 import { announce, keyOrThrow, projectOrThrow, tenantOrThrow } from './find.ts'
 import { recountMeters } from './rebuild.ts'
-import { AdminProblem, isoOf, isAmountKind, LimitInput, limitView, parse } from './problem.ts'
+import { AdminProblem, LimitInput, parse } from './problem.ts'
 
 const MAX_LIMITS = 100
 
@@ -96,16 +95,8 @@ async function limitedBy(whose: z.infer<typeof Of>, deps: ControlDeps): Promise<
 
 async function limitList({ scope, scope_id, tenant, limits }: Limited, deps: ControlDeps): Promise<object> {
   const rules = rulesOf(scope, scope_id, limits, tenant.time_zone, deps.clock.now_ms())
-  const states = await deps.limits.states(rules)
-  const data = limits.map((setting, index) => ({ object: 'limit', scope, scope_id, ...limitView(setting), ...stateView(states[index]) }))
+  const data = (await deps.limits.states(rules)).map(viewLimit)
   return { object: 'list', tenant: tenant.id, time_zone: tenant.time_zone, data }
-}
-
-function stateView(state: LimitState | undefined): object {
-  if (state === undefined) return {}
-  const { rule, available, held, used, resets_at_ms } = state
-  const plain = (amount: bigint): string => (isAmountKind(rule.kind) ? cnyFromNano(amount) : String(amount))
-  return { used: used === null ? null : plain(used), held: plain(held), available: plain(available), resets_at: isoOf(resets_at_ms) }
 }
 
 function sameLimit(

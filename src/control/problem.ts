@@ -52,11 +52,6 @@ export const TransactionName = z
 export const DisplayName = z.string().trim().min(1).max(200)
 
 const AMOUNT_KINDS: ReadonlySet<string> = new Set(['amount_window', 'budget'])
-/** Whether a limit of this kind counts money. */
-export function isAmountKind(kind: string): boolean {
-  return AMOUNT_KINDS.has(kind)
-}
-
 const WINDOW_KINDS: ReadonlySet<string> = new Set(['requests_window', 'tokens_window', 'amount_window'])
 
 /** One limit as callers write it: counts in digits, amounts in CNY. Stored as integers (nano-yuan for amounts). */

@@ -8,6 +8,7 @@ import { timeZoneOf } from '../money/window.ts'
 import { BadCursor, MAX_PERIODS, type Period, type UsageFilter, type UsageRow } from '../storage/ports.ts'
 import { grantDeltas } from '../storage/accounts.ts'
 import { amountText, balanceGrants, reversalId, unitName } from '../storage/grants.ts'
+import { everyRuleOf, viewLimit } from '../storage/rules.ts'
 import type { Caller } from './call.ts'
 import type { Plane } from './plane.ts'
 import { isVisible } from './route.ts'
@@ -171,6 +172,7 @@ export async function balanceView(caller: Caller, plane: Plane): Promise<object>
     available_cny: cnyFromNano(balance.available_nano),
     held_cny: cnyFromNano(balance.held_nano),
     open_requests: balance.open_holds,
+    limits: (await plane.limits.states(everyRuleOf(caller, plane.clock.now_ms()))).map(viewLimit),
     grants: await balanceGrants(await plane.records.grants(caller.tenant.id), balance, plane.ledger, plane.clock.now_ms()),
   }
 }

@@ -29,6 +29,8 @@ export interface HoldReceipt {
   readonly tokens: number
   readonly amount_nano: bigint
   readonly parts: readonly HeldPart[]
+  /** When each `5h` window that counts this request began, Unix ms, by the name of its limit: nothing else tells a restart. */
+  readonly begun?: Readonly<Record<string, number>>
 }
 
 /**

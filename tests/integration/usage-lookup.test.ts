@@ -63,6 +63,20 @@ it('two tenants see, spend and hold their own only', async () => {
   expect(asked_for.events).toEqual([])
 })
 
+it('the balance shows every limit that its caller must fit into, and where it stands', async () => {
+  const gateway = await startGateway()
+  const plan = { kind: 'requests_window', model: null, limit: '10', window: '5h' } as const
+  const spend = { kind: 'budget', model: null, limit: '5000000000', window: 'month' } as const
+  const { secret } = await gateway.account({ key: { limits: [plan] }, tenant: { limits: [spend] } })
+  await (await gateway.chat({}, { authorization: `Bearer ${secret}` })).text()
+  expect(await (await gateway.get('/v1/balance', secret)).json()).toMatchObject({
+    limits: [
+      { scope: 'key', kind: 'requests_window', window: '5h', limit: '10', used: '1', held: '0', available: '9' },
+      { scope: 'tenant', kind: 'budget', window: 'month', limit: '5', held: '0' },
+    ],
+  })
+})
+
 it('totals are the sum of the events, and pages together are all of them, once each', async () => {
   const gateway = await startGateway()
   for (let index = 0; index < 7; index += 1)

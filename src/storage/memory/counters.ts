@@ -205,6 +205,11 @@ export class MeterCounter implements Counter {
     }
   }
 
+  /** Start of the `5h` window that was taken from last. */
+  get begun_ms(): number {
+    return (this.#window?.end_ms ?? 0) - FIVE_HOURS_MS
+  }
+
   standing(rule: LimitRule, now_ms: number): Omit<LimitState, 'rule'> {
     const window = this.#at(rule, now_ms)
     const { used, held, end_ms } = window

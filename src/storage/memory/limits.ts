@@ -21,7 +21,7 @@ import type {
 import { Account, type Plan } from './account.ts'
 import { type Counter, counterFor, counterKey, MeterCounter, type Share } from './counters.ts'
 import { Leases } from './leases.ts'
-import { capByBudgets, type CheckedRule, joined, leastAmount, needOf, ratesOf } from './needs.ts'
+import { begunOf, capByBudgets, type CheckedRule, joined, leastAmount, needOf, ratesOf } from './needs.ts'
 import { blockedRefusal, refusalOf, shortOfMoney } from './refusals.ts'
 import { Tombstones } from './tombstones.ts'
 
@@ -200,7 +200,9 @@ class InMemoryLimits implements MemoryLimits {
     const { id, tenant, project, key, model, tokens } = request
     const expires_at = now_ms + request.lease_ms
     const { amount_nano, added: parts } = plan
-    const receipt: HoldReceipt = { v: 1, id, tenant, project, key, model, admitted_at: now_ms, expires_at, tokens, amount_nano, parts }
+    const known = { v: 1, id, tenant, project, key, model, admitted_at: now_ms, expires_at, tokens, amount_nano, parts } as const
+    const begun = begunOf(rules)
+    const receipt: HoldReceipt = begun === null ? known : { ...known, begun }
     this.#holds.set(id, { receipt, swept: false, credit_line_nano: request.credit_line_nano, shares })
     this.#leases.set(id, expires_at)
     return receipt

@@ -73,3 +73,19 @@ export function joined(parts: readonly HeldPart[], added: readonly HeldPart[]): 
   }
   return sum
 }
+
+/** When the `5h` windows among `rules` began that a hold has just been counted in, by {@link limitName}; null without one. */
+export function begunOf(rules: readonly CheckedRule[]): Readonly<Record<string, number>> | null {
+  let begun: Record<string, number> | null = null
+  for (const { rule, counter } of rules) {
+    if (rule.window?.name !== '5h' || !(counter instanceof MeterCounter)) continue
+    begun ??= {}
+    begun[limitName(rule)] = counter.begun_ms
+  }
+  return begun
+}
+
+/** A limit's name within its request, which has one key, one project and one tenant. */
+export function limitName({ kind, scope, model }: Pick<LimitRule, 'kind' | 'scope' | 'model'>): string {
+  return model === null ? `${scope} ${kind}` : `${scope} ${kind} ${model}`
+}

@@ -21,6 +21,7 @@ import type {
 } from '../ports.ts'
 import { CREDIT } from './account.ts'
 import type { MemoryLimits } from './limits.ts'
+import { limitName } from './needs.ts'
 
 const FIVE_HOURS_MS = 5 * 3_600_000
 /** No event is later than this. */
@@ -36,7 +37,7 @@ export interface RebuildOptions {
 /**
  * Fills empty limits from what is durable: every grant's remaining balance and the credit line's use from the ledger's accounts,
  * budgets and current windows from the events, blocks from revoked keys and suspended tenants. Post the journal first.
- * Rates and concurrency start empty. A `5h` window, whose first use is not stored, starts at the first event of the last five hours.
+ * Rates and concurrency start empty. A `5h` window began when the receipt of its latest event says.
  *
  * @returns the sequence number of the last credit applied, per tenant; the next credit of a tenant is one more
  */
@@ -126,27 +127,83 @@ async function rebuildMeters(
   settings: readonly ScopedSetting[],
   options: RebuildOptions,
 ): Promise<void> {
-  const names = new Set(settings.map(({ setting }) => setting.window))
-  for (const name of names) {
-    const span = await spanOf(name, tenant, ledger, options)
-    if (span === null) continue
-    const period = { from_ms: span.window?.start_ms ?? 0, to_ms: END_OF_TIME_MS }
-    const counted = settings.filter(({ setting }) => setting.window === name)
-    for (const [by, alike] of Map.groupBy(counted, dimensionsOf)) {
-      const sums = await sumsBy(ledger, tenant.id, by, period)
-      for (const { scope, scope_id, setting } of alike) {
-        const { kind, model, limit } = setting
-        const rule: LimitRule = { scope, scope_id, model, kind, limit: BigInt(limit), window: span.window }
-        const used = sums.get(placeOf(model === null ? [scope_id] : [scope_id, model]))
-        limits.restore(rule, used === undefined ? 0n : usedOf(kind, used), span.end_ms)
-      }
+  for (const [name, alike] of Map.groupBy(settings, ({ setting }) => setting.window)) {
+    if (name === '5h') await rebuildFiveHours(limits, ledger, tenant.id, alike, options.clock.now_ms())
+    else {
+      const span = spanOf(name, tenant, options)
+      if (span !== null) await rebuildSpan(limits, ledger, tenant.id, alike, span)
     }
   }
+}
+
+/** Windows that all begin and end together. */
+async function rebuildSpan(
+  limits: MemoryLimits,
+  ledger: Ledger,
+  tenant: string,
+  settings: readonly ScopedSetting[],
+  { window, end_ms }: Span,
+): Promise<void> {
+  const period = { from_ms: window?.start_ms ?? 0, to_ms: END_OF_TIME_MS }
+  for (const [by, alike] of Map.groupBy(settings, dimensionsOf)) {
+    const sums = await sumsBy(ledger, tenant, by, period)
+    for (const scoped of alike) {
+      const used = sums.get(placeOf(groupOf(scoped)))
+      limits.restore(ruleOf(scoped, window), used === undefined ? 0n : usedOf(scoped.setting.kind, used), end_ms)
+    }
+  }
+}
+
+/** Windows that each begin at their own first use. Only those that were used in the last five hours can be running. */
+async function rebuildFiveHours(
+  limits: MemoryLimits,
+  ledger: Ledger,
+  tenant: string,
+  settings: readonly ScopedSetting[],
+  now_ms: number,
+): Promise<void> {
+  for (const [by, alike] of Map.groupBy(settings, dimensionsOf)) {
+    const recent = await sumsBy(ledger, tenant, by, { from_ms: now_ms - FIVE_HOURS_MS, to_ms: END_OF_TIME_MS })
+    for (const scoped of alike) {
+      if (!recent.has(placeOf(groupOf(scoped)))) continue
+      const start_ms = await beginningOf(scoped, tenant, ledger, now_ms)
+      if (start_ms === null || start_ms + FIVE_HOURS_MS <= now_ms) continue
+      const end_ms = start_ms + FIVE_HOURS_MS
+      const { scope, scope_id, setting } = scoped
+      const filter = { [scope]: scope_id, ...(setting.model === null ? {} : { model: setting.model }) }
+      const query = { tenant, ...filter, periods: [{ from_ms: start_ms, to_ms: END_OF_TIME_MS }], by: [], limit: 1 }
+      const [used] = (await ledger.usage(query)).rows
+      const window = { name: '5h', start_ms, end_ms, next_end_ms: end_ms + FIVE_HOURS_MS } as const
+      limits.restore(ruleOf(scoped, window), used === undefined ? 0n : usedOf(setting.kind, used), end_ms)
+    }
+  }
+}
+
+/** When the window of the latest event began: its hold says so. Null if no request has been counted yet. */
+async function beginningOf(
+  { scope, scope_id, setting }: ScopedSetting,
+  tenant: string,
+  ledger: Ledger,
+  now_ms: number,
+): Promise<number | null> {
+  const { kind, model } = setting
+  const filter = { tenant, [scope]: scope_id, ...(model === null ? {} : { model }) }
+  const { events } = await ledger.events({ ...filter, from_ms: now_ms - FIVE_HOURS_MS, limit: 1 })
+  return events[0]?.hold.begun?.[limitName({ kind, scope, model })] ?? null
+}
+
+function ruleOf({ scope, scope_id, setting }: ScopedSetting, window: WindowBounds | null): LimitRule {
+  const { kind, model, limit } = setting
+  return { scope, scope_id, model, kind, limit: BigInt(limit), window }
 }
 
 /** What usage is split by to find what one limit counts, as one word so that limits of the same split share a query. */
 function dimensionsOf({ scope, setting }: ScopedSetting): string {
   return setting.model === null ? scope : `${scope} model`
+}
+
+function groupOf({ scope_id, setting }: ScopedSetting): readonly string[] {
+  return setting.model === null ? [scope_id] : [scope_id, setting.model]
 }
 
 async function sumsBy(ledger: Ledger, tenant: string, by: string, period: Period): Promise<ReadonlyMap<string, UsageSums>> {
@@ -170,35 +227,10 @@ interface Span {
   readonly end_ms: number
 }
 
-async function spanOf(name: LimitSetting['window'], tenant: TenantRecord, ledger: Ledger, options: RebuildOptions): Promise<Span | null> {
-  const now_ms = options.clock.now_ms()
+function spanOf(name: Exclude<LimitSetting['window'], '5h'>, tenant: TenantRecord, options: RebuildOptions): Span | null {
   if (name === null) return { window: null, end_ms: Infinity }
-  if (name === '5h') {
-    const start_ms = await firstUse(tenant.id, now_ms - FIVE_HOURS_MS, ledger)
-    if (start_ms === null) return null
-    const end_ms = start_ms + FIVE_HOURS_MS
-    return { window: { name, start_ms, end_ms, next_end_ms: end_ms + FIVE_HOURS_MS }, end_ms }
-  }
-  const window = options.windowAt?.(name, tenant.time_zone, now_ms)
+  const window = options.windowAt?.(name, tenant.time_zone, options.clock.now_ms())
   return window === undefined ? null : { window, end_ms: window.end_ms }
-}
-
-/** Time of the tenant's first event after `from_ms`, found by halving the interval, since pages come newest first. */
-async function firstUse(tenant: string, from_ms: number, ledger: Ledger): Promise<number | null> {
-  let first: number | null = null
-  let to_ms = from_ms + FIVE_HOURS_MS + 1
-  let low_ms = from_ms
-  while (low_ms < to_ms) {
-    const middle_ms = Math.floor((low_ms + to_ms) / 2) + 1
-    const { events } = await ledger.events({ tenant, from_ms: low_ms, to_ms: middle_ms, limit: 1 })
-    const [found] = events
-    if (found === undefined) low_ms = middle_ms
-    else {
-      first = found.admitted_at
-      to_ms = found.admitted_at
-    }
-  }
-  return first
 }
 
 function usedOf(kind: LimitSetting['kind'], { requests, tokens, amount_nano }: UsageSums): bigint {

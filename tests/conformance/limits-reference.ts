@@ -117,8 +117,10 @@ export class Reference {
     const { id, tenant, project, key, model, tokens } = request
     const { amount_nano, added: parts } = plan
     const [admitted_at, expires_at] = [this.now_ms, this.now_ms + request.lease_ms]
-    const receipt: HoldReceipt = { v: 1, id, tenant, project, key, model, admitted_at, expires_at, tokens, amount_nano, parts }
     const counted = request.rules.map((rule) => ({ rule, end_ms: this.#windowEnd(rule) }))
+    const begun = begunOf(counted)
+    const plain = { v: 1, id, tenant, project, key, model, admitted_at, expires_at, tokens, amount_nano, parts } as const
+    const receipt: HoldReceipt = Object.keys(begun).length === 0 ? plain : { ...plain, begun }
     for (const rule of request.rules) if (isRate(rule)) this.#move(rule, needOf(rule, tokens, amount_nano), rule.limit)
     this.holds.push({ request, receipt, state: 'H', counted, charged: null, by_sweep: false, closed_at: 0 })
     return { ok: true, receipt, rates: this.#rates(request.rules) }
@@ -486,6 +488,17 @@ function counterOf({ kind, scope, scope_id, model, window }: LimitRule): string 
 function needOf({ kind }: LimitRule, tokens: number, amount_nano: bigint): bigint {
   if (kind === 'budget' || kind === 'amount_window') return amount_nano
   return kind === 'tokens_per_minute' || kind === 'tokens_window' ? BigInt(tokens) : 1n
+}
+
+/** When the five hours of each limit began. */
+function begunOf(counted: readonly Counted[]): Readonly<Record<string, number>> {
+  const five_hours = counted.filter(({ rule }) => rule.window?.name === '5h')
+  return Object.fromEntries(
+    five_hours.map(({ rule: { scope, kind, model }, end_ms }) => [
+      `${scope} ${kind}${model === null ? '' : ` ${model}`}`,
+      end_ms - 5 * HOUR_MS,
+    ]),
+  )
 }
 
 /** Something that costs money is never admitted on nothing. */

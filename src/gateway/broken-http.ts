@@ -9,16 +9,21 @@ interface Exchange {
 
 /** Answers what Node's parser refuses: it never becomes a request, so the answer goes to the bare socket, in the usual shape. */
 export class BrokenHttp {
-  readonly #open = new WeakMap<Socket, Set<Exchange>>()
+  readonly #open = new WeakMap<Socket, Exchange[]>()
 
   /** Tells of a request that was understood, so that nothing is written into the middle of its answer. */
   opened(incoming: IncomingMessage, outgoing: ServerResponse): void {
     const { socket } = incoming
-    const exchanges = this.#open.get(socket) ?? new Set()
-    this.#open.set(socket, exchanges)
     const exchange = { incoming, outgoing }
-    exchanges.add(exchange)
-    outgoing.once('close', () => exchanges.delete(exchange))
+    let exchanges = this.#open.get(socket)
+    if (exchanges === undefined) {
+      // A list, not a Set: a Set that is emptied all the time leaves old tables behind that keep each other's entries alive.
+      exchanges = []
+      this.#open.set(socket, exchanges)
+    }
+    exchanges.push(exchange)
+    const open = exchanges
+    outgoing.once('close', () => open.splice(open.indexOf(exchange), 1))
   }
 
   /** For the server's `clientError`. Always ends the connection. */

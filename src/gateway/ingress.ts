@@ -65,11 +65,25 @@ export function createGatewayServer(plane: Plane, settings: Settings): Server {
     if (incoming.url === '*' && incoming.method === 'OPTIONS') incoming.url = '/'
     // RFC 9112 §3.2 wants a Host of everyone who speaks HTTP/1.1; Node's own refusal would have no body.
     if (incoming.headers.host === undefined && incoming.httpVersion === '1.1') incoming.headers.host = '?'
-    void answer(incoming, outgoing)
+    const protocol = plainProtocol(incoming)
+    if (protocol === null) void answer(incoming, outgoing)
+    else void run(newCall(protocol, incoming, outgoing, plane), plane)
   })
   server.maxConnections = limits.max_connections
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) => broken.refuse(error, socket))
   return server
+}
+
+const METERED_PATHS: ReadonlyMap<string, Protocol> = new Map([
+  ['/v1/chat/completions', 'chat_completions'],
+  ['/v1/embeddings', 'embeddings'],
+])
+const PLAIN_HOST = /^[\w.:[\]-]{1,255}$/
+
+/** The two paths that carry the traffic, asked for as every SDK does, need no router: finding a handler costs more than the rest of ingress. */
+function plainProtocol({ method, url = '', headers }: IncomingMessage): Protocol | null {
+  if (method !== 'POST' || !PLAIN_HOST.test(headers.host ?? 'localhost')) return null
+  return METERED_PATHS.get(url) ?? null
 }
 
 function serverOptions(limits: Settings['limits']): ServerOptions {

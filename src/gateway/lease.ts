@@ -1,3 +1,4 @@
+import type { Bagged } from '../base/bag.ts'
 import type { CheckpointRow, ExtendRequest, ExtendResult, HoldRefusal } from '../storage/ports.ts'
 import type { HoldReceipt } from '../money/event.ts'
 import { LEASE_MS, type Admission } from './admit.ts'
@@ -21,7 +22,8 @@ export type Allowance = 'go' | 'wait' | 'stop'
  * The hold of one running request: renewed while it runs, extended before a stream outgrows it, checkpointed as it is delivered.
  * All of it goes out in the ticker's batch.
  */
-export class Lease {
+export class Lease implements Bagged {
+  bag_index = -1
   readonly #admission: Admission
   readonly #progress: Progress
   readonly #ticker: StreamTicker

@@ -1,5 +1,6 @@
 import * as z from 'zod'
 import { WeirError } from '../base/errors.ts'
+import { madeAt } from '../base/ids.ts'
 import type { Model } from '../config/model.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import type { UsageEvent } from '../money/event.ts'
@@ -70,7 +71,10 @@ export async function findUsage(id: string, caller: Caller, plane: Plane): Promi
       amount_cny: '0',
     }
   }
-  throw new WeirError('not_found', { values: { path: `/v1/usage/${id.replaceAll(/[^\w-]/g, '?').slice(0, 64)}` } })
+  const path = `/v1/usage/${id.replaceAll(/[^\w-]/g, '?').slice(0, 64)}`
+  const at_ms = madeAt(id)
+  const [day] = at_ms === null ? [] : await plane.ledger.archivedDays({ from_ms: at_ms, to_ms: at_ms + 1 })
+  throw new WeirError('not_found', { values: { path: day === undefined ? path : `${path} (events of ${day} are archived, 已归档)` } })
 }
 
 const DAY_MS = 86_400_000
@@ -141,6 +145,8 @@ async function usageOf(question: z.infer<typeof Query>, caller: Caller, plane: P
     totals_next_cursor: totals.next_cursor,
     events: page.events.map(eventView),
     next_cursor: page.next_cursor,
+    // Sums go on counting these days; their single events are in the operator's archive.
+    archived_days: (await plane.ledger.archivedDays({ from_ms, to_ms })).slice(-MAX_PERIODS),
   }
 }
 

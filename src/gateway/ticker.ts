@@ -1,3 +1,4 @@
+import { Bag } from '../base/bag.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Logger } from '../observe/log.ts'
 import type { CheckpointRow, ExtendRequest, Limits, UsageLog } from '../storage/ports.ts'
@@ -8,7 +9,7 @@ export const TICK_MS = 1000
 
 /** One batch per process and second for all open requests, and at once when a stream has used up what it holds. */
 export class StreamTicker {
-  readonly #leases = new Set<Lease>()
+  readonly #leases = new Bag<Lease>()
   readonly #limits: Limits
   readonly #log: UsageLog
   readonly #clock: Clock
@@ -60,7 +61,7 @@ export class StreamTicker {
   #tick(): void {
     const now_ms = this.#clock.now_ms()
     const rows: CheckpointRow[] = []
-    for (const lease of this.#leases) {
+    for (const lease of this.#leases.all()) {
       lease.tick(now_ms)
       const row = lease.dueCheckpoint(now_ms)
       if (row !== null) rows.push(row)
@@ -75,7 +76,7 @@ export class StreamTicker {
     this.#flushing = true
     const now_ms = this.#clock.now_ms()
     const requests: ExtendRequest[] = []
-    for (const lease of this.#leases) {
+    for (const lease of this.#leases.all()) {
       const request = lease.dueExtension(now_ms)
       if (request !== null) requests.push(request)
     }
@@ -89,7 +90,7 @@ export class StreamTicker {
   }
 
   async #apply(requests: readonly ExtendRequest[], now_ms: number): Promise<void> {
-    const byId = new Map([...this.#leases].map((lease) => [lease.id, lease]))
+    const byId = new Map(this.#leases.all().map((lease) => [lease.id, lease]))
     for (const result of await this.#limits.extend(requests)) byId.get(result.id)?.extended(result, now_ms)
   }
 }

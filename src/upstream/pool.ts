@@ -3,6 +3,7 @@ import type { Dispatcher } from 'undici'
 import { UpstreamFailure } from './failure.ts'
 import { proxyFor } from './proxy.ts'
 import type { ProxySettings } from './proxy.ts'
+import { Bag, type Bagged } from '../base/bag.ts'
 import type { ByteSink, ByteSource, Transport, TransportOptions, UpstreamRequest, UpstreamResponse } from './source.ts'
 import { readTlsFiles } from './tls-files.ts'
 import type { TlsFiles } from './tls-files.ts'
@@ -54,7 +55,7 @@ class PooledTransport implements Transport {
   readonly #options: PoolOptions
   readonly #lanes = new Map<string, Lane[]>()
   /** Exchanges of which no byte was written yet. */
-  readonly #dialling = new Set<Exchange>()
+  readonly #dialling = new Bag<Exchange>()
   #sweeper: NodeJS.Timeout | null = null
   #lane_count = 0
   #uses = 0
@@ -117,7 +118,7 @@ class PooledTransport implements Transport {
   #sweepLater(): void {
     if (this.#sweeper !== null) return
     this.#sweeper = setInterval(() => {
-      for (const exchange of this.#dialling) exchange.waited()
+      for (const exchange of this.#dialling.all()) exchange.waited()
       if (this.#dialling.size > 0 || this.#sweeper === null) return
       clearInterval(this.#sweeper)
       this.#sweeper = null
@@ -174,10 +175,11 @@ let parsing = 0
  * One request and its answer: undici's handler and the caller's byte source in one object, so that an exchange costs few allocations.
  * What arrives while nobody reads (before `flowTo`, or after `pause`) is held; undici may still deliver what it had read.
  */
-class Exchange implements Dispatcher.DispatchHandler, ByteSource {
+class Exchange implements Dispatcher.DispatchHandler, ByteSource, Bagged {
+  bag_index = -1
   readonly #request: UpstreamRequest
   readonly #lane: Lane
-  readonly #dialling: Set<Exchange>
+  readonly #dialling: Bag<Exchange>
   readonly #resolve: (response: UpstreamResponse) => void
   readonly #reject: (failure: UpstreamFailure) => void
   #sweeps_left: number
@@ -196,7 +198,7 @@ class Exchange implements Dispatcher.DispatchHandler, ByteSource {
   constructor(
     request: UpstreamRequest,
     lane: Lane,
-    dialling: Set<Exchange>,
+    dialling: Bag<Exchange>,
     resolve: (response: UpstreamResponse) => void,
     reject: (failure: UpstreamFailure) => void,
   ) {

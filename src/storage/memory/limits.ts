@@ -51,7 +51,7 @@ interface OpenHold {
   receipt: HoldReceipt
   swept: boolean
   readonly credit_line_nano: bigint
-  readonly shares: readonly RuleShare[]
+  shares: readonly RuleShare[]
 }
 
 const NOTHING_MORE: Plan = Object.freeze({ amount_nano: 0n, added: [] })
@@ -258,8 +258,10 @@ class InMemoryLimits implements MemoryLimits {
     this.#close(hold)
     this.#account(request.tenant).charge(request.parts)
     for (const { rule, share } of hold.shares) share.settle(needOf(rule, request.tokens, request.amount_nano), now_ms)
-    if (request.swept === true) this.#tombstones.addSwept(request, hold, now_ms)
+    if (request.swept === true) this.#tombstones.addSwept(request, { ...hold }, now_ms)
     else this.#tombstones.addSettled(hold.receipt, now_ms)
+    // An old table of the map of holds may keep this one alive until a full collection.
+    hold.shares = []
     return 'settled'
   }
 

@@ -60,7 +60,7 @@ export async function applyTerms(grant: GrantRecord, limits: CreditableLimits): 
 }
 
 /**
- * Runs `work` when everything that was asked before for this tenant's grants has ended, so that looking and writing are one step.
+ * Runs `work` when everything that was asked before for this tenant's grants and records has ended, so that looking and writing are one step.
  * Waiting is bounded by the admin port's connections.
  */
 export async function inTurn<Result>(limits: CreditableLimits, tenant: string, work: () => Promise<Result>): Promise<Result> {

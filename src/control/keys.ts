@@ -1,8 +1,9 @@
 import * as z from 'zod'
 import { hashKey, newKeySecret, uuidv7 } from '../base/ids.ts'
 import type { KeyRecord } from '../storage/ports.ts'
+import { inTurn } from './apply.ts'
 import type { ControlDeps } from './deps.ts'
-import { AdminProblem, DisplayName, isoOf, limitView, LimitInput, parse } from './problem.ts'
+import { AdminProblem, DisplayName, isoOf, limitView, LimitList, parse } from './problem.ts'
 import { announce, keyOrThrow, projectOrThrow, shown, tenantOrThrow } from './find.ts'
 
 const DAY_MS = 86_400_000
@@ -27,7 +28,7 @@ const NewKey = z
       .default(null),
     expires_at: z.iso.datetime({ offset: true }).optional(),
     expires_in_days: z.number().int().min(1).max(36_500).optional(),
-    limits: z.array(LimitInput).max(100).default([]),
+    limits: LimitList.default([]),
   })
   .refine((key) => key.expires_at === undefined || key.expires_in_days === undefined, 'give expires_at or expires_in_days, not both')
 
@@ -103,13 +104,20 @@ const KeyChange = z
  */
 export async function changeKey(id: string, body: unknown, deps: ControlDeps): Promise<object> {
   const { expires_at, ...changes } = parse(KeyChange, body)
-  const known = await keyOrThrow(id, deps)
   checkModels(changes.models ?? [], deps)
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))
   const expiry = expires_at === undefined ? {} : { expires_at: expires_at === null ? null : Date.parse(expires_at) }
-  const record: KeyRecord = { ...known, ...given, ...expiry }
-  await announce(await deps.records.put({ kind: 'key', record }), deps)
-  return keyView(record)
+  return await keyInTurn(id, deps, async (known) => {
+    const record: KeyRecord = { ...known, ...given, ...expiry }
+    await announce(await deps.records.put({ kind: 'key', record }), deps)
+    return keyView(record)
+  })
+}
+
+/** Reads a key and works on it in its tenant's turn, so that of two changes at once neither undoes the other. */
+async function keyInTurn(id: string, deps: ControlDeps, work: (known: KeyRecord) => Promise<object>): Promise<object> {
+  const { tenant } = await keyOrThrow(id, deps)
+  return await inTurn(deps.limits, tenant, async () => work(await keyOrThrow(id, deps)))
 }
 
 function checkModels(models: readonly string[], deps: Pick<ControlDeps, 'knowsModel'>): void {
@@ -124,13 +132,14 @@ function checkModels(models: readonly string[], deps: Pick<ControlDeps, 'knowsMo
  * @throws AdminProblem `not_found`
  */
 export async function revokeKey(id: string, deps: ControlDeps): Promise<object> {
-  const known = await keyOrThrow(id, deps)
-  const record: KeyRecord = { ...known, revoked_at: known.revoked_at ?? deps.clock.now_ms() }
-  // Written again even if revoked: an earlier call may have failed between these steps.
-  const seq = await deps.records.put({ kind: 'key', record })
-  await deps.limits.block('key', id, true)
-  await announce(seq, deps)
-  return keyView(record)
+  return await keyInTurn(id, deps, async (known) => {
+    const record: KeyRecord = { ...known, revoked_at: known.revoked_at ?? deps.clock.now_ms() }
+    // Written again even if revoked: an earlier call may have failed between these steps.
+    const seq = await deps.records.put({ kind: 'key', record })
+    await deps.limits.block('key', id, true)
+    await announce(seq, deps)
+    return keyView(record)
+  })
 }
 
 const KeyQuery = z.strictObject({

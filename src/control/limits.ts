@@ -1,6 +1,7 @@
 import * as z from 'zod'
 import type { LimitScope, LimitSetting, TenantRecord } from '../storage/ports.ts'
 import { rulesOf, viewLimit } from '../storage/rules.ts'
+import { inTurn } from './apply.ts'
 import type { ControlDeps } from './deps.ts'
 import { announce, keyOrThrow, projectOrThrow, tenantOrThrow } from './find.ts'
 import { recountMeters } from './rebuild.ts'
@@ -46,30 +47,41 @@ export async function listLimits(query: unknown, deps: ControlDeps): Promise<obj
  */
 export async function setLimit(body: unknown, deps: ControlDeps): Promise<object> {
   const { set, ...whose } = parse(Change, body)
-  const limited = await limitedBy(whose, deps)
   if (set.model !== null && !deps.knowsModel(set.model)) {
     throw new AdminProblem('invalid_request', `set.model: the catalogue has no ${JSON.stringify(set.model)}`, 'set.model')
   }
-  const others = limited.limits.filter((setting) => !sameLimit(setting, set))
-  if (others.length >= MAX_LIMITS) throw new AdminProblem('invalid_request', `there are ${MAX_LIMITS} limits already`, 'set')
-  return store(limited, [...others, set], deps)
+  return change(whose, deps, ({ limits }) => {
+    const others = limits.filter((setting) => !sameLimit(setting, set))
+    if (others.length >= MAX_LIMITS) throw new AdminProblem('invalid_request', `there are ${MAX_LIMITS} limits already`, 'set')
+    return [...others, set]
+  })
 }
 
 /** Takes a limit away. @throws AdminProblem `invalid_request`, `not_found` also when there is no such limit */
 export async function removeLimit(query: unknown, deps: ControlDeps): Promise<object> {
   const { kind, model, window, ...whose } = parse(Removal, query)
-  const limited = await limitedBy(whose, deps)
-  const left = limited.limits.filter((setting) => !sameLimit(setting, { kind, model, window }))
-  if (left.length === limited.limits.length) {
-    throw new AdminProblem('not_found', `${limited.scope} ${limited.scope_id} has no such limit; "weir limit list" shows what there is`)
-  }
-  return store(limited, left, deps)
+  return change(whose, deps, ({ scope, scope_id, limits }) => {
+    const left = limits.filter((setting) => !sameLimit(setting, { kind, model, window }))
+    if (left.length < limits.length) return left
+    throw new AdminProblem('not_found', `${scope} ${scope_id} has no such limit; "weir limit list" shows what there is`)
+  })
 }
 
-async function store(limited: Limited, limits: readonly LimitSetting[], deps: ControlDeps): Promise<object> {
-  await announce(await limited.store(limits), deps)
-  await recountMeters(limited.tenant.id, deps)
-  return limitList({ ...limited, limits }, deps)
+/** Reads and writes in one turn of the tenant: a limit is a part of a record whose other parts change too. */
+async function change(
+  whose: z.infer<typeof Of>,
+  deps: ControlDeps,
+  changed: (limited: Limited) => readonly LimitSetting[],
+): Promise<object> {
+  const { tenant } = await limitedBy(whose, deps)
+  const after = await inTurn(deps.limits, tenant.id, async () => {
+    const limited = await limitedBy(whose, deps)
+    const limits = changed(limited)
+    await announce(await limited.store(limits), deps)
+    return { ...limited, limits }
+  })
+  await recountMeters(tenant.id, deps)
+  return limitList(after, deps)
 }
 
 async function limitedBy(whose: z.infer<typeof Of>, deps: ControlDeps): Promise<Limited> {

@@ -77,6 +77,14 @@ export const LimitInput = z
     return z.NEVER
   })
 
+/** The limits of a new record: of one kind, model and window there is one limit, since both would count in the same place. */
+export const LimitList = z
+  .array(LimitInput)
+  .max(100)
+  .refine((limits) => new Set(limits.map(({ kind, model, window }) => `${kind}\n${model}\n${window}`)).size === limits.length, {
+    error: 'two limits have the same kind, model and window',
+  })
+
 function problemOf({ kind, limit, window }: { kind: string; limit: string; window: string | null }): string | null {
   if (WINDOW_KINDS.has(kind) && window === null) return `${kind} needs a window: 5h, day, week or month`
   if (!WINDOW_KINDS.has(kind) && kind !== 'budget' && window !== null) return `${kind} has no window`

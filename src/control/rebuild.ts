@@ -160,8 +160,15 @@ async function rebuildMeters(check: boolean, deps: RebuildDeps): Promise<readonl
   return rightMeters(rules, check, deps)
 }
 
+/** No tenant's id: the turn in which meters are corrected. */
+const METERS = 'every meter'
+
+/** One correction at a time: two that find the same difference would both make up for it. */
 async function rightMeters(rules: readonly TenantRule[], check: boolean, deps: RebuildDeps): Promise<readonly RebuildChange[]> {
-  if (rules.length === 0) return []
+  return rules.length === 0 ? [] : await inTurn(deps.limits, METERS, () => rightMetersNow(rules, check, deps))
+}
+
+async function rightMetersNow(rules: readonly TenantRule[], check: boolean, deps: RebuildDeps): Promise<readonly RebuildChange[]> {
   const first = await wrongMeters(rules, deps)
   if (first.length === 0) return []
   await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS))

@@ -1,11 +1,12 @@
 import * as z from 'zod'
 import type { ProjectRecord, TenantRecord } from '../storage/ports.ts'
 import { cnyFromNano } from '../money/amount.ts'
+import { inTurn } from './apply.ts'
 import { ensureWallet } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
 import { announce, DEFAULT_TIME_ZONE, isTimeZone, projectId, projectOrThrow, tenantOrThrow } from './find.ts'
 import { recountMeters } from './rebuild.ts'
-import { AdminProblem, ChosenId, CnyAmount, DisplayName, isoOf, limitView, LimitInput, parse } from './problem.ts'
+import { AdminProblem, ChosenId, CnyAmount, DisplayName, isoOf, limitView, LimitList, parse } from './problem.ts'
 
 /** The project that every tenant begins with. */
 const DEFAULT_PROJECT = 'default'
@@ -22,7 +23,7 @@ const TenantFields = {
   on_client_abort: z.enum(['cancel', 'drain']),
   on_limits_away: z.enum(['closed', 'open']),
   credit_line_cny: CnyAmount.refine((nano) => nano >= 0n, 'must not be negative'),
-  limits: z.array(LimitInput).max(100),
+  limits: LimitList,
 }
 const NewTenant = z.strictObject({
   id: ChosenId,
@@ -43,7 +44,7 @@ const NewProject = z.strictObject({
   id: ChosenId,
   name: DisplayName.optional(),
   zones: Zones.nullable().default(null),
-  limits: z.array(LimitInput).max(100).default([]),
+  limits: LimitList.default([]),
 })
 
 /**
@@ -53,7 +54,6 @@ const NewProject = z.strictObject({
  */
 export async function createTenant(body: unknown, deps: ControlDeps): Promise<object> {
   const { credit_line_cny, name, ...given } = parse(NewTenant, body)
-  if ((await deps.records.tenant(given.id)) !== null) throw new AdminProblem('invalid_request', `tenant ${given.id} exists already`, 'id')
   const record: TenantRecord = {
     ...given,
     name: name ?? given.id,
@@ -61,6 +61,11 @@ export async function createTenant(body: unknown, deps: ControlDeps): Promise<ob
     credit_line_nano: credit_line_cny,
     created_at: deps.clock.now_ms(),
   }
+  return await inTurn(deps.limits, record.id, () => storeTenant(record, deps))
+}
+
+async function storeTenant(record: TenantRecord, deps: ControlDeps): Promise<object> {
+  if ((await deps.records.tenant(record.id)) !== null) throw new AdminProblem('invalid_request', `tenant ${record.id} exists already`, 'id')
   await deps.records.put({ kind: 'tenant', record })
   await ensureWallet(record.id, deps)
   const project: ProjectRecord = {
@@ -82,14 +87,17 @@ export async function createTenant(body: unknown, deps: ControlDeps): Promise<ob
  */
 export async function changeTenant(id: string, body: unknown, deps: ControlDeps): Promise<object> {
   const { credit_line_cny, ...changes } = parse(TenantChange, body)
-  const known = await tenantOrThrow(id, deps)
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))
-  const record: TenantRecord = { ...known, ...given, credit_line_nano: credit_line_cny ?? known.credit_line_nano }
-  const seq = await deps.records.put({ kind: 'tenant', record })
-  await deps.limits.block('tenant', id, record.status === 'suspended')
-  await announce(seq, deps)
+  const changed = await inTurn(deps.limits, id, async () => {
+    const known = await tenantOrThrow(id, deps)
+    const record: TenantRecord = { ...known, ...given, credit_line_nano: credit_line_cny ?? known.credit_line_nano }
+    const seq = await deps.records.put({ kind: 'tenant', record })
+    await deps.limits.block('tenant', id, record.status === 'suspended')
+    await announce(seq, deps)
+    return record
+  })
   if (changes.limits !== undefined) await recountMeters(id, deps)
-  return tenantView(record)
+  return tenantView(changed)
 }
 
 /** Every tenant. */
@@ -106,11 +114,13 @@ export async function createProject(body: unknown, deps: ControlDeps): Promise<o
   const { tenant, id, name, zones, limits } = parse(NewProject, body)
   await tenantOrThrow(tenant, deps)
   const full_id = projectId(tenant, id)
-  const taken = (await deps.records.projects(tenant)).some((project) => project.id === full_id)
-  if (taken) throw new AdminProblem('invalid_request', `project ${full_id} exists already`, 'id')
   const record: ProjectRecord = { id: full_id, tenant, name: name ?? id, limits, zones, created_at: deps.clock.now_ms() }
-  await announce(await deps.records.put({ kind: 'project', record }), deps)
-  return projectView(record)
+  return await inTurn(deps.limits, tenant, async () => {
+    const taken = (await deps.records.projects(tenant)).some((project) => project.id === full_id)
+    if (taken) throw new AdminProblem('invalid_request', `project ${full_id} exists already`, 'id')
+    await announce(await deps.records.put({ kind: 'project', record }), deps)
+    return projectView(record)
+  })
 }
 
 const ProjectChange = z.strictObject({ name: DisplayName, zones: Zones.nullable() }).partial()
@@ -125,11 +135,12 @@ export async function changeProject(id: string, body: unknown, deps: ControlDeps
   const changes = parse(ProjectChange, body)
   const [tenant = ''] = id.split('/')
   await tenantOrThrow(tenant, deps)
-  const known = await projectOrThrow(tenant, id, deps)
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))
-  const record: ProjectRecord = { ...known, ...given }
-  await announce(await deps.records.put({ kind: 'project', record }), deps)
-  return projectView(record)
+  return await inTurn(deps.limits, tenant, async () => {
+    const record: ProjectRecord = { ...(await projectOrThrow(tenant, id, deps)), ...given }
+    await announce(await deps.records.put({ kind: 'project', record }), deps)
+    return projectView(record)
+  })
 }
 
 /** Projects of one tenant, or of all. @throws AdminProblem `not_found` for the tenant */

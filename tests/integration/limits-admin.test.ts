@@ -55,6 +55,19 @@ describe('limits', () => {
     }
   })
 
+  test('two limits of one kind, model and window are refused wherever limits are given as a list', async () => {
+    const { control } = await withKey()
+    const limits = [3, 5].map((limit) => ({ kind: 'requests_window', limit, window: 'day' }))
+    const answers = [
+      await control.call('POST', '/admin/v1/tenants', { id: 'other', limits }),
+      await control.call('PATCH', '/admin/v1/tenants/acme', { limits }),
+      await control.call('POST', '/admin/v1/projects', { tenant: 'acme', id: 'web', limits }),
+      await control.call('POST', '/admin/v1/keys', { tenant: 'acme', limits }),
+    ]
+    for (const { status, text } of answers)
+      expect([status, text]).toEqual([400, expect.stringContaining('the same kind, model and window')])
+  })
+
   test('a budget that is added in the middle of a month begins with what was spent in it', async () => {
     const { control, key } = await withKey()
     const { log, ledger } = control.storage

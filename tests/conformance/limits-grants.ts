@@ -312,10 +312,15 @@ function extendedTests(the: () => Subject): void {
     await limits.hold(holdRequest('a'))
     const before = await limits.balance('acme')
     expect(await limits.extend([more(200)])).toMatchObject([
-      { state: 'refused', refusal: { reason: 'balance', available: 0n, needed: 100n } },
+      { state: 'refused', refusal: { reason: 'balance', available: 0n, needed: 200n } },
     ])
     expect(await limits.balance('acme')).toEqual(before)
-    await credit(grant('wallet'), 200n)
+    await credit(grant('wallet'), 199n)
+    // What is needed is more than what is there, as a refusal must have it.
+    expect(await limits.extend([more(200)])).toMatchObject([
+      { state: 'refused', refusal: { reason: 'balance', available: 199n, needed: 200n } },
+    ])
+    await credit(grant('wallet'), 1n)
     const parts = [tokens('pack', 150n), money('wallet', 200n)]
     expect(await limits.extend([more(200)])).toMatchObject([{ state: 'extended', receipt: { parts } }])
   })

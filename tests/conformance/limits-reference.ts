@@ -270,7 +270,7 @@ export class Reference {
     const all = { tokens: BigInt(tokens), minimum_tokens: BigInt(tokens), amount_nano, minimum_nano: amount_nano }
     const plan = this.#plan({ tenant, model, ...all, line_nano: credit_line_nano, already: before.parts })
     if ('added' in plan) return plan
-    const needed = amount_nano - before.amount_nano
+    const needed = amount_nano - sum(before.parts.filter(({ unit }) => unit === 'nano_cny'))
     return { reason: 'balance', rule: null, available: plan.available, held: this.balance(tenant).held_nano, needed, frees_at_ms: null }
   }
 

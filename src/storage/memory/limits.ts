@@ -1,7 +1,7 @@
 import { assert } from '../../base/assert.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { HoldReceipt } from '../../money/event.ts'
-import type { HeldPart } from '../../money/grant.ts'
+import { type HeldPart, moneyOfParts } from '../../money/grant.ts'
 import type { Cut } from '../books.ts'
 import type {
   BalanceView,
@@ -246,7 +246,8 @@ class InMemoryLimits implements MemoryLimits {
     const { model, parts: already } = before
     const whole = { grant_tokens: tokens, minimum_tokens: tokens, amount_nano, minimum_nano: amount_nano }
     const plan = account.plan({ model, ...whole, credit_line_nano: hold.credit_line_nano, now_ms, already })
-    return 'added' in plan ? plan : shortOfMoney(plan.available_nano, account.held_nano, amount_nano - before.amount_nano)
+    // Money pays for all or nothing of what tokens do not cover: the whole, less the money that is held already.
+    return 'added' in plan ? plan : shortOfMoney(plan.available_nano, account.held_nano, amount_nano - moneyOfParts(already))
   }
 
   #settle(request: SettleRequest): SettleState {

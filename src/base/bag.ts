@@ -16,6 +16,10 @@ export class Bag<Item extends Bagged> {
     return this.#items.length
   }
 
+  has(item: Item): boolean {
+    return this.#items[item.bag_index] === item
+  }
+
   add(item: Item): void {
     if (item.bag_index !== -1) return
     item.bag_index = this.#items.length

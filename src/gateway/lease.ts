@@ -83,7 +83,7 @@ export class Lease implements Bagged {
     if (this.#refusal !== null) return left > 0 ? 'go' : 'stop'
     if (this.#asked_output === null) {
       this.#asked_output = this.#nextOutputHeld()
-      this.#ticker.flushSoon()
+      this.#ticker.extendSoon(this)
     }
     return left > 0 ? 'go' : 'wait'
   }

@@ -16,7 +16,8 @@ export class StreamTicker {
   readonly #logger: Logger
   #timer: NodeJS.Timeout | null = null
   #flushing = false
-  #flush_queued = false
+  /** Those that wait for the next turn of the loop; the first one has asked for it. */
+  #asking: Lease[] = []
 
   constructor(limits: Limits, log: UsageLog, clock: Clock, logger: Logger) {
     this.#limits = limits
@@ -42,13 +43,15 @@ export class StreamTicker {
     this.#leases.delete(lease)
   }
 
-  /** Sends the batch of extensions now rather than at the next tick. Calls within one turn of the loop share it. */
-  flushSoon(): void {
-    if (this.#flush_queued) return
-    this.#flush_queued = true
+  /** Asks for a lease's extension now rather than at the next tick. Calls within one turn of the loop share a batch, and cost what they are. */
+  extendSoon(lease: Lease): void {
+    this.#asking.push(lease)
+    if (this.#asking.length > 1) return
     setImmediate(() => {
-      this.#flush_queued = false
-      void this.#extend()
+      // Some may have ended meanwhile.
+      const asking = this.#asking.filter((one) => this.#leases.has(one))
+      this.#asking = []
+      void this.#extend(asking)
     })
   }
 
@@ -67,30 +70,28 @@ export class StreamTicker {
       if (row !== null) rows.push(row)
     }
     if (rows.length > 0) this.#log.checkpoint(rows)
-    void this.#extend()
+    void this.#extend(this.#leases.all())
   }
 
-  async #extend(): Promise<void> {
+  async #extend(leases: readonly Lease[]): Promise<void> {
     // One batch in flight at a time: a lease must not be asked about twice before its first answer.
     if (this.#flushing) return
     this.#flushing = true
     const now_ms = this.#clock.now_ms()
     const requests: ExtendRequest[] = []
-    for (const lease of this.#leases.all()) {
+    const asked = new Map<string, Lease>()
+    for (const lease of leases) {
       const request = lease.dueExtension(now_ms)
-      if (request !== null) requests.push(request)
+      if (request === null) continue
+      requests.push(request)
+      asked.set(lease.id, lease)
     }
     try {
-      if (requests.length > 0) await this.#apply(requests, now_ms)
+      if (requests.length > 0) for (const result of await this.#limits.extend(requests)) asked.get(result.id)?.extended(result, now_ms)
     } catch (error) {
       this.#logger.error({ err: error, extensions: requests.length }, 'extending holds failed; asking again at the next tick')
     } finally {
       this.#flushing = false
     }
-  }
-
-  async #apply(requests: readonly ExtendRequest[], now_ms: number): Promise<void> {
-    const byId = new Map(this.#leases.all().map((lease) => [lease.id, lease]))
-    for (const result of await this.#limits.extend(requests)) byId.get(result.id)?.extended(result, now_ms)
   }
 }

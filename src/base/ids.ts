@@ -36,6 +36,11 @@ export function uuidv7(now_ms: number, random: RandomBytes = randomBytes): strin
   )
 }
 
+/** When a UUIDv7 was made, Unix ms (RFC 9562: its first 48 bits); null for any other text. */
+export function madeAt(id: string): number | null {
+  return /^[0-9a-f]{8}-[0-9a-f]{4}-7/.test(id) ? Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : null
+}
+
 /** Prefix of every key that Weir makes. Imported keys may have another form. */
 export const KEY_PREFIX = 'sk-weir-'
 

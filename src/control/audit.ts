@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts'
+import { madeAt } from '../base/ids.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import type { UsageEvent } from '../money/event.ts'
 import type { GrantUnit } from '../money/grant.ts'
@@ -114,14 +115,9 @@ async function servedFindings(
       else later.add(event.id)
     }
   }
-  const open = new Set([...facts.open_requests, ...served.map(({ request_id }) => request_id).filter((id) => madeAt(id) >= cut_ms)])
+  const open = new Set([...facts.open_requests, ...served.map(({ request_id }) => request_id).filter((id) => (madeAt(id) ?? 0) >= cut_ms)])
   const findings = await compareServed(served, before(), open)
   return findings.filter(({ id }) => !later.has(id))
-}
-
-/** When a request id was made (RFC 9562: a UUIDv7 begins with 48 bits of Unix ms); before everything where it is none. */
-function madeAt(id: string): number {
-  return /^[0-9a-f]{8}-[0-9a-f]{4}-7/.test(id) ? Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) : 0
 }
 
 async function* allEvents(ledger: Pick<Ledger, 'events'>): AsyncGenerator<UsageEvent> {

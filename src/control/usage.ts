@@ -94,7 +94,8 @@ export async function usageEvents(query: unknown, deps: ControlDeps): Promise<ob
       limit,
       ...(cursor === undefined ? {} : { cursor }),
     })
-    return { object: 'list', ...periodView(period), data: page.events.map(eventView), next_cursor: page.next_cursor }
+    const archived_days = (await deps.ledger.archivedDays({ from_ms, to_ms })).slice(-MAX_PERIODS)
+    return { object: 'list', ...periodView(period), data: page.events.map(eventView), next_cursor: page.next_cursor, archived_days }
   })
 }
 

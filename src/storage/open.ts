@@ -94,7 +94,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
     changes: createMemoryChanges(),
     node: journal.node,
     archive: new SqlArchive({ data_dir, executor, auditing, journal, clock }),
-    rebuilder: new SqlRebuilder({ executor, auditing, journal }),
+    rebuilder: new SqlRebuilder({ executor, auditing, journal, clock }),
     cut,
     close: async () => {
       await auditing.close()

@@ -5,6 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { gunzipSync, gzipSync } from 'node:zlib'
 import { expect, it } from 'vitest'
 import { dayOf } from '../../src/base/clock.ts'
+import { uuidv7 } from '../../src/base/ids.ts'
 import { runArchive } from '../../src/control/archive.ts'
 import { decodeEvent, encodeEvent } from '../../src/money/event-json.ts'
 import type { Storage } from '../../src/storage/open.ts'
@@ -12,6 +13,7 @@ import { ArchiveRefused } from '../../src/storage/books.ts'
 import { DAY_MS, serveDay, wrongFacts } from '../support/archive.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testClock, type TestClock } from '../support/clock.ts'
+import { startGateway } from '../support/gateway.ts'
 import { closingEvent, openTest } from '../support/storage.ts'
 import { tempDir } from '../support/temp.ts'
 
@@ -164,4 +166,21 @@ it('an open request or rows that the journal keeps hold their day, and every lat
   expect(await archiveAll({ storage, clock, data_dir })).toMatchObject({ archived: [], waiting: [{ day: '2026-11-02' }] })
   await expect(storage.archive.archive('2026-11-02', ignore)).rejects.toThrow('the journal still keeps rows of that day')
   await expect(storage.archive.archive('2026-11-05', ignore)).rejects.toThrow('has no events to archive, or is not over')
+})
+
+it('a tenant who asks for an event of an archived day is told so, and lists name the days that they lack', async () => {
+  const gateway = await startGateway()
+  await (await gateway.chat({ max_tokens: 5 })).text()
+  await gateway.audit()
+  const books = new DatabaseSync(join(gateway.data_dir, 'weir.db'), { timeout: 5000 })
+  books.exec("INSERT INTO archives VALUES (1, '2026-11-02', 'closed', 'events-2026-11-02.jsonl.gz', 0, 0, 0, 0, 'd', '', 'c', 0)")
+  books.close()
+  const path = `/v1/usage/${uuidv7(FIRST_NOON)}`
+  const answer = await gateway.get(path)
+  expect(answer.status).toBe(404)
+  expect(await answer.json()).toMatchObject({
+    error: { code: 'not_found', message: expect.stringContaining('events of 2026-11-02 are archived') as unknown },
+  })
+  expect(await (await gateway.get('/v1/usage?from=2026-11-01T00:00:00%2B08:00')).json()).toMatchObject({ archived_days: ['2026-11-02'] })
+  expect(await (await gateway.get('/v1/usage')).json()).toMatchObject({ archived_days: [] })
 })

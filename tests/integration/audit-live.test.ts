@@ -7,6 +7,7 @@ import { creditWallet } from '../../src/control/credit.ts'
 import { rebuild } from '../../src/control/rebuild.ts'
 import { seededRandom } from '../support/random.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
+import { openRow } from '../support/storage.ts'
 
 const CLIENTS = 6
 const LOAD_MS = 6000
@@ -105,4 +106,17 @@ it('a wallet changed behind its back and a deleted event are found under load, n
     expect(await rebuild(true, deps, () => undefined)).toMatchObject({ changes: [] })
   })
   await gateway.audit()
+})
+
+it('a request whose end could not be written, and a hold without its row, are named', async () => {
+  const gateway = await startGateway()
+  const { storage, tenant, main_account } = gateway
+  await storage.log.open(openRow('left-open'))
+  const { key } = main_account
+  const none = { tokens: 0, grant_tokens: 0, minimum_tokens: 0, amount_nano: 0n, minimum_nano: 0n, rules: [], credit_line_nano: 0n }
+  await storage.limits.hold({ v: 1, id: 'held', tenant, project: key.project, key: key.id, model: 'solo', lease_ms: 60_000, ...none })
+  expect((await auditOf(gateway)).findings).toMatchObject([
+    { rule: 'every open hold has its open request', id: 'held' },
+    { rule: 'every open request has its hold', id: 'left-open' },
+  ])
 })

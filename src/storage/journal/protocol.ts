@@ -35,8 +35,8 @@ export type Ask =
   | { readonly what: 'forget'; readonly now_ms: number }
   /** Posts rows of the journal again whose events the ledger lacks, or has otherwise. */
   | { readonly what: 'repost'; readonly rows: readonly RepostRow[] }
-  /** Sums a minute of a tenant again from its events, or says that an hour or day is to be derived again. */
-  | { readonly what: 'resum'; readonly grain: 'minute' | 'hour' | 'day'; readonly tenant: string; readonly at: number }
+  /** Has the hour or day of a tenant that holds an instant derived again. */
+  | { readonly what: 'derive'; readonly grain: 'hour' | 'day'; readonly tenant: string; readonly at: number }
   | { readonly what: 'close' }
 
 /** Answers by question. */
@@ -49,7 +49,7 @@ export interface Answers {
   /** Rows deleted; 0 means that there is no more. */
   readonly forget: number
   readonly repost: null
-  readonly resum: null
+  readonly derive: null
   readonly close: null
 }
 

@@ -149,8 +149,8 @@ class Writer {
         this.#rows.syncFully(true)
         this.#poster.repost(ask.rows)
         return null
-      case 'resum':
-        this.#resum(ask)
+      case 'derive':
+        this.#deriveAgain(ask)
         return null
       case 'close':
         return this.#close()
@@ -159,10 +159,9 @@ class Writer {
     }
   }
 
-  #resum({ grain, tenant, at }: Extract<Ask, { what: 'resum' }>): void {
+  #deriveAgain({ grain, tenant, at }: Extract<Ask, { what: 'derive' }>): void {
     this.#rows.syncFully(false)
-    if (grain === 'minute') this.#poster.resumMinute(tenant, at)
-    else inTransaction(this.#database, () => this.#rollups.touch(grain, tenant, at))
+    inTransaction(this.#database, () => this.#rollups.touch(grain, tenant, at))
     this.#deriveLater()
   }
 

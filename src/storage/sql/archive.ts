@@ -9,7 +9,7 @@ import { bigOf, numberOf, type SqlExecutor, type SqlRow, textOf } from './execut
 
 const DAY_MS = 86_400_000
 /** Events deleted per commit: a few milliseconds, which is what another commit may have to wait. */
-const DELETE_SLICE = 200
+const DELETE_SLICE = 100
 /** Sums stored per commit. */
 const SUM_SLICE = 500
 

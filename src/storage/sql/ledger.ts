@@ -24,6 +24,8 @@ import { transactionsOf, transactionsStatement, transactionStatement } from './t
 import { USAGE_FLOORS, type UsageFloors, usageFloorsOf, usagePageOf, usageStatement } from './usage.ts'
 
 const MAX_PAGE = 1000
+/** The year 9999: later instants have no date of four digits. */
+const LATEST_MS = 253_370_000_000_000
 /** A transaction of usage has a line for every account of its batch. */
 const MAX_TRANSACTIONS = 200
 const FLOOR_ATTEMPTS = 5
@@ -127,7 +129,8 @@ export class SqlLedger implements Ledger {
   }
 
   async archivedDays({ from_ms, to_ms }: { readonly from_ms?: number; readonly to_ms?: number }): Promise<readonly string[]> {
-    const params = [from_ms === undefined ? '' : dayOf(from_ms), to_ms === undefined ? '9999' : dayOf(Math.max(0, to_ms - 1))]
+    const within = (at_ms: number): number => Math.min(Math.max(0, at_ms), LATEST_MS)
+    const params = [dayOf(within(from_ms ?? 0)), dayOf(within((to_ms ?? LATEST_MS) - 1))]
     const rows = await this.#read({ sql: 'SELECT day FROM archives WHERE day >= ? AND day <= ? ORDER BY day', params })
     return rows.map((row) => textOf(row, 'day'))
   }

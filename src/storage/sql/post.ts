@@ -6,7 +6,7 @@ import { addAmounts, checkBalanced, entriesOf, EntrySums } from '../accounts.ts'
 import { inTransaction, type JournalRows, readMeta } from '../journal/rows.ts'
 import type { RepostRow } from '../journal/protocol.ts'
 import type { Account, GrantRecord, LedgerEntry, LedgerTransaction, PostResult } from '../ports.ts'
-import { MINUTE_MS, RollupBatch, type Rollups } from './rollups.ts'
+import { RollupBatch, type Rollups } from './rollups.ts'
 
 const MAX_KNOWN_GRANTS = 10_000
 
@@ -66,25 +66,16 @@ export class Poster {
       const entries = sums.entries()
       if (entries.length === 0 || first === undefined || last === undefined) return
       const id = `usage-${this.#journal.node}-again-${first.seq}-${last.seq}`
-      const at = Number(this.#statements.row.get(last.seq)?.['at'])
+      const at = Number(this.#statements.row.get(last.seq)?.['at'] ?? 0)
       assert(this.#write({ id, at, kind: 'usage', note: 'rebuilt from the journal', entries }), 'a batch of usage was posted twice')
     })
   }
 
-  /** Sums a minute of a tenant again from its events and has its hour and day derived again. */
-  resumMinute(tenant: string, at: number): void {
-    inTransaction(this.#database, () => {
-      this.#statements.deleteMinute.run(tenant, at)
-      const batch = new RollupBatch()
-      for (const row of this.#statements.eventsOfMinute.iterate(tenant, at, at + MINUTE_MS)) batch.add(decodeEvent(String(row['body'])))
-      this.#rollups.write(batch)
-      this.#rollups.touch('hour', tenant, at)
-      this.#rollups.touch('day', tenant, at)
-    })
-  }
-
   #repostRow(seq: number, covered: boolean, sums: EntrySums, rollups: RollupBatch): void {
-    const body = String(this.#statements.row.get(seq)?.['body'])
+    const row = this.#statements.row.get(seq)
+    // Deleted meanwhile: it was past its time.
+    if (row === undefined) return
+    const body = String(row['body'])
     const { day, id, revision } = decodeEvent(body)
     this.#statements.deleteEvent.run(day, id, revision)
     // A first revision that was reversed already must not be charged again.
@@ -182,8 +173,6 @@ interface PostStatements {
   readonly row: StatementSync
   readonly deleteEvent: StatementSync
   readonly second: StatementSync
-  readonly deleteMinute: StatementSync
-  readonly eventsOfMinute: StatementSync
 }
 
 function prepareStatements(database: DatabaseSync): PostStatements {
@@ -214,10 +203,6 @@ function prepareStatements(database: DatabaseSync): PostStatements {
     row: database.prepare("SELECT at, body FROM journal WHERE kind = 'U' AND seq = ?"),
     deleteEvent: database.prepare('DELETE FROM events WHERE day = ? AND id = ? AND revision = ?'),
     second: database.prepare('SELECT 1 FROM events WHERE day = ? AND id = ? AND revision = 2'),
-    deleteMinute: database.prepare('DELETE FROM usage_minutes WHERE tenant = ? AND at = ?'),
-    eventsOfMinute: database.prepare(
-      'SELECT body FROM events WHERE tenant = ? AND admitted_at >= ? AND admitted_at < ? AND superseded = 0',
-    ),
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Clock } from '../../base/clock.ts'
 import type { Journal } from '../journal/client.ts'
 import type { RepostRow } from '../journal/protocol.ts'
 import type { LimitUse, OnProgress, RebuildChange, Rebuilder, UsageMark } from '../books.ts'
@@ -8,6 +9,8 @@ import { AMOUNTS, COUNTS, DAY_MS, HOUR_MS, MINUTE_MS } from './rollups.ts'
 
 /** Rows posted again per commit. */
 const REPOST_SLICE = 100
+/** Sums corrected per commit. */
+const CELL_SLICE = 100
 /** Differences told of each kind; the rest is counted. All of them are put right. */
 const MOST_TOLD = 100
 /** Limits looked up in one read. */
@@ -21,6 +24,7 @@ export interface SqlRebuilderOptions {
   /** Reads that take long. */
   readonly auditing: Pick<SqlExecutor, 'read'>
   readonly journal: Journal
+  readonly clock: Clock
 }
 
 /**
@@ -92,33 +96,48 @@ export class SqlRebuilder implements Rebuilder {
   /** Minutes of one hour that are not the sums of their events. Archived days keep theirs: their events are not here. */
   async #minutes(at: number, check: boolean): Promise<readonly RebuildChange[]> {
     const params = [at, at + HOUR_MS]
-    const rows = await this.#read(WRONG_MINUTES, ...params, ...params, ...params, ...params)
-    for (const row of check ? [] : rows) {
-      await this.#options.journal.ask<'resum'>({ what: 'resum', grain: 'minute', tenant: textOf(row, 'tenant'), at: numberOf(row, 'at') })
+    const cells = await this.#read(WRONG_MINUTES, ...params, ...params, ...params, ...params)
+    if (!check) await this.#correct(cells)
+    return sumChanges('minute', cells)
+  }
+
+  /** Adds the difference and not the sum: what is posted meanwhile moves both sides. */
+  async #correct(cells: readonly SqlRow[]): Promise<void> {
+    for (let from = 0; from < cells.length; from += CELL_SLICE) {
+      await this.#options.executor.write(cells.slice(from, from + CELL_SLICE).flatMap(cellCorrection))
     }
-    return rows.map((row) => sumChange('minute', row))
+    await this.#deriveAgain(cells, ['hour', 'day'])
   }
 
   /** Hours that are not the sums of their minutes, then days that are not those of their hours; stale ones are on their way already. */
   async #coarse(grain: 'hour' | 'day', floor_ms: number, check: boolean): Promise<readonly RebuildChange[]> {
     if (!check) await this.#derived()
-    const rows = await this.#read(grain === 'hour' ? WRONG_HOURS : WRONG_DAYS, floor_ms, floor_ms)
-    for (const row of check ? [] : rows) {
-      await this.#options.journal.ask<'resum'>({ what: 'resum', grain, tenant: textOf(row, 'tenant'), at: numberOf(row, 'at') })
+    const cells = await this.#read(grain === 'hour' ? WRONG_HOURS : WRONG_DAYS, floor_ms, floor_ms)
+    if (!check && cells.length > 0) {
+      await this.#deriveAgain(cells, [grain])
+      await this.#derived()
     }
-    if (!check && rows.length > 0) await this.#derived()
-    return rows.map((row) => sumChange(grain, row))
+    return sumChanges(grain, cells)
+  }
+
+  async #deriveAgain(cells: readonly SqlRow[], grains: readonly ('hour' | 'day')[]): Promise<void> {
+    for (const [first] of [...Map.groupBy(cells, placeOf).values()]) {
+      if (first === undefined) continue
+      const [tenant, at] = [textOf(first, 'tenant'), numberOf(first, 'at')]
+      for (const grain of grains) await this.#options.journal.ask<'derive'>({ what: 'derive', grain, tenant, at })
+    }
   }
 
   /** Waits until nothing that was over is stale. */
   async #derived(): Promise<void> {
-    const start_ms = performance.now()
+    const { clock } = this.#options
+    const start_ms = clock.monotonic_ms()
     const [last] = await this.#read('SELECT MAX(at) AS at FROM usage_minutes')
-    const before = last === undefined || last['at'] === null ? 0 : numberOf(last, 'at') - HOUR_MS
+    const before = last === undefined || last['at'] === null ? 0 : Math.min(numberOf(last, 'at'), clock.now_ms()) - HOUR_MS
     for (;;) {
       const [row] = await this.#read(STALE_BEFORE, before, before - DAY_MS)
       if (row === undefined) return
-      if (performance.now() - start_ms > DERIVE_TIMEOUT_MS) throw new Error('hours and days were not derived in time; try again later')
+      if (clock.monotonic_ms() - start_ms > DERIVE_TIMEOUT_MS) throw new Error('hours and days were not derived in time; try again later')
       await new Promise((resolve) => setTimeout(resolve, DERIVE_POLL_MS))
     }
   }
@@ -194,10 +213,27 @@ function correction(row: SqlRow): SqlStatement {
   }
 }
 
-function sumChange(grain: string, row: SqlRow): RebuildChange {
-  const at = new Date(numberOf(row, 'at')).toISOString()
-  const figures = (prefix: string): string => `${bigOf(row, `${prefix}_requests`)} requests, ${bigOf(row, `${prefix}_amount`)} nano-yuan`
-  return { what: `usage of a ${grain}`, id: `${textOf(row, 'tenant')} ${at}`, was: figures('was'), now: figures('now') }
+function placeOf(row: SqlRow): string {
+  return `${textOf(row, 'tenant')} ${new Date(numberOf(row, 'at')).toISOString()}`
+}
+
+/** One change per tenant and time; `cells` hold by how much each sum is too small. */
+function sumChanges(grain: string, cells: readonly SqlRow[]): readonly RebuildChange[] {
+  return [...Map.groupBy(cells, placeOf)].map(([id, rows]) => {
+    const off = SUMS.map((name) => [name, rows.reduce((sum, row) => (row['dimension'] === '' ? sum - bigOf(row, name) : sum), 0n)] as const)
+    const figures = off.filter(([, by]) => by !== 0n).map(([name, by]) => `${name} off by ${by}`)
+    const was = figures.length > 0 ? figures.join(', ') : 'sums by end user or tag are off'
+    return { what: `usage by ${grain}`, id, was, now: grain === 'minute' ? 'the sums of its events' : 'the sums of its finer sums' }
+  })
+}
+
+/** Adds what a sum lacks; a row that comes to nothing is none. */
+function cellCorrection(row: SqlRow): readonly SqlStatement[] {
+  const place = PLACE.map((name) => (name === 'at' ? bigOf(row, name) : textOf(row, name)))
+  return [
+    { sql: ADD_CELL, params: [...place, ...SUMS.map((name) => bigOf(row, name))] },
+    { sql: DROP_EMPTY_CELL, params: place },
+  ]
 }
 
 function told(changes: readonly RebuildChange[]): readonly RebuildChange[] {
@@ -238,21 +274,21 @@ const EXPECTED =
   'WHERE e.admitted_at >= ? AND e.admitted_at < ?) AS d CROSS JOIN events AS e ON e.rowid = d.row WHERE e.superseded = 0 ' +
   'GROUP BY 1, 2, 3, 4, 5, 6, 7, 8'
 
-const SIGNED = (sign: '' | '-'): string => SUMS.map((name) => `${sign}${name}`).join(', ')
-const CELLS = `tenant, at, ${NAMES}`
-const DIFFERS = SUMS.map((name) => `SUM(${name}) <> 0`).join(' OR ')
+const PLACE: readonly string[] = ['tenant', 'at', 'dimension', 'value', 'project', 'key', 'model', 'endpoint']
+const CELLS = PLACE.join(', ')
+const ADD_CELL =
+  `INSERT INTO usage_minutes (${CELLS}, ${SUMS.join(', ')}) VALUES (${[...PLACE, ...SUMS].map(() => '?').join(', ')}) ` +
+  `ON CONFLICT DO UPDATE SET ${SUMS.map((name) => `${name} = ${name} + excluded.${name}`).join(', ')}`
+const DROP_EMPTY_CELL = `DELETE FROM usage_minutes WHERE ${[...PLACE.map((name) => `${name} = ?`), ...SUMS.map((name) => `${name} = 0`)].join(' AND ')}`
 
-/** Cells of which the sums differ, told by tenant and time. The side that counts is marked `expected`. */
+/** Cells of which some sum differs, with what each sum lacks. */
 function wrongCells(expected: string, found: string): string {
-  const plain = "SUM(CASE WHEN dimension = '' THEN"
+  const signed = (sign: '' | '-'): string => SUMS.map((name) => `${sign}${name} AS ${name}`).join(', ')
+  const summed = SUMS.map((name) => `SUM(${name}) AS ${name}`).join(', ')
   return (
-    `SELECT tenant, at, SUM(was_requests) AS was_requests, SUM(was_amount) AS was_amount, SUM(now_requests) AS now_requests, ` +
-    `SUM(now_amount) AS now_amount, MAX(wrong) AS wrong FROM (SELECT tenant, at, ${plain} -MIN(requests, 0) ELSE 0 END) AS was_requests, ` +
-    `${plain} CASE WHEN requests < 0 THEN -amount_nano ELSE 0 END ELSE 0 END) AS was_amount, ` +
-    `${plain} MAX(requests, 0) ELSE 0 END) AS now_requests, ` +
-    `${plain} CASE WHEN requests >= 0 THEN amount_nano ELSE 0 END ELSE 0 END) AS now_amount, (${DIFFERS}) AS wrong FROM (` +
-    `SELECT ${CELLS}, ${SIGNED('')} FROM (${expected}) UNION ALL SELECT ${CELLS}, ${SIGNED('-')} FROM (${found})) ` +
-    `GROUP BY ${CELLS}) GROUP BY tenant, at HAVING MAX(wrong) = 1 ORDER BY at, tenant`
+    `SELECT ${CELLS}, ${summed} FROM (SELECT ${CELLS}, ${signed('')} FROM (${expected}) ` +
+    `UNION ALL SELECT ${CELLS}, ${signed('-')} FROM (${found})) GROUP BY ${CELLS} ` +
+    `HAVING ${SUMS.map((name) => `SUM(${name}) <> 0`).join(' OR ')} ORDER BY at, tenant`
   )
 }
 

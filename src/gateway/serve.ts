@@ -20,15 +20,23 @@ export async function serve(call: Call, plane: Plane): Promise<void> {
   const { limits } = snapshot.configuration.settings
   const caller = authenticate(call.headers, plane.keys, plane.clock.now_ms())
   call.identify(caller)
-  // The place is given back when the client has the last byte, or is gone.
   const stop = (): void => call.stop('shutting_down')
-  call.reply.whenClosed(plane.open.enter(caller.tenant.id, limits.max_open_requests, limits.tenant_share_percent, stop))
+  const leave = plane.open.enter(caller.tenant.id, limits.max_open_requests, limits.tenant_share_percent, stop)
+  const closed = new Promise<void>((resolve) => call.reply.whenClosed(resolve))
+  try {
+    await answer(call, caller, snapshot, plane)
+  } finally {
+    // The client must have the last byte or be gone, and the work be done: an answer may be read on without its client.
+    void closed.then(leave)
+  }
+}
 
+async function answer(call: Call, caller: Caller, snapshot: Snapshot, plane: Plane): Promise<void> {
   const { admission, settlement } = await open(call, caller, snapshot, plane)
   try {
-    const answer = await forward(call, admission, settlement, plane)
+    const found = await forward(call, admission, settlement, plane)
     admission.facts.body.forget()
-    await relay(answer, call, admission, settlement, plane)
+    await relay(found, call, admission, settlement, plane)
   } catch (error) {
     await settlement.close(endingOf(error, settlement.progress.delivered))
     throw error

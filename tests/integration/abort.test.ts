@@ -2,6 +2,7 @@ import { expect, it } from 'vitest'
 import type { UsageEvent } from '../../src/money/event.ts'
 import type { ServedRow } from '../../src/sandbox/tally.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
+import { openTest } from '../support/storage.ts'
 import { waitFor } from '../support/wait.ts'
 
 const SOON_MS = 20_000
@@ -120,4 +121,34 @@ it('a request that takes longer than the total time is ended with an error, its 
   await waitFor(() => gateway.sandbox.served().totals.open === 0, { timeout_ms: SOON_MS, what: 'the upstream to be done' })
   expect(await gateway.event(stream.headers.get('x-request-id'))).toMatchObject({ status: 'truncated', code: 'upstream_timeout' })
   await gateway.audit()
+})
+
+it('drain: an answer that is read on without its client keeps its place among the open requests', async () => {
+  const gateway = await startGateway({
+    tenant: { on_client_abort: 'drain' },
+    settings: { limits: { max_open_requests: 2, tenant_share_percent: 100 } },
+  })
+  for (let sent = 0; sent < 2; sent += 1) {
+    const { response, cut } = cuttable(gateway, { stream: true, sandbox: { tokens: 300, token_delay_ms: 10 } })
+    await begun(response)
+    cut()
+  }
+  const refused = await gateway.chat({})
+  expect([refused.status, gateway.sandbox.served().totals.open]).toEqual([503, 2])
+  await waitFor(() => gateway.plane.open.total === 0, { timeout_ms: SOON_MS, what: 'both answers to be read' })
+  expect((await gateway.chat({})).status).toBe(200)
+  expect((await gateway.audit()).events).toBe(3)
+})
+
+it('drain: a stop of the gateway waits for an answer that is read on without its client', async () => {
+  const gateway = await startGateway({ tenant: { on_client_abort: 'drain' } })
+  const { response, cut } = cuttable(gateway, { stream: true, sandbox: { tokens: 200, token_delay_ms: 10 } })
+  await begun(response)
+  const id = (await response).headers.get('x-request-id') ?? ''
+  cut()
+  await gateway.drain()
+  const storage = await openTest(gateway.data_dir)
+  const event = await storage.ledger.event(id)
+  await storage.close()
+  expect(event).toMatchObject({ status: 'aborted', usage_source: 'drained', tokens: { output: 200 } })
 })

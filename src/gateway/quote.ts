@@ -119,7 +119,12 @@ function estimatePrompt({ facts, parsed }: ReadRequest, tokenizer: Tokenizer): n
   if (facts.protocol === 'embeddings') return estimateEmbeddingsInput(parsed['input'], tokenizer)
   const messages = parsed['messages']
   return estimateChatPrompt(
-    { messages: Array.isArray(messages) ? messages : [], tools: parsed['tools'], response_format: parsed['response_format'] },
+    {
+      messages: Array.isArray(messages) ? messages : [],
+      tools: parsed['tools'],
+      functions: parsed['functions'],
+      response_format: parsed['response_format'],
+    },
     tokenizer,
   )
 }

@@ -224,12 +224,14 @@ function addMessage(counter: TextCounter, message: unknown, tokenizer: Tokenizer
 export interface ChatPrompt {
   readonly messages: readonly unknown[]
   readonly tools?: unknown
+  /** What `tools` were called before; upstreams that still take them count them likewise. */
+  readonly functions?: unknown
   readonly response_format?: unknown
 }
 
 /**
- * Prompt tokens of an OpenAI chat request. Text parts, names, reasoning, tool calls, tools and a `json_schema` response format count as
- * text; each message adds {@link MESSAGE_OVERHEAD_TOKENS}, the answer {@link REPLY_OVERHEAD_TOKENS}, each attachment
+ * Prompt tokens of an OpenAI chat request. Text parts, names, reasoning, tool calls, tools, functions and a `json_schema` response format
+ * count as text; each message adds {@link MESSAGE_OVERHEAD_TOKENS}, the answer {@link REPLY_OVERHEAD_TOKENS}, each attachment
  * {@link ATTACHMENT_TOKENS}. What has an unknown form counts nothing. Never throws on parsed JSON, whatever its form.
  *
  * With `sandbox` the figure is exact by definition: for every message 4, the tokens of each text of its content and of each tool call's name
@@ -242,6 +244,10 @@ export function estimateChatPrompt(request: ChatPrompt, tokenizer: Tokenizer): n
   if (request.tools !== undefined && request.tools !== null) {
     counter.cut()
     addJson(counter, request.tools, 0)
+  }
+  if (tokenizer !== 'sandbox' && request.functions !== undefined && request.functions !== null) {
+    counter.cut()
+    addJson(counter, request.functions, 0)
   }
   if (tokenizer !== 'sandbox' && fieldOf(request.response_format, 'type') === 'json_schema') {
     counter.cut()

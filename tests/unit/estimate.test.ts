@@ -130,7 +130,7 @@ describe('the prompt of a chat request', () => {
     expect(estimateChatPrompt({ messages: [{ role: 'user', content: parts }] }, tokenizer)).toBe(7 + words + ATTACHMENT_TOKENS)
   })
 
-  it.each(ESTIMATED)('counts names, reasoning, tools and a JSON schema as text for %s', (tokenizer) => {
+  it.each(ESTIMATED)('counts names, reasoning, tools, functions and a JSON schema as text for %s', (tokenizer) => {
     const schema = { type: 'json_schema', json_schema: { name: 'flow', schema: { type: 'number' } } }
     const plain = estimateChatPrompt({ messages: [{ role: 'user', content: 'x' }] }, tokenizer)
     const more = (request: object, message: object): number =>
@@ -138,6 +138,7 @@ describe('the prompt of a chat request', () => {
     expect(more({}, { name: 'engineer' })).toBeGreaterThan(0)
     expect(more({}, { reasoning_content: 'think about water' })).toBeGreaterThan(1)
     expect(more({ tools }, {})).toBeCloseTo(countTokens(JSON.stringify(tools), tokenizer), -1)
+    expect(more({ functions: tools }, {})).toBe(more({ tools }, {}))
     expect(more({ response_format: schema }, {})).toBeCloseTo(countTokens(JSON.stringify(schema), tokenizer), -1)
     expect(more({ response_format: { type: 'json_object' } }, {})).toBe(0)
   })

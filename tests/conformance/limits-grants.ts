@@ -239,12 +239,12 @@ function cappedTests(the: () => Subject): void {
   const capped = (id: string, overrides: Partial<HoldRequest> = {}) =>
     holdRequest(id, { minimum_tokens: 20, minimum_nano: 20n, ...overrides })
 
-  it('a part of the tokens and a part of the money are reserved together', async () => {
+  it('a part of the tokens and a part of the money are reserved together, and budgets hold the whole', async () => {
     const { limits, credit } = the()
     await credit(pack('pack'), 30n)
     await credit(grant('wallet'), 50n)
     const receipt = receiptOf(await limits.hold(capped('a')))
-    expect(receipt).toMatchObject({ amount_nano: 50n, parts: [tokens('pack', 30n), money('wallet', 50n)] })
+    expect(receipt).toMatchObject({ amount_nano: 100n, parts: [tokens('pack', 30n), money('wallet', 50n)] })
   })
 
   it('tokens alone are reserved where money covers less than the minimum, and budgets hold the whole', async () => {

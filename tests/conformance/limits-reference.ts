@@ -332,12 +332,12 @@ export class Reference {
         if (money_nano === amount_nano) break
       }
     }
+    const by_tokens = need.minimum_tokens > 0n && need.tokens - missing >= need.minimum_tokens
     if (target >= need.minimum_nano) {
       if (target > money_nano) added.push({ grant: CREDIT, unit: 'nano_cny', amount: target - money_nano })
-      return { amount_nano: target, added }
+      return { amount_nano: by_tokens ? amount_nano : target, added }
     }
-    const covered = need.tokens - missing
-    if (need.minimum_tokens > 0n && covered >= need.minimum_tokens) return { amount_nano, added: packs }
+    if (by_tokens) return { amount_nano, added: packs }
     return { available: affordable - before_nano }
   }
 

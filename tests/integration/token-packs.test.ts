@@ -91,6 +91,16 @@ it('where pack and wallet each cover a part, the longer answer counts, and both 
   await gateway.audit()
 })
 
+it('the longer answer counts also where a budget has room for it', async () => {
+  const limits = [{ kind: 'budget' as const, limit: '1000000000000', model: null, window: null }]
+  const gateway = await withPack(held(60), {}, { limits, wallet_cny: cnyFromNano(price(PROMPT_HELD, 40)) })
+  const response = await gateway.chat({ sandbox: { tokens: 200 } })
+  expect(response.headers.get('x-weir-max-tokens')).toBe('60')
+  await response.text()
+  expect(await eventOf(gateway, response)).toMatchObject({ parts: [{ grant: 'pack', amount: used(60) }], overrun_nano: 0n })
+  await gateway.audit()
+})
+
 it('a budget caps an answer that a pack could pay for', async () => {
   const limits = [{ kind: 'budget' as const, limit: String(price(PROMPT_HELD, 25)), model: null, window: null }]
   const gateway = await withPack(1_000_000n, {}, { limits })

@@ -34,7 +34,7 @@ export interface Need {
 
 /** A reservation that would fit. Nothing has changed yet; `reserve` makes it so. */
 export interface Plan {
-  /** What budgets hold: the whole amount, or what there is of it where money pays for less. */
+  /** What budgets hold: the whole amount, or what there is of it where money alone pays, for less. */
   readonly amount_nano: bigint
   readonly added: readonly HeldPart[]
 }
@@ -80,7 +80,9 @@ export class Account {
    * - `tokens` grants that cover all tokens, alone or one after the other, pay the whole, and no money is reserved.
    * - Else money must cover the amount, or at least the minimum: then all that was met is reserved, tokens and money, and what
    *   the grants lack comes from the credit line.
-   * - Else `tokens` grants that cover the minimum are reserved alone (a capped answer); the amount stays whole for the budgets.
+   * - Else `tokens` grants that cover the minimum are reserved alone (a capped answer).
+   *
+   * For the budgets the amount stays whole wherever tokens cover the minimum: they may pay for a longer answer than the money.
    */
   plan(need: Need): Plan | Shortage {
     this.#dropExpired(need.now_ms)
@@ -104,13 +106,12 @@ export class Account {
   /** Grants do not cover the whole: the credit line, or a capped answer, or a refusal. */
   #capped(need: Need, walk: Walk): Plan | Shortage {
     const target = (walk.target_nano ??= this.#target(need))
+    const by_tokens = need.minimum_tokens > 0 && walk.tokens_covered >= need.minimum_tokens
     if (target >= need.minimum_nano) {
       if (target > walk.money_nano) walk.added.push({ grant: CREDIT, unit: 'nano_cny', amount: target - walk.money_nano })
-      return { amount_nano: target, added: walk.added }
+      return { amount_nano: by_tokens ? need.amount_nano : target, added: walk.added }
     }
-    if (need.minimum_tokens > 0 && walk.tokens_covered >= need.minimum_tokens) {
-      return { amount_nano: need.amount_nano, added: walk.tokenParts() }
-    }
+    if (by_tokens) return { amount_nano: need.amount_nano, added: walk.tokenParts() }
     return { available_nano: this.#affordable(need) - moneyOfParts(need.already) }
   }
 

@@ -63,6 +63,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
   const path = join(data_dir, 'weir.db')
   const reader = startReader(path)
   const auditing = lazyReader(path)
+  const searching = lazyReader(path)
   const executor: SqlExecutor = {
     read: (statements) => reader.read(statements),
     write: (statements) => journal.ask<'write'>({ what: 'write', statements }),
@@ -72,7 +73,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
     post: () => journal.ask<'post'>({ what: 'post' }),
     transact: (transaction) => waiting.during(transaction.id, journal.ask<'transact'>({ what: 'transact', transaction })),
   }
-  const ledger = new SqlLedger(executor, writer, auditing)
+  const ledger = new SqlLedger(executor, writer, auditing, searching)
   const records = new SqlRecords(executor)
   const limits = createMemoryLimits({ clock })
   const cut: Storage['cut'] = (rules = []) =>
@@ -97,6 +98,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
     rebuilder: new SqlRebuilder({ executor, auditing, journal, clock }),
     cut,
     close: async () => {
+      await searching.close()
       await auditing.close()
       await reader.close()
       await journal.shutdown()

@@ -184,3 +184,15 @@ it('a tenant who asks for an event of an archived day is told so, and lists name
   expect(await (await gateway.get('/v1/usage?from=2026-11-01T00:00:00%2B08:00')).json()).toMatchObject({ archived_days: ['2026-11-02'] })
   expect(await (await gateway.get('/v1/usage')).json()).toMatchObject({ archived_days: [] })
 })
+
+it('on a server without traffic too a day that is over can be archived, once its sums are derived', async () => {
+  const [data_dir, clock] = [tempDir(), testClock(FIRST_NOON)]
+  const storage = await openTest(data_dir, { clock })
+  atEnd(() => storage.close())
+  await serveDay(storage, clock.now_ms(), 3)
+  clock.advance(9 * DAY_MS)
+  // The first look finds that the day is over and has its sums derived.
+  await archiveAll({ storage, clock, data_dir }, { dry_run: true })
+  await derived(data_dir)
+  expect(await archiveAll({ storage, clock, data_dir })).toMatchObject({ archived: [{ day: '2026-11-02' }], waiting: [] })
+})

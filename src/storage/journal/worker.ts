@@ -144,6 +144,9 @@ class Writer {
       case 'mark':
         return this.#mark()
       case 'forget':
+        // Nothing else tells a server without traffic that hours and days have ended.
+        this.#now_ms = Math.max(this.#now_ms, ask.now_ms)
+        this.#deriveLater()
         return this.#rows.deleteOld(this.#start.keep_days, ask.now_ms)
       case 'repost':
         this.#rows.syncFully(true)

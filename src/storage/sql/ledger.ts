@@ -41,14 +41,24 @@ export class SqlLedger implements Ledger {
   readonly #executor: SqlExecutor
   readonly #writer: LedgerWriter
   readonly #auditing: Pick<SqlExecutor, 'read'>
+  readonly #searching: Pick<SqlExecutor, 'read'>
   /** As far as this reader knows. */
   #floors: UsageFloors = { minutes_ms: 0, events_ms: 0 }
 
-  /** @param auditing reads that take seconds; on a connection of their own, so that reports need not wait for them */
-  constructor(executor: SqlExecutor, writer: LedgerWriter, auditing: Pick<SqlExecutor, 'read'> = executor) {
+  /**
+   * @param auditing reads that take seconds; on a connection of their own, so that reports need not wait for them
+   * @param searching reads that callers can make take seconds; on one more, so that neither reports nor audits wait for them
+   */
+  constructor(
+    executor: SqlExecutor,
+    writer: LedgerWriter,
+    auditing: Pick<SqlExecutor, 'read'> = executor,
+    searching: Pick<SqlExecutor, 'read'> = executor,
+  ) {
     this.#executor = executor
     this.#writer = writer
     this.#auditing = auditing
+    this.#searching = searching
   }
 
   post(): Promise<PostResult> {
@@ -92,7 +102,8 @@ export class SqlLedger implements Ledger {
     const keyset = after === null ? '' : ' AND (admitted_at, id) < (?, ?)'
     const index = query.overrun === true ? ' INDEXED BY events_overrun' : ''
     const sql = `SELECT body FROM events${index} WHERE ${where}${keyset} ORDER BY admitted_at DESC, id DESC LIMIT ?`
-    const rows = await this.#read({ sql, params: [...params, ...(after ?? []), limit + 1] })
+    const reader = isSearch(query) ? this.#searching : this.#executor
+    const [rows = []] = await reader.read([{ sql, params: [...params, ...(after ?? []), limit + 1] }])
     const events = rows.slice(0, limit).map((row) => decodeEvent(textOf(row, 'body')))
     const last = events.at(-1)
     return { events, next_cursor: rows.length > limit && last !== undefined ? `${last.admitted_at}.${last.id}` : null }
@@ -147,6 +158,11 @@ export class SqlLedger implements Ledger {
 
 function pageLimit(limit: number): number {
   return Math.max(1, Math.min(MAX_PAGE, limit))
+}
+
+/** Filters that no index knows: where few events pass them, every one of the period is looked at. */
+function isSearch({ project, key, model, endpoint, end_user, tag }: EventQuery): boolean {
+  return [project, key, model, endpoint, end_user, tag].some((filter) => filter !== undefined)
 }
 
 function conditionsOf(query: EventQuery): { readonly where: string; readonly params: readonly (string | number)[] } {

@@ -5,6 +5,8 @@ import type { FromReader, ToReader } from './protocol.ts'
 
 /** Most reads waiting at once; more are refused. */
 const MAX_WAITING = 1000
+/** What waits to be read when the database is closed has this long; the rest is refused. */
+const CLOSE_MS = 2000
 
 /** Read-only access to the database, in a thread of its own. */
 export interface DatabaseReader {
@@ -55,7 +57,9 @@ export function startReader(path: string): DatabaseReader {
       }),
     close: async () => {
       if (ended === null) worker.postMessage('close')
+      const timer = setTimeout(() => void worker.terminate(), CLOSE_MS)
       await exited
+      clearTimeout(timer)
     },
   }
 }

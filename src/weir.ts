@@ -29,6 +29,7 @@ import { startSandbox, type Sandbox } from './sandbox/server.ts'
 import { withStandIns } from './standin.ts'
 import { rebuildLimits } from './storage/memory/rebuild.ts'
 import { openEmbedded, type Storage } from './storage/open.ts'
+import type { Records } from './storage/ports.ts'
 import { BreakerBoard } from './upstream/breaker.ts'
 import { createTransport } from './upstream/pool.ts'
 import { PROVIDERS } from './upstream/providers/registry.ts'
@@ -111,6 +112,7 @@ class Starter {
   readonly #metrics: Metrics
   readonly #state = { draining: false }
   readonly #breakers = new BreakerBoard()
+  readonly #keys = new KeyTable()
   #configuration: Configuration
   #snapshot: Snapshot
   #sandbox: Sandbox | null = null
@@ -149,7 +151,10 @@ class Starter {
     const { records, ledger, limits, changes } = this.#storage
     await publishPrices(records, this.#configuration.prices, clock.now_ms())
     const swept = await this.#sweepDead()
-    const demo = settings.mode === 'demo' ? await createDemo({ records, ledger, limits, clock, random: this.#randomBytes }) : null
+    const demo =
+      settings.mode === 'demo'
+        ? await createDemo({ records, ledger, limits, clock, random: this.#randomBytes, has_keys: this.#keys.size > 0 })
+        : null
     if (settings.mode === 'demo') await this.#startSandbox()
     this.#adopt(this.#configuration)
     const plane = await this.#plane()
@@ -188,13 +193,13 @@ class Starter {
     const { clock, logger, random } = this.#options
     const { log, limits, ledger, records } = this.#storage
     const { settings } = this.#configuration
-    const keys = new KeyTable()
-    await keys.load(records)
+    // The first start's own key, and what was written while everything was read.
+    await this.#keys.follow(records)
     const transport = createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy })
     this.#undo.push(() => transport.close())
     return {
       snapshot: () => this.#snapshot,
-      keys,
+      keys: this.#keys,
       limits,
       log,
       ledger,
@@ -310,7 +315,9 @@ class Starter {
     const swept = await closeUnfinished(await this.#sweepDeps())
     await this.#storage.ledger.post()
     const { limits, records, ledger } = this.#storage
-    await rebuildLimits(limits, records, ledger, { clock: this.#options.clock, windowAt: windowAround })
+    // One reading serves both: there may be a million keys.
+    const source: Pick<Records, 'load'> = { load: (onKeys) => this.#keys.load(records, onKeys) }
+    await rebuildLimits(limits, source, ledger, { clock: this.#options.clock, windowAt: windowAround })
     if (swept > 0) this.#options.logger.warn({ swept }, 'closed requests that a dead process had left open')
     return swept
   }

@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from 'yaml'
-import type { Document, YAMLError } from 'yaml'
+import type { Document, Scalar, YAMLError, YAMLMap } from 'yaml'
 import type { ConfigIssue } from './model.ts'
 
 /** Keys and list positions from the top of a file. */
@@ -67,7 +67,9 @@ export function readSource(config_dir: string, name: string, issues: IssueList):
   const contents = readContents(join(config_dir, name), name, issues)
   if (contents === null) return null
   const lines = new LineCounter()
-  const document = parseDocument(contents.toString('utf8'), { lineCounter: lines, prettyErrors: false, logLevel: 'silent' })
+  // Keys that are given twice are found by reportSyntax: the parser compares each key with all before it.
+  const options = { lineCounter: lines, prettyErrors: false, logLevel: 'silent', uniqueKeys: false } as const
+  const document = parseDocument(contents.toString('utf8'), options)
   const place: Place = { name, lineOf: (path) => lineOfPath(document, lines, path) }
   if (!reportSyntax(document, lines, name, issues)) return null
   try {
@@ -103,7 +105,6 @@ function readContents(path: string, name: string, issues: IssueList): Buffer | n
 }
 
 const EXPECTED_SYNTAX: Readonly<Record<string, string>> = {
-  DUPLICATE_KEY: 'each key once',
   TAB_AS_INDENT: 'spaces for indentation',
   MULTIPLE_DOCS: 'one document per file',
   TAG_RESOLVE_FAILED: 'plain values without tags',
@@ -116,17 +117,19 @@ function reportSyntax(document: Document, lines: LineCounter, name: string, issu
   for (const error of [...document.errors, ...document.warnings] as readonly YAMLError[]) {
     const line = lines.linePos(error.pos[0]).line
     const expected = EXPECTED_SYNTAX[error.code] ?? 'valid YAML'
-    if (error.code === 'DUPLICATE_KEY') {
-      const path = pathAtOffset(document, error.pos[0])
-      issues.issues.push({ file: name, path: formatPath(path), line, message: `the key "${path.at(-1) ?? ''}" is given twice`, expected })
-      continue
-    }
     sound = false
     // Whatever else is wrong with a broken line follows from the first error.
     if (!broken_lines.has(line)) issues.issues.push({ file: name, path: '', line, message: error.message, expected })
     broken_lines.add(line)
   }
   visit(document, {
+    Map(_, map, ancestors) {
+      for (const { value, range } of keysGivenTwice(map)) {
+        const path = formatPath([...pathOfAncestors(ancestors, map), String(value)])
+        const line = lines.linePos(range?.[0] ?? 0).line
+        issues.issues.push({ file: name, path, line, message: `the key "${String(value)}" is given twice`, expected: 'each key once' })
+      }
+    },
     Pair(_, pair) {
       if (isScalar(pair.key)) return
       sound = false
@@ -143,17 +146,14 @@ function reportSyntax(document: Document, lines: LineCounter, name: string, issu
   return sound
 }
 
-/** The path of the key or value that starts at an offset of the text. */
-function pathAtOffset(document: Document, offset: number): Path {
-  let found: Path = []
-  visit(document, {
-    Pair(_, pair, ancestors) {
-      if (!isScalar(pair.key) || pair.key.range?.[0] !== offset) return
-      found = [...pathOfAncestors(ancestors, pair), String(pair.key.value)]
-      return visit.BREAK
-    },
+function keysGivenTwice({ items }: YAMLMap): readonly Scalar[] {
+  const known = new Set<unknown>()
+  return items.flatMap(({ key }) => {
+    if (!isScalar(key)) return []
+    if (known.has(key.value)) return [key]
+    known.add(key.value)
+    return []
   })
-  return found
 }
 
 function pathOfAncestors(ancestors: readonly unknown[], last: unknown): (string | number)[] {

@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
 import { buildCatalogue } from './catalogue.ts'
 import { IssueList, readSource } from './document.ts'
@@ -51,8 +53,18 @@ export function loadConfiguration(options: LoadOptions): LoadResult {
   return { ok: true, configuration: deepFreeze({ settings, catalogue: catalogue.catalogue, prices, digest }) }
 }
 
+/** The digest that a load of the directory's present contents would have, without reading what they mean; null if one cannot be read. */
+export function digestOnDisk(config_dir: string): string | null {
+  try {
+    return digestOf(CONFIG_FILES.map((name) => ({ name, contents: readFileSync(join(config_dir, name)) })))
+  } catch (error) {
+    if (error instanceof Error && 'code' in error) return null
+    throw error
+  }
+}
+
 /** Each name and length is hashed as well, so that text moved from one file to another changes the digest. */
-function digestOf(sources: readonly (SourceFile | null | undefined)[]): string {
+function digestOf(sources: readonly (Pick<SourceFile, 'name' | 'contents'> | null | undefined)[]): string {
   const hash = createHash('sha256')
   for (const source of sources) {
     if (source) hash.update(`${source.name} ${source.contents.length}\n`).update(source.contents)

@@ -34,8 +34,9 @@ const EMPTY_CALENDAR: TradingCalendar = { windows: new Map(), holidays: new Set(
 
 function checkSold(priced: readonly string[], names: CatalogueNames, building: Building): void {
   const { source, issues } = building
+  const known = new Set(priced)
   for (const id of names.models) {
-    if (priced.includes(id)) continue
+    if (known.has(id)) continue
     issues.add(
       source,
       ['sell', id],

@@ -1,7 +1,7 @@
 import { statSync, watch } from 'node:fs'
 import type { FSWatcher } from 'node:fs'
 import { join } from 'node:path'
-import { CONFIG_FILES } from './load.ts'
+import { CONFIG_FILES, digestOnDisk } from './load.ts'
 import type { LoadResult } from './load.ts'
 import type { ConfigIssue, Configuration } from './model.ts'
 
@@ -85,8 +85,8 @@ export function watchConfiguration(options: WatchOptions): ConfigurationWatch {
   }
 
   arm()
-  // What changed between the caller's load and this moment has sent no event.
-  settle()
+  // What changed between the caller's load and this moment has sent no event. A large configuration takes seconds to load.
+  if (digestOnDisk(options.config_dir) !== digest) settle()
   if (options.signal?.aborted === true) close()
   options.signal?.addEventListener('abort', close, { once: true })
   return { reload: () => apply(true), close }

@@ -16,6 +16,8 @@ export interface DemoDeps {
   readonly limits: CreditableLimits
   readonly clock: Clock
   readonly random: RandomBytes
+  /** Whether there is any key at all. */
+  readonly has_keys: boolean
 }
 
 /**
@@ -27,7 +29,7 @@ export interface DemoDeps {
 export async function createDemo(deps: DemoDeps): Promise<{ readonly secret: string } | null> {
   const { records, clock } = deps
   const tenants = await records.tenants()
-  const unfinished = tenants.length === 1 && tenants[0]?.id === DEMO_TENANT && (await records.keys()).length === 0
+  const unfinished = tenants.length === 1 && tenants[0]?.id === DEMO_TENANT && !deps.has_keys
   if (tenants.length > 0 && !unfinished) return null
   const created_at = clock.now_ms()
   const project: ProjectRecord = {

@@ -153,7 +153,10 @@ export async function recountMeters(tenant: string, deps: RebuildDeps): Promise<
 }
 
 async function rebuildMeters(check: boolean, deps: RebuildDeps): Promise<readonly RebuildChange[]> {
-  const { tenants, projects, keys } = await deps.records.load()
+  const keys: KeyRecord[] = []
+  const { tenants, projects } = await deps.records.load((page) => {
+    for (const key of page) if (key.limits.some(({ kind }) => METERED.has(kind))) keys.push(key)
+  })
   const now_ms = deps.clock.now_ms()
   const [projects_of, keys_of] = [Map.groupBy(projects, ({ tenant }) => tenant), Map.groupBy(keys, ({ tenant }) => tenant)]
   const rules = tenants.flatMap((tenant) => meteredRules(tenant, projects_of.get(tenant.id) ?? [], keys_of.get(tenant.id) ?? [], now_ms))

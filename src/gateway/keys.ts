@@ -1,5 +1,7 @@
-import type { KeyRecord, ProjectRecord, RecordChange, Records, TenantRecord } from '../storage/ports.ts'
+import type { KeyRecord, LoadedRecords, NumberedChange, ProjectRecord, RecordChange, Records, TenantRecord } from '../storage/ports.ts'
 import type { Caller } from './call.ts'
+
+const FOLLOW_CHANGES = 1000
 
 /** Keys, projects and tenants in memory, looked up by the hash of the key. Kept current by numbered changes. */
 export class KeyTable {
@@ -26,13 +28,20 @@ export class KeyTable {
     return this.#keys.size
   }
 
-  /** Reads everything. Called at start and when a change is missing. */
-  async load(records: Records): Promise<void> {
-    const all = await records.load()
+  /**
+   * Reads everything. Called at start and when a change is missing. What was written meanwhile is there in part: follow after it.
+   *
+   * @param onKeys sees every page of keys as well, for who needs them at the same time
+   */
+  async load(records: Pick<Records, 'load'>, onKeys: (keys: readonly KeyRecord[]) => void = () => {}): Promise<LoadedRecords> {
+    const all = await records.load((keys) => {
+      for (const key of keys) this.#keys.set(key.hash, key)
+      onKeys(keys)
+    })
     for (const tenant of all.tenants) this.#tenants.set(tenant.id, tenant)
     for (const project of all.projects) this.#projects.set(project.id, project)
-    for (const key of all.keys) this.#keys.set(key.hash, key)
     this.#seq = all.seq
+    return all
   }
 
   /** Applies the changes after the last known one. Calls at the same time take their turns, so that none is applied twice. */
@@ -44,14 +53,21 @@ export class KeyTable {
 
   async #catchUp(records: Records): Promise<void> {
     for (;;) {
-      const changes = await records.changesAfter(this.#seq, 1000)
+      const changes = await records.changesAfter(this.#seq, FOLLOW_CHANGES)
+      if (this.#misses(changes)) {
+        await this.load(records)
+        continue
+      }
       for (const { seq, change } of changes) {
-        if (seq !== this.#seq + 1) return this.load(records)
         this.#apply(change)
         this.#seq = seq
       }
-      if (changes.length < 1000) return
+      if (changes.length < FOLLOW_CHANGES) return
     }
+  }
+
+  #misses(changes: readonly NumberedChange[]): boolean {
+    return changes.some(({ seq }, index) => seq !== this.#seq + 1 + index)
   }
 
   #apply(change: RecordChange): void {

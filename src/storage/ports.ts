@@ -492,6 +492,14 @@ export interface ExpiredGrantsSlice {
   readonly last: { readonly expires_at: number; readonly id: string } | null
 }
 
+/** Every tenant, project and grant as of `seq`, the number of the last change. */
+export interface LoadedRecords {
+  readonly seq: number
+  readonly tenants: readonly TenantRecord[]
+  readonly projects: readonly ProjectRecord[]
+  readonly grants: readonly GrantRecord[]
+}
+
 /** Tenants, projects, keys, grants and price versions. Every write appends its numbered change in the same transaction. */
 export interface Records {
   /** Creates or replaces the record; resolves with the change's number. */
@@ -504,14 +512,12 @@ export interface Records {
   grants(tenant?: string): Promise<readonly GrantRecord[]>
   /** Looks at the next grants that expired in a period, by expiry, then id, and gives those of which the ledger still has something. */
   expiredGrants(query: ExpiredGrantsQuery): Promise<ExpiredGrantsSlice>
-  /** Every tenant, project and key as of the returned sequence number. */
-  load(): Promise<{
-    readonly seq: number
-    readonly tenants: readonly TenantRecord[]
-    readonly projects: readonly ProjectRecord[]
-    readonly keys: readonly KeyRecord[]
-    readonly grants: readonly GrantRecord[]
-  }>
+  /**
+   * Reads everything: the keys page by page into `onKeys`, each once, in no promised order, and the rest as the result. A million keys
+   * are never in one message. `seq` is read first, so pages may hold what was written later: apply `changesAfter(seq)`, which has all of
+   * it, and of which what is there already may be applied again. Records that share a list may share the array.
+   */
+  load(onKeys: (keys: readonly KeyRecord[]) => void): Promise<LoadedRecords>
   changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]>
   /** Stores versions that are new. Throws {@link PriceVersionConflict} if an id exists with another body. */
   putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void>

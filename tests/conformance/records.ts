@@ -2,10 +2,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
   type GrantRecord,
   type KeyRecord,
+  type LoadedRecords,
   PriceVersionConflict,
   type PriceVersionRecord,
   type ProjectRecord,
   type RecordChange,
+  type Records,
   type TenantRecord,
 } from '../../src/storage/ports.ts'
 import type { StorageSubject } from './usage-log.ts'
@@ -60,6 +62,18 @@ const ALL: readonly RecordChange[] = [
   { kind: 'grant', record: GRANT },
 ]
 
+async function loadAll(records: Records): Promise<LoadedRecords & { readonly keys: readonly KeyRecord[] }> {
+  const keys: KeyRecord[] = []
+  return { ...(await records.load((page) => void keys.push(...page))), keys }
+}
+
+/** Some at a time: only so many writes may wait. */
+async function putKeys(records: Records, keys: readonly KeyRecord[]): Promise<void> {
+  for (let at = 0; at < keys.length; at += 500) {
+    await Promise.all(keys.slice(at, at + 500).map((record) => records.put({ kind: 'key', record })))
+  }
+}
+
 /** Every driver of the records passes these. */
 export function recordsConformance(name: string, make: () => Promise<StorageSubject>): void {
   describe(`records: ${name}`, () => {
@@ -80,7 +94,54 @@ export function recordsConformance(name: string, make: () => Promise<StorageSubj
       expect(await records.keys('nobody')).toEqual([])
       expect(await records.key('key-1')).toEqual(KEY)
       expect(await records.grants()).toEqual([GRANT])
-      expect(await records.load()).toEqual({ seq: 4, tenants: [TENANT], projects: [PROJECT], keys: [KEY], grants: [GRANT] })
+      expect(await loadAll(records)).toEqual({ seq: 4, tenants: [TENANT], projects: [PROJECT], keys: [KEY], grants: [GRANT] })
+    })
+
+    it('loads every key once, each as it was put, however many there are', async () => {
+      const { records } = subject.storage
+      expect(await loadAll(records)).toEqual({ seq: 0, tenants: [], projects: [], keys: [], grants: [] })
+      const lists: readonly Partial<KeyRecord>[] = [
+        { scopes: [], models: null, zones: ['domestic'] },
+        { models: [], limits: [{ kind: 'budget', model: '"', limit: '9', window: null }], revoked_at: 0 },
+        { limits: TENANT.limits, expires_at: 8_640_000_000_000_000, name: '"\\某\u0001\n' },
+      ]
+      const put = Array.from({ length: 2100 }, (_, index): KeyRecord => {
+        const number = String(index * 7919).padStart(9, '0')
+        return { ...KEY, id: `key-${number}`, hash: number.padStart(64, '0'), tenant: `t${index % 7}`, ...lists[index % 3] }
+      })
+      await putKeys(records, put.toReversed())
+      const { seq, keys } = await loadAll(records)
+      expect(seq).toBe(put.length)
+      expect(keys.toSorted((a, b) => (a.id < b.id ? -1 : 1))).toEqual(put)
+    })
+
+    it('a change made while everything is loaded is there, or follows', async () => {
+      const { records } = subject.storage
+      const put = Array.from({ length: 2100 }, (_, index): KeyRecord => ({ ...KEY, id: `key-${1000 + index}`, hash: `hash-${index}` }))
+      await putKeys(records, put)
+      const [first = KEY] = put
+      const known = new Map<string, KeyRecord>()
+      const writes: Promise<number>[] = []
+      const { seq } = await records.load((keys) => {
+        for (const key of keys) known.set(key.id, key)
+        if (writes.length > 0) return
+        writes.push(records.put({ kind: 'key', record: { ...first, revoked_at: 5 } }))
+        for (const id of ['a', 'z']) writes.push(records.put({ kind: 'key', record: { ...KEY, id, hash: id } }))
+      })
+      await Promise.all(writes)
+      for (const { change } of await records.changesAfter(seq, 10)) if (change.kind === 'key') known.set(change.record.id, change.record)
+      expect(known.size).toBe(2102)
+      expect(known.get(first.id)?.revoked_at).toBe(5)
+      expect(await records.keys()).toEqual([...known.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1)))
+    })
+
+    it('what a page of keys meets ends the load', async () => {
+      const { records } = subject.storage
+      await records.put({ kind: 'key', record: KEY })
+      const failing = records.load(() => {
+        throw new Error('no room')
+      })
+      await expect(failing).rejects.toThrow('no room')
     })
 
     it('gives the grants that expired in a period and have something left, slice by slice', async () => {

@@ -132,6 +132,23 @@ it('a change made between loading and watching is applied', async () => {
   expect(changes).toHaveLength(1)
 })
 
+it('a configuration that is as it was loaded is not loaded again when watching begins', async () => {
+  const dir = copyOfSound()
+  const first = loadConfiguration({ config_dir: dir, env: {}, providers: [...PROVIDERS.values()] })
+  let loads = 0
+  const load = () => {
+    loads += 1
+    return first
+  }
+  const digest = first.ok ? first.configuration.digest : ''
+  const watch = watchConfiguration({ config_dir: dir, digest, load, onChange: () => {}, onIssues: () => {}, settle_ms: 5 })
+  atEnd(() => watch.close())
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  expect(loads).toBe(0)
+  writeFileSync(join(dir, 'weir.yaml'), settings(71))
+  await waitFor(() => loads > 0, { timeout_ms: TIMEOUT_MS, what: 'a load after a change' })
+})
+
 it('reload applies at once, even an unchanged configuration, and survives whatever loading throws', () => {
   const dir = copyOfSound()
   const { watch, changes, issues } = watched(dir)

@@ -388,9 +388,9 @@ describe('first start, prices, reload', () => {
   test('the demo is made once, internal, with 100 CNY and a key that works', async () => {
     const control = await openControl(tempDir())
     const { records, ledger, limits, clock, random } = control.deps
-    const demo = await createDemo({ records, ledger, limits, clock, random })
+    const demo = await createDemo({ records, ledger, limits, clock, random, has_keys: false })
     expect(demo?.secret).toMatch(/^sk-weir-/)
-    expect(await createDemo({ records, ledger, limits, clock, random })).toBeNull()
+    expect(await createDemo({ records, ledger, limits, clock, random, has_keys: true })).toBeNull()
     expect(await control.call('GET', '/admin/v1/balance/demo')).toMatchObject({ body: { available_cny: '100' } })
     expect((await control.call('GET', '/admin/v1/tenants')).body['data']).toMatchObject([
       { id: 'demo', audience: 'internal', locale: 'en' },
@@ -406,8 +406,8 @@ describe('first start, prices, reload', () => {
       if (draws++ === 0) throw new Error('killed')
       return randomBytes(size)
     }
-    await expect(createDemo({ records, ledger, limits, clock, random })).rejects.toThrow('killed')
-    expect((await createDemo({ records, ledger, limits, clock, random }))?.secret).toMatch(/^sk-weir-/)
+    await expect(createDemo({ records, ledger, limits, clock, random, has_keys: false })).rejects.toThrow('killed')
+    expect((await createDemo({ records, ledger, limits, clock, random, has_keys: false }))?.secret).toMatch(/^sk-weir-/)
     expect(await control.call('GET', '/admin/v1/balance/demo')).toMatchObject({ body: { available_cny: '100' } })
   })
 

@@ -3,14 +3,12 @@ import { totalTokens } from '../../money/usage.ts'
 import type {
   GrantRecord,
   GrantTerms,
-  KeyRecord,
   Ledger,
   LedgerEntry,
   LimitRule,
   LimitScope,
   LimitSetting,
   Period,
-  ProjectRecord,
   Records,
   TenantRecord,
   UsageDimension,
@@ -43,16 +41,25 @@ export interface RebuildOptions {
  */
 export async function rebuildLimits(
   limits: MemoryLimits,
-  records: Records,
+  records: Pick<Records, 'load'>,
   ledger: Ledger,
   options: RebuildOptions,
 ): Promise<ReadonlyMap<string, number>> {
-  const { tenants, projects, keys, grants } = await records.load()
+  const revoked: string[] = []
+  const metered = new MeteredSettings()
+  const { tenants, projects, grants } = await records.load((keys) => {
+    for (const { id, tenant, limits: own, revoked_at } of keys) {
+      if (revoked_at !== null) revoked.push(id)
+      metered.add(tenant, 'key', id, own)
+    }
+  })
+  for (const { id, tenant, limits: own } of projects) metered.add(tenant, 'project', id, own)
+  for (const { id, limits: own } of tenants) metered.add(id, 'tenant', id, own)
   const seqs = await rebuildBalances(limits, grants, await ledger.balances())
   for (const tenant of tenants) if (tenant.status === 'suspended') await limits.block('tenant', tenant.id, true)
-  for (const key of keys) if (key.revoked_at !== null) await limits.block('key', key.id, true)
+  for (const id of revoked) await limits.block('key', id, true)
   for (const tenant of tenants) {
-    const settings = meteredSettings(tenant, projects, keys)
+    const settings = metered.of(tenant.id)
     if (settings.length > 0) await rebuildMeters(limits, ledger, tenant, settings, options)
   }
   return seqs
@@ -105,15 +112,23 @@ interface ScopedSetting {
   readonly setting: LimitSetting
 }
 
-/** Limits that count over time: budgets and windows, of a tenant, its projects and its keys. */
-function meteredSettings(tenant: TenantRecord, projects: readonly ProjectRecord[], keys: readonly KeyRecord[]): readonly ScopedSetting[] {
-  const scoped = (scope: LimitScope, scope_id: string, settings: readonly LimitSetting[]): readonly ScopedSetting[] =>
-    settings.filter(isMetered).map((setting) => ({ scope, scope_id, setting }))
-  return [
-    ...scoped('tenant', tenant.id, tenant.limits),
-    ...projects.filter((project) => project.tenant === tenant.id).flatMap((project) => scoped('project', project.id, project.limits)),
-    ...keys.filter((key) => key.tenant === tenant.id).flatMap((key) => scoped('key', key.id, key.limits)),
-  ]
+/** Limits that count over time: budgets and windows of each tenant, its projects and its keys. */
+class MeteredSettings {
+  readonly #settings = new Map<string, ScopedSetting[]>()
+
+  add(tenant: string, scope: LimitScope, scope_id: string, settings: readonly LimitSetting[]): void {
+    for (const setting of settings) {
+      if (!isMetered(setting)) continue
+      const scoped = { scope, scope_id, setting }
+      const known = this.#settings.get(tenant)
+      if (known === undefined) this.#settings.set(tenant, [scoped])
+      else known.push(scoped)
+    }
+  }
+
+  of(tenant: string): readonly ScopedSetting[] {
+    return this.#settings.get(tenant) ?? []
+  }
 }
 
 function isMetered({ kind }: LimitSetting): boolean {
@@ -149,7 +164,8 @@ async function rebuildSpan(
     const sums = await sumsBy(ledger, tenant, by, period)
     for (const scoped of alike) {
       const used = sums.get(placeOf(groupOf(scoped)))
-      limits.restore(ruleOf(scoped, window), used === undefined ? 0n : usedOf(scoped.setting.kind, used), end_ms)
+      // Limits are empty: one that nothing was counted for is as it should be, and there may be a million.
+      if (used !== undefined) limits.restore(ruleOf(scoped, window), usedOf(scoped.setting.kind, used), end_ms)
     }
   }
 }

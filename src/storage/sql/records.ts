@@ -4,6 +4,7 @@ import {
   type ExpiredGrantsSlice,
   type GrantRecord,
   type KeyRecord,
+  type LoadedRecords,
   type NumberedChange,
   PriceVersionConflict,
   type PriceVersionRecord,
@@ -18,8 +19,10 @@ import {
   changeOf,
   grantColumns,
   grantOf,
+  KEY_COLUMNS,
   keyColumns,
   keyOf,
+  keyPageDecoder,
   priceVersionOf,
   projectColumns,
   projectOf,
@@ -95,22 +98,40 @@ export class SqlRecords implements Records {
     }
   }
 
-  async load(): ReturnType<Records['load']> {
-    const [seqs, tenants, projects, keys, grants] = await this.#executor.read([
+  async load(onKeys: (keys: readonly KeyRecord[]) => void): Promise<LoadedRecords> {
+    const [seqs, tenants, projects, grants] = await this.#executor.read([
       statementOf(sql.selectFrom('changes').select('seq').orderBy('seq', 'desc').limit(1)),
       statementOf(sql.selectFrom('tenants').selectAll().orderBy('id')),
       statementOf(sql.selectFrom('projects').selectAll().orderBy('id')),
-      statementOf(sql.selectFrom('keys').selectAll().orderBy('id')),
       statementOf(sql.selectFrom('grants').selectAll().orderBy('id')),
     ])
+    await this.#everyKey(onKeys)
     const [last] = seqs ?? []
     return {
       seq: last === undefined ? 0 : numberOf(last, 'seq'),
       tenants: (tenants ?? []).map(tenantOf),
       projects: (projects ?? []).map(projectOf),
-      keys: (keys ?? []).map(keyOf),
       grants: (grants ?? []).map(grantOf),
     }
+  }
+
+  /** The reader's thread reads a page while this one decodes the page before. */
+  async #everyKey(onKeys: (keys: readonly KeyRecord[]) => void): Promise<void> {
+    const decode = keyPageDecoder()
+    let page = await this.#keyPage('')
+    while (page !== null) {
+      const next = this.#keyPage(page.last)
+      // Its failure is this method's, unless decoding fails before it is waited for.
+      next.catch(() => {})
+      onKeys(decode(page.keys))
+      page = await next
+    }
+  }
+
+  async #keyPage(after: string): Promise<{ readonly last: string; readonly keys: string } | null> {
+    const [rows = []] = await this.#executor.read([{ sql: KEY_PAGE, params: [after, KEY_PAGE_ROWS] }])
+    const [row] = rows
+    return row === undefined || row['last'] === null ? null : { last: textOf(row, 'last'), keys: textOf(row, 'keys') }
   }
 
   async changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]> {
@@ -143,6 +164,13 @@ export class SqlRecords implements Records {
     return rows ?? []
   }
 }
+
+/** Some milliseconds of decoding, which is what other work may have to wait. */
+const KEY_PAGE_ROWS = 2000
+/** One text for a page: rows would be copied between threads value by value, which takes several times as long. */
+const KEY_PAGE =
+  `SELECT max(id) AS last, json_group_array(json_array(${KEY_COLUMNS.join(', ')})) AS keys ` +
+  'FROM (SELECT * FROM keys WHERE id > ? ORDER BY id LIMIT ?)'
 
 /** What is left of a grant is a credit balance, which is negative. */
 const EXPIRED_GRANTS =

@@ -2,6 +2,9 @@ import type { GrantUnit } from '../../money/grant.ts'
 import type { GrantRecord, KeyRecord, PriceVersionRecord, ProjectRecord, RecordChange, TenantRecord } from '../ports.ts'
 import { bigOf, numberOf, type SqlRow, textOf } from './executor.ts'
 
+/** Most texts whose values keys of one load share. */
+const MAX_SHARED = 10_000
+
 /** Columns as written; lists and settings are JSON text. */
 export interface Tables {
   tenants: TenantColumns
@@ -80,6 +83,69 @@ export function keyOf(row: SqlRow): KeyRecord {
     revoked_at: timeOrNull(row, 'revoked_at'),
     created_at: numberOf(row, 'created_at'),
   }
+}
+
+/** The columns of a key in the order in which a page has them. */
+export const KEY_COLUMNS = [
+  ...(['id', 'tenant', 'project', 'name', 'hash', 'last4'] as const),
+  ...(['scopes', 'models', 'zones', 'limits', 'expires_at', 'revoked_at', 'created_at'] as const),
+]
+
+/**
+ * Decodes pages of keys, each a JSON list of lists of {@link KEY_COLUMNS}. Equal texts and lists of different keys become one value:
+ * most keys have the limits of many others, and there may be millions.
+ *
+ * @throws TypeError if a column is not what the schema says
+ */
+export function keyPageDecoder(): (page: string) => readonly KeyRecord[] {
+  const names = new Shared<string>((text) => text)
+  const lists = new Shared<readonly string[]>((text) => JSON.parse(text) as readonly string[])
+  const limits = new Shared<KeyRecord['limits']>((text) => JSON.parse(text) as KeyRecord['limits'])
+  const listOrNull = (value: unknown): readonly string[] | null => (value === null ? null : lists.of(pageText(value)))
+  const decode = (row: readonly unknown[]): KeyRecord => ({
+    id: pageText(row[0]),
+    tenant: names.of(pageText(row[1])),
+    project: names.of(pageText(row[2])),
+    name: pageText(row[3]),
+    hash: pageText(row[4]),
+    last4: pageText(row[5]),
+    scopes: lists.of(pageText(row[6])),
+    models: listOrNull(row[7]),
+    zones: listOrNull(row[8]),
+    limits: limits.of(pageText(row[9])),
+    expires_at: row[10] === null ? null : pageTime(row[10]),
+    revoked_at: row[11] === null ? null : pageTime(row[11]),
+    created_at: pageTime(row[12]),
+  })
+  return (page) => (JSON.parse(page) as readonly (readonly unknown[])[]).map(decode)
+}
+
+/** One value per text, as long as there are not too many texts. */
+class Shared<T> {
+  readonly #known = new Map<string, T>()
+  readonly #make: (text: string) => T
+
+  constructor(make: (text: string) => T) {
+    this.#make = make
+  }
+
+  of(text: string): T {
+    const known = this.#known.get(text)
+    if (known !== undefined) return known
+    const value = this.#make(text)
+    if (this.#known.size < MAX_SHARED) this.#known.set(text, value)
+    return value
+  }
+}
+
+function pageText(value: unknown): string {
+  if (typeof value !== 'string') throw new TypeError('a column of a key is not text')
+  return value
+}
+
+function pageTime(value: unknown): number {
+  if (!Number.isSafeInteger(value)) throw new TypeError('a time of a key is not an integer within 2^53')
+  return value as number
 }
 
 export function grantOf(row: SqlRow): GrantRecord {

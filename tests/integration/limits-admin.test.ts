@@ -17,7 +17,7 @@ describe('limits', () => {
     const { control, key } = await withKey()
     const set = { kind: 'requests_window', limit: 200, window: '5h' }
     for (const whose of [{ tenant: 'acme' }, { tenant: 'acme', project: 'default' }, { key }]) {
-      const query = new URLSearchParams(whose as Record<string, string>).toString()
+      const query = new URLSearchParams(whose).toString()
       expect((await control.call('PUT', '/admin/v1/limits', { ...whose, set })).status).toBe(200)
       await control.call('PUT', '/admin/v1/limits', { ...whose, set: { kind: 'budget', limit: '12.5', window: 'month' } })
       const changed = await control.call('PUT', '/admin/v1/limits', { ...whose, set: { ...set, limit: 300 } })

@@ -35,7 +35,12 @@ async function relayWhole(answer: WholeAnswer, call: Call, admission: Admission,
   progress.delivered = !gone
   // The answer is whole and paid for upstream: a client that left a moment ago owes for it all the same.
   progress.drained = gone
-  await settlement.close(gone ? { status: 'aborted', code: 'client_closed_request' } : { status: 'completed', code: null })
+  try {
+    await settlement.close(gone ? { status: 'aborted', code: 'client_closed_request' } : { status: 'completed', code: null })
+  } catch (error) {
+    if (!gone) await settlement.withdraw()
+    throw error
+  }
   const target = progress.target
   reply.send(200, { 'content-type': 'application/json', ...(target === null ? {} : answerHeaders(admission, target)) }, answer.out)
 }

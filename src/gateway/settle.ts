@@ -4,7 +4,7 @@ import type { EventStatus } from '../money/event.ts'
 import { walletOf } from '../money/grant.ts'
 import { charge } from '../money/price.ts'
 import { splitPayment } from '../money/split.ts'
-import { totalTokens } from '../money/usage.ts'
+import { NO_CALLS, NO_TOKENS, totalTokens } from '../money/usage.ts'
 import type { ClosingEvent } from '../storage/ports.ts'
 import type { Admission } from './admit.ts'
 import type { Call } from './call.ts'
@@ -25,6 +25,8 @@ export interface Settlement {
   readonly lease: Lease
   /** Resolves when the event is durable (or the hold released, if no upstream was reached). Later calls get the first one's answer. */
   close(ending: Ending): Promise<void>
+  /** For an answer of which nothing left because its event is not durable: its charge goes back, and a second revision says so. */
+  withdraw(): Promise<void>
   /** The closed event, for the log line; null while open or when released. */
   event(): ClosingEvent | null
 }
@@ -46,6 +48,9 @@ export function settleOnce(call: Call, admission: Admission, plane: Plane): Sett
     progress,
     lease,
     close: (ending) => (closing ??= close(ending)),
+    withdraw: async () => {
+      if (event !== null) event = await withdraw(event, plane)
+    },
     event: () => event,
   }
 }
@@ -60,7 +65,7 @@ async function release(id: string, admission: Admission, plane: Plane): Promise<
  * If the hold had been swept meanwhile, the journal has a first revision already, and this is the second, which reverses it.
  *
  * @returns the event as it was recorded
- * @throws WeirError `admission_unavailable` if it is not durable
+ * @throws WeirError `admission_unavailable` if it is not durable; the journal then writes it once it can, and nobody is told
  */
 async function settle(event: ClosingEvent, plane: Plane): Promise<ClosingEvent> {
   const settled = plane.limits.settle({
@@ -71,18 +76,36 @@ async function settle(event: ClosingEvent, plane: Plane): Promise<ClosingEvent> 
     amount_nano: event.amount_nano,
     parts: event.parts,
   })
+  const [first, state] = await Promise.allSettled([plane.log.close(event), settled])
   let recorded = event
   try {
-    const [state] = await Promise.all([settled, plane.log.close(event)])
-    if (state === 'late') {
+    if (state.status === 'rejected') throw state.reason
+    if (state.value === 'late') {
+      // Also when the first was refused: the limits have taken the second.
       recorded = { ...event, revision: 2, flags: [...event.flags, 'late'] }
       await plane.log.close(recorded)
-    }
+    } else if (first.status === 'rejected') throw first.reason
   } catch (cause) {
     throw new WeirError('admission_unavailable', { cause })
   }
   plane.metrics.event(recorded)
   return recorded
+}
+
+/** What it cost us stays on the event. */
+async function withdraw(event: ClosingEvent, plane: Plane): Promise<ClosingEvent> {
+  const { id, tenant, admitted_at, parts: replaces } = event
+  const nothing = { amount_nano: 0n, parts: [] }
+  const state = await plane.limits.settle({ id, tenant, admitted_at, tokens: 0, ...nothing, replaces })
+  // A sweep's charge was replaced already, by this event's: there is no third revision.
+  if (state !== 'late') return event
+  const failed = { status: 'failed', code: 'admission_unavailable', tokens: NO_TOKENS, calls: NO_CALLS, overrun_nano: 0n } as const
+  const withdrawn: ClosingEvent = { ...event, ...nothing, ...failed, revision: 2, flags: [...event.flags, 'withdrawn'] }
+  // Not waited for: whether it can be written now or later, the client is told the same.
+  void plane.log
+    .close(withdrawn)
+    .catch((error: unknown) => plane.logger.debug({ request_id: id, err: error }, 'a charge was taken back; its event is written later'))
+  return withdrawn
 }
 
 function closingEvent(call: Call, admission: Admission, lease: Lease, progress: Progress, ending: Ending, plane: Plane): ClosingEvent {

@@ -112,8 +112,13 @@ export interface SettleRequest {
   readonly parts: readonly PaymentPart[]
   /** The sweeper's charge: applied only to a hold that `sweep` marked and nobody closed since, else `duplicate`. */
   readonly swept?: true
+  /**
+   * Parts that an earlier settle of this request charged: they are given back first, once. What rates, windows and budgets counted stays
+   * counted until they are counted anew. `duplicate` if another charge has replaced that one already.
+   */
+  readonly replaces?: readonly PaymentPart[]
 }
-/** `late`: the hold had been swept, the charge replaces the sweep's. `duplicate`: already settled, nothing changed. */
+/** `late`: the charge replaces an earlier one, a sweep's or the one named. `duplicate`: already settled, nothing changed. */
 export type SettleState = 'settled' | 'late' | 'duplicate'
 
 /** Terms of a grant as limits need them. */
@@ -242,7 +247,10 @@ export interface UsageLog {
   open(row: OpenRow): Promise<void>
   /** Written with the next batch; at most one batch is lost on a kill. */
   checkpoint(rows: readonly CheckpointRow[]): void
-  /** Resolves with the event's sequence number when the row survives a power cut (fsync). Rejects after `commit_timeout_ms`. */
+  /**
+   * Resolves with the event's sequence number when the row survives a power cut (fsync). Rejects after `commit_timeout_ms`, or when it
+   * cannot be written now: it then is kept, within limits, and written once commits work again, as is a refused release.
+   */
   close(event: ClosingEvent): Promise<number>
   release(id: string): void
   /** Requests that an earlier owner of this journal left open; with `ids`, those of them that are open now, whoever opened them. */

@@ -40,6 +40,19 @@ function moneyTests(the: () => Subject): void {
     expect(await limits.openHolds()).toBe(0)
   })
 
+  it('gives a charge back that another replaces, once', async () => {
+    const { limits, credit } = the()
+    await credit(grant('wallet'), 1000n)
+    receiptOf(await limits.hold(holdRequest('a', { amount_nano: 300n })))
+    const { parts } = settleRequest('a', 120n)
+    const nothing = { ...settleRequest('a', 0n), parts: [], replaces: parts }
+    expect(await limits.settle(settleRequest('a', 120n))).toBe('settled')
+    expect(await limits.settle({ ...nothing, id: 'unknown' })).toBe('duplicate')
+    expect([await limits.settle(nothing), await limits.settle(nothing)]).toEqual(['late', 'duplicate'])
+    expect(await limits.settle(settleRequest('a', 120n))).toBe('duplicate')
+    expect(await limits.balance('acme')).toMatchObject({ available_nano: 1000n, held_nano: 0n, open_holds: 0 })
+  })
+
   it('tells amounts apart that a double cannot', async () => {
     const { limits, credit } = the()
     await credit(grant('wallet'), 9_007_199_254_740_992n)

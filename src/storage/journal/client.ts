@@ -6,6 +6,7 @@ import type { CheckpointRow, ClosingEvent, OpenRow, UnfinishedRequest, UsageLog 
 import { SchemaError } from '../sql/migrate.ts'
 import { JournalUnavailable } from './errors.ts'
 import { DataDirectoryInUse } from './lock.ts'
+import { type EndingRow, endsOf, isEnding, OwedRows } from './owed.ts'
 import type { Answers, Ask, FromWriter, RowMessage, ToWriter, WriterStart } from './protocol.ts'
 
 /** Most rows, and most characters of rows, that may wait for a commit; more are refused. */
@@ -35,9 +36,11 @@ interface Batch {
   readonly number: number
   /** When its first row was given, by the monotonic clock: the commit timeout counts from here. */
   readonly given_at: number
-  readonly rows: number
+  readonly rows: readonly RowMessage[]
   readonly characters: number
   waiters: readonly RowWaiter[]
+  /** Rows that were refused before. */
+  readonly again: boolean
 }
 interface Asked {
   resolve(value: unknown): void
@@ -65,6 +68,9 @@ export class Journal implements UsageLog {
   #timer: NodeJS.Timeout | null = null
   #ok = true
   #unposted = 0
+  readonly #owed = new OwedRows()
+  /** Ends of requests that there was no room for since the journal last owed none. */
+  #lost = 0
   #ended: JournalUnavailable | null = null
   readonly #asked = new Map<number, Asked>()
   #next_ask = 1
@@ -148,6 +154,8 @@ export class Journal implements UsageLog {
     if (this.#ended !== null) return
     const exited = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()))
     const timer = setTimeout(() => void this.#worker.terminate(), CLOSE_TIMEOUT_MS)
+    // What was refused has this last chance; else the next start closes those requests.
+    if (this.#owed.size > 0) this.#giveAgain(this.#owed.all())
     try {
       await this.ask<'close'>({ what: 'close' })
     } catch (error) {
@@ -168,8 +176,9 @@ export class Journal implements UsageLog {
     const refusal = this.#refusal(characters)
     if (refusal !== null) {
       this.#ok = false
-      if (waiter === null) this.#options.on_trouble(refusal)
-      else waiter.reject(refusal)
+      if (isEnding(row)) this.#owe([row])
+      else if (waiter === null) this.#options.on_trouble(refusal)
+      waiter?.reject(refusal)
       return
     }
     this.#rows.push(row)
@@ -203,16 +212,21 @@ export class Journal implements UsageLog {
   #flush(): void {
     this.#flushing = false
     if (this.#rows.length === 0 || this.#ended !== null) return
-    const [number, rows, characters] = [this.#next_number, this.#rows, this.#characters]
-    this.#next_number += 1
+    const [rows, waiters, characters] = [this.#rows, this.#waiters, this.#characters]
     const given_at = this.#first_at ?? this.#options.clock.monotonic_ms()
-    this.#batches.push({ number, rows: rows.length, characters, waiters: this.#waiters, given_at })
-    this.#waiting.rows += rows.length
-    this.#waiting.characters += characters
     this.#rows = []
     this.#waiters = []
     this.#characters = 0
     this.#first_at = null
+    this.#send({ rows, waiters, characters, given_at, again: false })
+  }
+
+  #send(batch: Omit<Batch, 'number'>): void {
+    const [number, { rows, characters }] = [this.#next_number, batch]
+    this.#next_number += 1
+    this.#batches.push({ ...batch, number })
+    this.#waiting.rows += rows.length
+    this.#waiting.characters += characters
     this.#worker.postMessage({ kind: 'rows', number, at: this.#options.clock.now_ms(), rows } satisfies ToWriter)
     this.#timer ??= setTimeout(() => this.#checkTimeouts(), this.#options.commit_timeout_ms)
   }
@@ -243,9 +257,7 @@ export class Journal implements UsageLog {
         this.#flushLater()
         return
       case 'refused':
-        this.#ok = false
-        this.#reject(this.#taken(message.number), new JournalUnavailable('io', `the journal refused a commit: ${message.message}`))
-        this.#flushLater()
+        this.#refused(message.number, new JournalUnavailable('io', `the journal refused a commit: ${message.message}`))
         return
       case 'posted':
         this.#unposted = message.unposted
@@ -267,11 +279,40 @@ export class Journal implements UsageLog {
     this.#ok = true
     let next = 0
     for (const batch of this.#taken(number)) {
+      if (batch.again) this.#owed.settle(batch.rows)
       for (const waiter of batch.waiters) {
         waiter.resolve(waiter.is_event ? (seqs[next] ?? 0) : 0)
         if (waiter.is_event) next += 1
       }
     }
+    if (this.#owed.size === 0) this.#lost = 0
+    else if (!this.#batches.some(({ again }) => again)) this.#giveAgain(this.#owed.next())
+  }
+
+  /** Whoever waits is told; what ends a request is kept, since limits have counted its end already. */
+  #refused(number: number, error: JournalUnavailable): void {
+    this.#ok = false
+    const refused = this.#taken(number)
+    this.#owe(endsOf(refused.flatMap(({ rows }) => rows)))
+    this.#reject(refused, error)
+    this.#flushLater()
+  }
+
+  #owe(rows: readonly EndingRow[]): void {
+    const lost = rows.filter((row) => !this.#owed.keep(row)).length
+    const first = this.#lost === 0 && lost > 0
+    this.#lost += lost
+    if (!first) return
+    const words = `ends of ${this.#owed.size} requests wait for a journal that can be written; those of more are left to the next start`
+    this.#options.on_trouble(new JournalUnavailable('overloaded', words))
+  }
+
+  /** As a message of its own, so that a commit of what was refused is one of what is known. Nobody waits for it. */
+  #giveAgain(rows: readonly EndingRow[]): void {
+    const nobody: RowWaiter = { is_event: true, resolve: () => undefined, reject: () => undefined }
+    const waiters = rows.filter(([kind]) => kind === 'U').map(() => nobody)
+    const characters = rows.reduce((sum, row) => sum + (row[2]?.length ?? 0), 0)
+    this.#send({ rows, waiters, characters, given_at: this.#options.clock.monotonic_ms(), again: true })
   }
 
   /** Batches that the writer is done with. */
@@ -279,7 +320,7 @@ export class Journal implements UsageLog {
     const first_left = this.#batches.findIndex((batch) => batch.number > number)
     const taken = this.#batches.splice(0, first_left === -1 ? this.#batches.length : first_left)
     for (const batch of taken) {
-      this.#waiting.rows -= batch.rows
+      this.#waiting.rows -= batch.rows.length
       this.#waiting.characters -= batch.characters
     }
     return taken

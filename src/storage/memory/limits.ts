@@ -268,6 +268,12 @@ class InMemoryLimits implements MemoryLimits {
 
   /** The hold is not open: settled already, swept before, or admitted by an earlier process. */
   #settleClosed(request: SettleRequest, now_ms: number): SettleState {
+    if (request.replaces !== undefined) {
+      if (!this.#tombstones.replace(request.id, now_ms)) return 'duplicate'
+      this.#account(request.tenant).refund(request.replaces)
+      this.#account(request.tenant).charge(request.parts)
+      return 'late'
+    }
     const swept = this.#tombstones.swept(request.id, now_ms)
     if (swept !== undefined) {
       if (samePayment(swept.charged, request)) return 'duplicate'

@@ -16,6 +16,8 @@ export interface SweptHold {
 interface Stone {
   readonly until_ms: number
   readonly receipt: HoldReceipt | undefined
+  /** A later charge has taken the first one's place: no other may. */
+  readonly replaced: boolean
 }
 
 /** Closed holds, remembered 15 minutes within written bounds (SEMANTICS 14). Times are Unix ms. */
@@ -39,7 +41,15 @@ export class Tombstones {
   /** The sweep's charge was replaced: from here on it is settled like any other. */
   replaced(id: string, receipt: HoldReceipt, now_ms: number): void {
     this.#swept.delete(id)
-    this.#add(id, receipt, now_ms)
+    this.#add(id, receipt, now_ms, true)
+  }
+
+  /** @returns whether the charge of a settled hold may be replaced: true once */
+  replace(id: string, now_ms: number): boolean {
+    const stone = this.#settled.get(id, now_ms)
+    if (stone === undefined || stone.replaced) return false
+    this.#add(id, stone.receipt, now_ms, true)
+    return true
   }
 
   swept(id: string, now_ms: number): SweptHold | undefined {
@@ -55,8 +65,8 @@ export class Tombstones {
     return (this.#settled.get(id, now_ms) ?? this.#swept.get(id, now_ms))?.receipt
   }
 
-  #add(id: string, receipt: HoldReceipt | undefined, now_ms: number): void {
-    this.#settled.set(id, { until_ms: now_ms + LATE_SETTLE_MS, receipt }, now_ms)
+  #add(id: string, receipt: HoldReceipt | undefined, now_ms: number, replaced = false): void {
+    this.#settled.set(id, { until_ms: now_ms + LATE_SETTLE_MS, receipt, replaced }, now_ms)
   }
 }
 

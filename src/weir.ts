@@ -20,7 +20,6 @@ import { RecentRefusals } from './gateway/refusals.ts'
 import { buildSnapshot, type Snapshot } from './gateway/snapshot.ts'
 import { StreamTicker } from './gateway/ticker.ts'
 import { adminToken, endUserSecret, startAdmin } from './admin.ts'
-import type { HoldReceipt } from './money/event.ts'
 import { decodePriceVersion } from './money/price-json.ts'
 import { windowAround } from './money/window.ts'
 import type { Logger } from './observe/log.ts'
@@ -34,7 +33,7 @@ import { BreakerBoard } from './upstream/breaker.ts'
 import { createTransport } from './upstream/pool.ts'
 import { PROVIDERS } from './upstream/providers/registry.ts'
 import { expireGrants } from './worker/expire.ts'
-import { closeUnfinished, sweepExpired, type SweepDeps } from './worker/sweep.ts'
+import { closeUnfinished, sweepExpired, type SweepDeps, type SweptHold } from './worker/sweep.ts'
 
 const SWEEP_EVERY_MS = 5000
 const EXPIRE_EVERY_MS = 60_000
@@ -118,7 +117,7 @@ class Starter {
   #sandbox: Sandbox | null = null
   /** How to end what was started, to be done from the last to the first. */
   readonly #undo: (() => unknown)[] = []
-  readonly #swept_waiting = new Map<string, HoldReceipt>()
+  readonly #swept_waiting = new Map<string, SweptHold>()
   #reloaded: Promise<ReloadOutcome>
 
   constructor(options: WeirOptions, configuration: Configuration, storage: Storage) {
@@ -312,7 +311,7 @@ class Starter {
 
   /** Events first, then limits from the ledger: so that what a dead process spent is spent. */
   async #sweepDead(): Promise<number> {
-    const swept = await closeUnfinished(await this.#sweepDeps())
+    const swept = await closeUnfinished(this.#sweepDeps())
     await this.#storage.ledger.post()
     const { limits, records, ledger } = this.#storage
     // One reading serves both: there may be a million keys.
@@ -323,7 +322,7 @@ class Starter {
   }
 
   async #sweepLive(): Promise<void> {
-    const swept = await sweepExpired(await this.#sweepDeps(), this.#swept_waiting)
+    const swept = await sweepExpired(this.#sweepDeps(), this.#swept_waiting)
     if (swept > 0) this.#options.logger.error({ swept }, 'closed requests whose lease had ended')
   }
 
@@ -359,14 +358,16 @@ class Starter {
     if (lapsed > 0) logger.info({ lapsed }, 'the unused rest of expired grants lapsed')
   }
 
-  async #sweepDeps(): Promise<SweepDeps> {
+  #sweepDeps(): SweepDeps {
     const { log, limits, records } = this.#storage
-    const versions = new Map((await records.priceVersions()).map(({ id, body }) => [id, body]))
-    const price = (id: string): ReturnType<SweepDeps['price']> => {
-      const body = versions.get(id)
-      return body === undefined ? null : decodePriceVersion(body)
+    const prices: SweepDeps['prices'] = async () => {
+      const versions = new Map((await records.priceVersions()).map(({ id, body }) => [id, body]))
+      return (id) => {
+        const body = versions.get(id)
+        return body === undefined ? null : decodePriceVersion(body)
+      }
     }
-    return { log, limits, clock: this.#options.clock, calendar: this.#configuration.prices.calendar, price }
+    return { log, limits, clock: this.#options.clock, calendar: this.#configuration.prices.calendar, prices }
   }
 
   #trouble(error: unknown, doing: string): void {

@@ -6,14 +6,26 @@ import { splitPayment } from '../money/split.ts'
 import { NO_CALLS, NO_TOKENS, totalTokens } from '../money/usage.ts'
 import type { ClosingEvent, Limits, UnfinishedRequest, UsageLog } from '../storage/ports.ts'
 
-/** What the sweeper needs. `price` finds a published version by id, also one that the configuration no longer has. */
+/** Finds a published version by id, also one that the configuration no longer has. */
+export type FindPrice = (id: string) => PriceVersion | null
+
 export interface SweepDeps {
   readonly log: UsageLog
   readonly limits: Limits
   readonly clock: Clock
   readonly calendar: TradingCalendar
-  readonly price: (id: string) => PriceVersion | null
+  /** Reads every published version: only where something is to be closed. */
+  readonly prices: () => Promise<FindPrice>
 }
+
+/** A hold that was swept and is not closed yet; with an event once limits have settled it. */
+export interface SweptHold {
+  readonly receipt: HoldReceipt
+  readonly event: ClosingEvent | null
+}
+
+/** What pricing a swept request takes. */
+type SweepPricing = Pick<SweepDeps, 'clock' | 'calendar'> & { readonly price: FindPrice }
 
 /**
  * Closes what a dead process left open: one event each, from the last checkpoint.
@@ -24,8 +36,10 @@ export interface SweepDeps {
  */
 export async function closeUnfinished(deps: SweepDeps): Promise<number> {
   const unfinished = await deps.log.unfinished()
+  if (unfinished.length === 0) return 0
+  const pricing = { ...deps, price: await deps.prices() }
   // At once, so that they share commits; the journal's own queue is the limit.
-  await Promise.all(unfinished.map((request) => deps.log.close(sweptEvent(request, deps))))
+  await Promise.all(unfinished.map((request) => deps.log.close(sweptEvent(request, pricing))))
   return unfinished.length
 }
 
@@ -35,26 +49,56 @@ export async function closeUnfinished(deps: SweepDeps): Promise<number> {
  *
  * @param waiting holds that were swept but not closed yet: kept by the caller, so that a failure is made up for at the next call
  * @returns how many were closed or given back
+ * @throws the first failure, after the others were tried
  */
-export async function sweepExpired(deps: SweepDeps, waiting: Map<string, HoldReceipt>): Promise<number> {
-  for (const receipt of await deps.limits.sweep(deps.clock.now_ms())) waiting.set(receipt.id, receipt)
+export async function sweepExpired(deps: SweepDeps, waiting: Map<string, SweptHold>): Promise<number> {
+  for (const receipt of await deps.limits.sweep(deps.clock.now_ms())) waiting.set(receipt.id, { receipt, event: null })
   if (waiting.size === 0) return 0
   const asked = [...waiting.values()]
   const unfinished = new Map((await deps.log.unfinished([...waiting.keys()])).map((request) => [request.open.hold.id, request]))
+  const pricing = { ...deps, price: unfinished.size === 0 ? () => null : await deps.prices() }
+  const failures: unknown[] = []
   let closed = 0
-  for (const { id, tenant } of asked) {
-    const request = unfinished.get(id)
-    // Before the attempt: what cannot be closed must not keep the others from it.
-    waiting.delete(id)
-    if (request === undefined) await deps.limits.release(id, tenant)
-    else if (!(await settle(request, deps))) continue
-    closed += 1
+  for (const hold of asked) {
+    // What cannot be closed must not keep the others from it.
+    try {
+      if (await finish(hold, unfinished.get(hold.receipt.id), pricing, waiting)) closed += 1
+    } catch (error) {
+      failures.push(error)
+    }
   }
+  if (failures.length > 0) throw failures[0]
   return closed
 }
 
 /** @returns false if its handler had closed the request meanwhile */
-async function settle(request: UnfinishedRequest, deps: SweepDeps): Promise<boolean> {
+async function finish(
+  { receipt: { id, tenant }, event }: SweptHold,
+  request: UnfinishedRequest | undefined,
+  deps: SweepDeps & SweepPricing,
+  waiting: Map<string, SweptHold>,
+): Promise<boolean> {
+  // Before the attempt: a request that has no event now will have none at the next call either.
+  waiting.delete(id)
+  if (request === undefined) {
+    // With an event: the journal had it after all.
+    if (event === null) await deps.limits.release(id, tenant)
+    return true
+  }
+  const closing = event ?? (await settle(request, deps))
+  if (closing === null) return false
+  try {
+    await deps.log.close(closing)
+  } catch (error) {
+    // Limits have charged it, so it is this event that has to be written.
+    waiting.set(id, { receipt: closing.hold, event: closing })
+    throw error
+  }
+  return true
+}
+
+/** @returns the event to be written, or null if its handler had closed the request meanwhile */
+async function settle(request: UnfinishedRequest, deps: SweepDeps & SweepPricing): Promise<ClosingEvent | null> {
   const event = sweptEvent(request, deps)
   const state = await deps.limits.settle({
     id: event.id,
@@ -65,13 +109,11 @@ async function settle(request: UnfinishedRequest, deps: SweepDeps): Promise<bool
     parts: event.parts,
     swept: true,
   })
-  if (state === 'duplicate') return false
-  await deps.log.close(event)
-  return true
+  return state === 'duplicate' ? null : event
 }
 
 /** The event of a request that nobody finished. Pure but for the clock's reading. */
-export function sweptEvent({ open, last }: UnfinishedRequest, deps: Pick<SweepDeps, 'clock' | 'calendar' | 'price'>): ClosingEvent {
+export function sweptEvent({ open, last }: UnfinishedRequest, deps: SweepPricing): ClosingEvent {
   const { hold, targets, prompt_tokens: _, thinking, ...known } = open
   const receipt = last?.hold ?? hold
   const target = targets.find(({ endpoint }) => endpoint === last?.endpoint) ?? targets[0]

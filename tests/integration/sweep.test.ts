@@ -2,7 +2,7 @@ import { expect, it } from 'vitest'
 import type { HoldReceipt } from '../../src/money/event.ts'
 import type { PriceRule, PriceVersion } from '../../src/money/price.ts'
 import type { Storage } from '../../src/storage/open.ts'
-import { sweepExpired, sweptEvent, type SweepDeps } from '../../src/worker/sweep.ts'
+import { closeUnfinished, sweepExpired, sweptEvent, type FindPrice, type SweepDeps, type SweptHold } from '../../src/worker/sweep.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testClock, type TestClock } from '../support/clock.ts'
 import { closingEvent, openRow, openTest } from '../support/storage.ts'
@@ -40,7 +40,9 @@ const CALENDAR = {
 interface Swept {
   readonly storage: Storage
   readonly clock: TestClock
-  readonly deps: SweepDeps
+  readonly deps: SweepDeps & { readonly price: FindPrice }
+  /** How often the price versions were read. */
+  readonly prices_read: () => number
   /** Holds 1000 nano-yuan, and with `row` opens it in the journal. */
   open(id: string, row?: boolean): Promise<HoldReceipt>
 }
@@ -61,12 +63,19 @@ async function start(): Promise<Swept> {
     weights: null,
   } as const
   await limits.credit({ grant, delta: 10_000n, seq: 1 })
-  const deps = { log, limits, clock, calendar: CALENDAR, price: (id: string) => (id === 'v1' ? PRICE : null) }
+  const price: FindPrice = (id) => (id === 'v1' ? PRICE : null)
+  let reads = 0
+  const prices = (): Promise<FindPrice> => {
+    reads += 1
+    return Promise.resolve(price)
+  }
+  const deps = { log, limits, clock, calendar: CALENDAR, price, prices }
   const known = { v: 1, tenant: 'acme', project: 'web', key: 'key-1', model: 'qwen3-max', rules: [] } as const
   return {
     storage,
     clock,
     deps,
+    prices_read: () => reads,
     open: async (id, row = true) => {
       const amounts = {
         lease_ms: 30_000,
@@ -104,7 +113,7 @@ it('closes a request of this very process from its last checkpoint, and gives ba
   expect(await sweepExpired(deps, new Map())).toBe(0)
   clock.advance(31_000)
   await open('running')
-  const waiting = new Map<string, HoldReceipt>()
+  const waiting = new Map<string, SweptHold>()
   expect(await sweepExpired(deps, waiting)).toBe(2)
   expect(waiting.size).toBe(0)
   await ledger.post()
@@ -168,10 +177,44 @@ it('what could not be read is closed at the next sweep', async () => {
   const { clock, deps, open } = await start()
   await open('stuck')
   clock.advance(31_000)
-  const waiting = new Map<string, HoldReceipt>()
+  const waiting = new Map<string, SweptHold>()
   const broken: SweepDeps = { ...deps, log: { ...deps.log, unfinished: () => Promise.reject(new Error('disk')) } }
   await expect(sweepExpired(broken, waiting)).rejects.toThrow('disk')
   expect(await sweepExpired(deps, waiting)).toBe(1)
+})
+
+it('what was settled but could not be written is written at the next sweep, as it was settled, and keeps no other from it', async () => {
+  const { storage, clock, deps, open } = await start()
+  const { limits, log, ledger } = storage
+  for (const id of ['first', 'second']) {
+    await open(id)
+    log.checkpoint([checkpoint(id, 100)])
+  }
+  clock.advance(31_000)
+  const waiting = new Map<string, SweptHold>()
+  const close: SweepDeps['log']['close'] = (event) => (event.id === 'first' ? Promise.reject(new Error('disk')) : log.close(event))
+  const unfinished: SweepDeps['log']['unfinished'] = (ids) => log.unfinished(ids)
+  await expect(sweepExpired({ ...deps, log: { ...log, close, unfinished } }, waiting)).rejects.toThrow('disk')
+  expect([...waiting.keys()]).toEqual(['first'])
+  await ledger.post()
+  expect(await ledger.event('second')).toMatchObject({ status: 'swept' })
+  clock.advance(5000)
+  expect(await sweepExpired(deps, waiting)).toBe(1)
+  expect(waiting.size).toBe(0)
+  await ledger.post()
+  const [first, second] = [await ledger.event('first'), await ledger.event('second')]
+  expect(first).toMatchObject({ status: 'swept', amount_nano: 500n, ended_at: second?.ended_at })
+  expect(await limits.balance('acme')).toMatchObject({ available_nano: 9000n, held_nano: 0n, open_holds: 0 })
+  expect((await ledger.auditFacts()).open_requests).toEqual([])
+})
+
+it('prices are read only where something is to be closed', async () => {
+  const { clock, deps, open, prices_read } = await start()
+  expect([await closeUnfinished(deps), await sweepExpired(deps, new Map()), prices_read()]).toEqual([0, 0, 0])
+  await open('stuck')
+  expect([await sweepExpired(deps, new Map()), prices_read()]).toEqual([0, 0])
+  clock.advance(31_000)
+  expect([await sweepExpired(deps, new Map()), prices_read()]).toEqual([1, 1])
 })
 
 it('a price whose window the calendar has lost is judged by its other rules, and the event says so', async () => {

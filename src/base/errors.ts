@@ -67,10 +67,10 @@ const TABLE = {
     type: 'billing_error',
     retry: 'never',
     en: 'The budget {limit} is used up until {reset}: available {available}, held {held}, needed {needed}. Wait, or ask your administrator to raise it.',
-    zh: '预算 {limit} 已用完，将于 {reset} 恢复：可用 {available}，已冻结 {held}，需要 {needed}。请等待，或联系管理员调整预算。',
+    zh: '{limit_zh}已用完，将于 {reset} 恢复：可用 {available}，已冻结 {held}，需要 {needed}。请等待，或联系管理员调整预算。',
     final: {
       en: 'The budget {limit} does not cover this request: available {available}, held {held}, needed {needed}. Ask your administrator to raise it.',
-      zh: '预算 {limit} 不足以支付本次请求：可用 {available}，已冻结 {held}，需要 {needed}。请联系管理员调整预算。',
+      zh: '{limit_zh}不足以支付本次请求：可用 {available}，已冻结 {held}，需要 {needed}。请联系管理员调整预算。',
     },
   },
   quota_exhausted: {
@@ -78,10 +78,10 @@ const TABLE = {
     type: 'rate_limit_error',
     retry: 'never',
     en: 'The plan limit {limit} is used up until {reset}: available {available}, held {held}, needed {needed}.',
-    zh: '套餐额度 {limit} 已用完，将于 {reset} 恢复：可用 {available}，已冻结 {held}，需要 {needed}。',
+    zh: '{limit_zh}已用完，将于 {reset} 恢复：可用 {available}，已冻结 {held}，需要 {needed}。',
     final: {
       en: 'This request needs {needed}, more than the plan limit {limit} ever gives (available {available}, held {held}). Send a smaller one.',
-      zh: '本次请求需要 {needed}，超过套餐额度 {limit} 的上限（可用 {available}，已冻结 {held}）。请减小请求。',
+      zh: '本次请求需要 {needed}，超过{limit_zh}（可用 {available}，已冻结 {held}）。请减小请求。',
     },
   },
   model_not_allowed: {
@@ -166,10 +166,10 @@ const TABLE = {
     type: 'rate_limit_error',
     retry: 'later',
     en: 'Rate limit reached for {limit}: available {available}, needed {needed}. Try again in {seconds} s.',
-    zh: '已达到 {limit} 的速率限制：可用 {available}，需要 {needed}。请在 {seconds} 秒后重试。',
+    zh: '已达到{limit_zh}：可用 {available}，需要 {needed}。请在 {seconds} 秒后重试。',
     final: {
       en: 'This request needs {needed}, more than the rate limit {limit} ever has (available {available}). Send a smaller one.',
-      zh: '本次请求需要 {needed}，超过速率限制 {limit} 的上限（可用 {available}）。请减小请求。',
+      zh: '本次请求需要 {needed}，超过{limit_zh}（可用 {available}）。请减小请求。',
     },
   },
   concurrency_exceeded: {
@@ -177,7 +177,7 @@ const TABLE = {
     type: 'rate_limit_error',
     retry: 'later',
     en: 'Too many requests at once for {limit}: {held} are running, the limit is {available}. Try again when one has ended.',
-    zh: '{limit} 并发过高：当前 {held} 个，上限 {available} 个。请稍后重试。',
+    zh: '{limit_zh}过高：当前 {held} 个，上限 {available} 个。请稍后重试。',
   },
   client_closed_request: {
     status: 499,

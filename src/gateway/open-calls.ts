@@ -22,7 +22,7 @@ export class OpenCalls {
     const share = Math.max(1, Math.floor((max_open * tenant_share_percent) / 100))
     if (held >= share) {
       throw new WeirError('concurrency_exceeded', {
-        values: { limit: 'tenant share of this node', held, available: share },
+        values: { limit: 'tenant share of this node', limit_zh: '租户在本节点上的并发数', held, available: share },
         retry_after_ms: 1000,
       })
     }

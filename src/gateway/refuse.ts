@@ -40,6 +40,7 @@ export function refusalOf(refusal: HoldRefusal, now_ms: number): WeirError {
   const figure = rule === null ? cnyFromNano : (amount: bigint): string => inUnitOf(rule, amount)
   const values = {
     limit: limitName(rule),
+    limit_zh: limitNameZh(rule),
     available: figure(refusal.available),
     held: figure(refusal.held),
     needed: figure(refusal.needed),
@@ -68,6 +69,26 @@ function limitName(rule: LimitRule | null): string {
   const { scope, kind, window, model, limit } = rule
   const size = kind === 'concurrency' ? '' : ` of ${inUnitOf(rule, limit)}`
   return `${scope} ${kind}${size}${window === null ? '' : ` per ${window.name}`}${model === null ? '' : ` for ${model}`}`
+}
+
+const KINDS_ZH: Readonly<Record<LimitRule['kind'], string>> = {
+  requests_per_minute: '每分钟请求数',
+  tokens_per_minute: '每分钟 token 数',
+  concurrency: '并发数',
+  requests_window: '请求数',
+  tokens_window: 'token 数',
+  amount_window: '金额',
+  budget: '预算',
+}
+const SCOPES_ZH: Readonly<Record<LimitRule['scope'], string>> = { key: '密钥', project: '项目', tenant: '租户' }
+const WINDOWS_ZH = { '5h': '每 5 小时', day: '每日', week: '每周', month: '每月' } as const
+
+function limitNameZh(rule: LimitRule | null): string {
+  if (rule === null) return '账户'
+  const { scope, kind, window, model, limit } = rule
+  const size = kind === 'concurrency' ? '' : `（上限 ${inUnitOf(rule, limit)}）`
+  const of = model === null ? SCOPES_ZH[scope] : `${SCOPES_ZH[scope]}在 ${model} 上`
+  return `${of}的${window === null ? '' : WINDOWS_ZH[window.name]}${KINDS_ZH[kind]}${size}`
 }
 
 function inUnitOf({ kind }: LimitRule, amount: bigint): string {

@@ -290,3 +290,17 @@ it('a stream that a budget ends says so, and not that the balance is short', asy
   expect(event).toMatchObject({ status: 'truncated', code: 'budget_exceeded' })
   await gateway.audit()
 })
+
+it.each([
+  [limit('requests_per_minute', 1), /^已达到密钥的每分钟请求数（上限 1）：可用 0，需要 1。请在 \d+ 秒后重试。$/],
+  [limit('concurrency', 0), /^密钥的并发数过高：当前 0 个，上限 0 个。请稍后重试。$/],
+  [limit('requests_window', 1, '5h'), /^密钥的每 5 小时请求数（上限 1）已用完，将于 20\S+Z 恢复：可用 0，已冻结 0，需要 1。$/],
+  [limit('budget', 400_000, 'month'), /^密钥的每月预算（上限 0.0004 CNY）已用完，将于 20\S+Z 恢复/],
+])('a refusal by %o is said in Chinese throughout to a tenant that reads Chinese', async (setting, words) => {
+  const gateway = await startGateway()
+  const { secret } = await gateway.account({ limits: [setting], tenant: { locale: 'zh' } })
+  const authorization = { authorization: `Bearer ${secret}` }
+  await (await gateway.chat({ max_tokens: 40 }, authorization)).text()
+  const { error } = (await (await gateway.chat({ max_tokens: 40 }, authorization)).json()) as { error: { message: string } }
+  expect(error.message).toMatch(words)
+})

@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { WeirError } from '../base/errors.ts'
-import { objectMembers } from '../base/json-spans.ts'
+import { keyIs, objectMembers, type MemberSpan } from '../base/json-spans.ts'
 import type { Protocol } from './call.ts'
 
 const Stop = z.union([z.string(), z.array(z.string()).max(64), z.null()])
@@ -51,6 +51,16 @@ export interface RequestFacts {
   readonly thinking: boolean
   readonly body: RequestBody
 }
+
+/**
+ * Top-level members that decide what a request may cost, or whom it counts for. Given twice, the upstream may take the one that is not
+ * read here. Members inside of these are as `JSON.parse` has them.
+ */
+const READ_ONCE: readonly string[] = [
+  ...['model', 'messages', 'input', 'tools', 'functions', 'response_format'],
+  ...['stream', 'stream_options', 'max_tokens', 'max_completion_tokens', 'n'],
+  ...['thinking', 'enable_thinking', 'enable_search', 'web_search', 'web_search_options', 'user'],
+]
 
 /** A request and its parsed body, which only the quote needs: an open stream must not keep it. */
 export interface ReadRequest {
@@ -134,14 +144,24 @@ function parseJson(body: Buffer, max_json_depth: number): unknown {
   if (body.length === 0) throw new WeirError('invalid_request', { values: { detail: 'the body is empty; send a JSON object.' } })
   try {
     // The scan bounds the depth before anything recursive can see the value.
-    objectMembers(body, 0, { max_depth: max_json_depth })
-    return JSON.parse(body.toString('utf8'))
+    const members = objectMembers(body, 0, { max_depth: max_json_depth })
+    const parsed = JSON.parse(body.toString('utf8')) as object
+    // Fewer than there are in the text: some name occurs twice.
+    if (Object.keys(parsed).length < members.length) refuseTwice(body, members)
+    return parsed
   } catch (cause) {
+    if (cause instanceof WeirError) throw cause
     const why = cause instanceof Error ? cause.message.slice(0, 120) : 'not JSON'
     // JSON.parse quotes the text around the mistake; a message must not carry what the caller wrote.
     const detail = cause instanceof SyntaxError ? 'the body is not valid JSON.' : `the body is not an acceptable JSON object: ${why}.`
     throw new WeirError('invalid_request', { values: { detail }, cause })
   }
+}
+
+function refuseTwice(body: Buffer, members: readonly MemberSpan[]): void {
+  const name = READ_ONCE.find((read) => members.filter((member) => keyIs(body, member, read)).length > 1)
+  if (name === undefined) return
+  throw new WeirError('invalid_request', { values: { detail: `${name} is given twice; give it once.` }, param: name })
 }
 
 function check<T>(schema: z.ZodType<T>, value: unknown): T {

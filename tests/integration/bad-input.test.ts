@@ -74,6 +74,32 @@ it('every body that is no request is refused as one, naming no content', async (
   await untouched(gateway)
 })
 
+it.each([
+  ['model', '"model":"pair"'],
+  ['model', String.raw`"\u006dodel":"pair"`],
+  ['messages', '"messages":[{"role":"user","content":"x"}]'],
+  ['stream', '"stream":false,"stream":true'],
+  ['n', '"n":50,"n":1'],
+  ['max_tokens', '"max_tokens":100000,"max_tokens":1'],
+  ['max_tokens', '"temperature":1,"temperature":1,"max_tokens":100000,"max_tokens":null'],
+  ['tools', '"tools":[],"tools":[]'],
+])('%s given twice is refused, since the upstream may take the other one: %s', async (name, members) => {
+  const gateway = await startGateway()
+  const response = await gateway.post(PATH, body({}).replace(/}$/, `,${members}}`))
+  expect(response.status).toBe(400)
+  const { code, param, message } = await errorOf(response)
+  expect({ code, param }).toEqual({ code: 'invalid_request', param: name })
+  expect(message).toContain(`${name} is given twice`)
+  await untouched(gateway)
+})
+
+it('input given twice is refused for embeddings too', async () => {
+  const gateway = await startGateway()
+  const response = await gateway.post('/v1/embeddings', '{"model":"embed","input":["a","b"],"input":"a"}')
+  expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param: 'input' })
+  await untouched(gateway)
+})
+
 it('an embeddings body that is no request is refused as one', async () => {
   const gateway = await startGateway()
   for (const input of ['', [], [''].slice(1), null, 7, {}, [[]], ['x', 1], [-1], [1.5]]) {

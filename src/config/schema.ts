@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { nanoFromCny, picoFromCnyPerMillion } from '../money/amount.ts'
+import { ATTACHMENT_BOUNDS } from '../money/estimate.ts'
 import { formatPath, valueAt } from './document.ts'
 import type { IssueList, Path, SourceFile } from './document.ts'
 import { Unset } from './references.ts'
@@ -175,6 +176,12 @@ export const MODEL = shape({
   context_tokens: whole(1, 100_000_000, 'tokens'),
   max_output_tokens: whole(0, 100_000_000, 'tokens'),
   tokenizer: oneOf(['qwen3', 'deepseek_v3', 'general', 'sandbox']).default('general'),
+  attachment_tokens: shape({
+    image: whole(0, 10_000_000, 'tokens').default(ATTACHMENT_BOUNDS.image),
+    audio: whole(0, 10_000_000, 'tokens').default(ATTACHMENT_BOUNDS.audio),
+    video: whole(0, 10_000_000, 'tokens').default(ATTACHMENT_BOUNDS.video),
+    file: whole(0, 10_000_000, 'tokens').default(ATTACHMENT_BOUNDS.file),
+  }).prefault({}),
   capabilities: z.array(text('a capability such as "tools"'), { error: 'a list of capabilities' }).default([]),
   created: date,
   aliases: z.array(name, { error: 'a list of names' }).default([]),

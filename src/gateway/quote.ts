@@ -1,6 +1,6 @@
 import { WeirError } from '../base/errors.ts'
 import type { Model, PriceBook } from '../config/model.ts'
-import { estimateChatPrompt, estimateEmbeddingsInput, type Tokenizer } from '../money/estimate.ts'
+import { ATTACHMENT_TOKENS, estimateEmbeddingsInput, measureChatPrompt, tokensOfAttachments, type Tokenizer } from '../money/estimate.ts'
 import type { HoldReceipt } from '../money/event.ts'
 import { moneyOfParts, tokensOfParts } from '../money/grant.ts'
 import { dearest, priceAt, type PriceVersion } from '../money/price.ts'
@@ -37,7 +37,7 @@ const SMALLEST_CAP_TOKENS = 16
 const UNASKED_OUTPUT_TOKENS = 256
 
 /**
- * Hold = prompt estimate × 1.25 + choices × output cap, at the dearest rule of the price in force.
+ * Hold = text estimate × 1.25 + attachments at the model's bounds + choices × output cap, at the dearest rule of the price in force.
  * Streams reserve one slice at a time. All candidate targets serve one model, so one sell price bounds them all.
  *
  * @throws WeirError `context_length_exceeded` if 0.8 × estimate is beyond the model's context; `no_upstream_available` without a price in force
@@ -48,9 +48,8 @@ export function quoteFor(request: ReadRequest, route: Route, prices: PriceBook, 
   const price = priceAt(prices.sell.get(model.id) ?? [], now_ms)
   if (price === null) throw new WeirError('no_upstream_available', { values: { model: model.id } })
   const tokenizer = route.targets.some((target) => target.sandbox) ? 'sandbox' : model.tokenizer
-  const prompt_tokens = estimatePrompt(request, tokenizer)
+  const { prompt_tokens, prompt_bound } = measurePrompt(request, model, tokenizer)
   if (prompt_tokens * 0.8 > model.context_tokens) throw contextExceeded(model, prompt_tokens)
-  const prompt_bound = Math.ceil((prompt_tokens * PROMPT_MARGIN_PERCENT) / 100)
   const output_limit = facts.protocol === 'embeddings' ? 0 : Math.min(facts.max_tokens ?? model.max_output_tokens, model.max_output_tokens)
   const slice = Math.min(output_limit, slice_tokens)
   const output_held = facts.stream ? slice : output_limit
@@ -115,10 +114,14 @@ function affordableOutput(quote: Quote, amount_nano: bigint): number {
   return low
 }
 
-function estimatePrompt({ facts, parsed }: ReadRequest, tokenizer: Tokenizer): number {
-  if (facts.protocol === 'embeddings') return estimateEmbeddingsInput(parsed['input'], tokenizer)
+function measurePrompt({ facts, parsed }: ReadRequest, model: Model, tokenizer: Tokenizer): Pick<Quote, 'prompt_tokens' | 'prompt_bound'> {
+  const margin = (tokens: number): number => Math.ceil((tokens * PROMPT_MARGIN_PERCENT) / 100)
+  if (facts.protocol === 'embeddings') {
+    const prompt_tokens = estimateEmbeddingsInput(parsed['input'], tokenizer)
+    return { prompt_tokens, prompt_bound: margin(prompt_tokens) }
+  }
   const messages = parsed['messages']
-  return estimateChatPrompt(
+  const { text_tokens, attachments } = measureChatPrompt(
     {
       messages: Array.isArray(messages) ? messages : [],
       tools: parsed['tools'],
@@ -127,6 +130,11 @@ function estimatePrompt({ facts, parsed }: ReadRequest, tokenizer: Tokenizer): n
     },
     tokenizer,
   )
+  // The sandbox's own count has none.
+  const expected = tokenizer === 'sandbox' ? 0 : tokensOfAttachments(attachments, model.attachment_tokens, ATTACHMENT_TOKENS)
+  // More than its context no model reads.
+  const most = Math.min(model.context_tokens, tokensOfAttachments(attachments, model.attachment_tokens))
+  return { prompt_tokens: text_tokens + expected, prompt_bound: margin(text_tokens) + most }
 }
 
 function contextExceeded(model: Model, estimate: number): WeirError {

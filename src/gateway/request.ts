@@ -59,7 +59,7 @@ export interface RequestFacts {
 const READ_ONCE: readonly string[] = [
   ...['model', 'messages', 'input', 'tools', 'functions', 'response_format'],
   ...['stream', 'stream_options', 'max_tokens', 'max_completion_tokens', 'n'],
-  ...['thinking', 'enable_thinking', 'enable_search', 'web_search', 'web_search_options', 'user'],
+  ...['thinking', 'enable_thinking', 'user'],
 ]
 
 /** A request and its parsed body, which only the quote needs: an open stream must not keep it. */

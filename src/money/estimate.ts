@@ -22,11 +22,23 @@ export const MESSAGE_OVERHEAD_TOKENS = 4
 /** Tokens that open the assistant's answer. */
 export const REPLY_OVERHEAD_TOKENS = 3
 
+/** What a part of a message's content may carry beside text. `file`: documents of every kind. */
+export type AttachmentKind = 'image' | 'audio' | 'video' | 'file'
+export type Attachments = Readonly<Record<AttachmentKind, number>>
+
 /**
  * One image or other attachment, whose size is not known here: a picture of 1024 × 1024 pixels at one token per 32 × 32, as Qwen3-VL's
  * published preprocessor_config.json has it (patch_size 16, merge_size 2). Larger pictures cost more and are settled from reported usage.
  */
 export const ATTACHMENT_TOKENS = 1024
+
+/**
+ * Tokens that are reserved for one attachment where the catalogue says nothing else. An image: 4 million pixels at one token per 32 × 32.
+ * Audio: 164 seconds at 25 tokens a second (https://www.alibabacloud.com/help/en/model-studio/qwen-omni, 2025-05-09). A video or file:
+ * the 16,384 tokens that vLLM allows for a Qwen-VL video (https://github.com/vllm-project/vllm/issues/20123). None is the largest there
+ * is: an image of 16 million pixels takes 16,384 (`longest_edge` of Qwen's preprocessor_config.json), an hour of audio 90,000.
+ */
+export const ATTACHMENT_BOUNDS: Attachments = { image: 4096, audio: 4096, video: 16_384, file: 16_384 }
 
 /** Nesting that is still counted inside message content; deeper parts count nothing. Real requests nest to 2. */
 export const MAX_PART_DEPTH = 8
@@ -186,20 +198,37 @@ function addText(counter: TextCounter, text: unknown): void {
 }
 
 const ATTACHMENT_TYPE = /image|audio|video|file|document/
+/** Members that servers (vLLM) read from a part without a type too. */
+const ATTACHMENT_MEMBERS: ReadonlyArray<readonly [string, AttachmentKind]> = [
+  ['image_url', 'image'],
+  ['video_url', 'video'],
+  ['audio_url', 'audio'],
+  ['input_audio', 'audio'],
+]
 
-/** Adds the texts of a message's content and returns how many attachments it has. */
-function addContent(counter: TextCounter, content: unknown, depth: number): number {
+type Tally = Record<AttachmentKind, number>
+
+function attachmentOf(part: object): AttachmentKind | null {
+  const type = fieldOf(part, 'type')
+  const [named] = (typeof type === 'string' ? ATTACHMENT_TYPE.exec(type) : null) ?? []
+  if (named === 'image' || named === 'audio' || named === 'video') return named
+  if (named !== undefined) return 'file'
+  return ATTACHMENT_MEMBERS.find(([name]) => fieldOf(part, name) !== undefined)?.[1] ?? null
+}
+
+/** Adds the texts of a message's content and counts its attachments. */
+function addContent(counter: TextCounter, content: unknown, depth: number, tally: Tally): void {
   if (typeof content === 'string') addText(counter, content)
-  if (typeof content !== 'object' || content === null || depth > MAX_PART_DEPTH) return 0
-  if (Array.isArray(content)) return content.reduce<number>((sum, part) => sum + addContent(counter, part, depth + 1), 0)
-  const text = fieldOf(content, 'text')
-  if (typeof text === 'string') {
-    addText(counter, text)
-    return 0
+  if (typeof content !== 'object' || content === null || depth > MAX_PART_DEPTH) return
+  if (Array.isArray(content)) {
+    for (const part of content) addContent(counter, part, depth + 1, tally)
+    return
   }
-  const type = fieldOf(content, 'type')
-  if (typeof type === 'string' && ATTACHMENT_TYPE.test(type)) return 1
-  return addContent(counter, fieldOf(content, 'content'), depth + 1)
+  const attachment = attachmentOf(content)
+  if (attachment !== null) tally[attachment] += 1
+  const text = fieldOf(content, 'text')
+  if (typeof text === 'string') addText(counter, text)
+  else if (attachment === null) addContent(counter, fieldOf(content, 'content'), depth + 1, tally)
 }
 
 function addCall(counter: TextCounter, call: unknown): void {
@@ -207,17 +236,16 @@ function addCall(counter: TextCounter, call: unknown): void {
   addText(counter, fieldOf(call, 'arguments'))
 }
 
-/** Adds one message's texts and returns how many attachments it has. */
-function addMessage(counter: TextCounter, message: unknown, tokenizer: Tokenizer): number {
-  const attachments = addContent(counter, fieldOf(message, 'content'), 0)
+/** Adds one message's texts and counts its attachments. */
+function addMessage(counter: TextCounter, message: unknown, tokenizer: Tokenizer, tally: Tally): void {
+  addContent(counter, fieldOf(message, 'content'), 0, tally)
   const calls = fieldOf(message, 'tool_calls')
   if (Array.isArray(calls)) for (const call of calls) addCall(counter, fieldOf(call, 'function'))
-  if (tokenizer === 'sandbox') return 0
+  if (tokenizer === 'sandbox') return
   addCall(counter, fieldOf(message, 'function_call'))
   addText(counter, fieldOf(message, 'name'))
   addText(counter, fieldOf(message, 'reasoning_content'))
   addText(counter, fieldOf(message, 'refusal'))
-  return attachments
 }
 
 /** The parts of an OpenAI chat request that become prompt tokens. Nothing about their form is relied on. */
@@ -235,12 +263,28 @@ export interface ChatPrompt {
  * {@link ATTACHMENT_TOKENS}. What has an unknown form counts nothing. Never throws on parsed JSON, whatever its form.
  *
  * With `sandbox` the figure is exact by definition: for every message 4, the tokens of each text of its content and of each tool call's name
- * and arguments (each a text of its own), then 3, then the tokens of the tools as JSON.
+ * and arguments (each a text of its own), then 3, then the tokens of the tools as JSON. Attachments count nothing.
  */
 export function estimateChatPrompt(request: ChatPrompt, tokenizer: Tokenizer): number {
+  const { text_tokens, attachments } = measureChatPrompt(request, tokenizer)
+  if (tokenizer === 'sandbox') return text_tokens
+  return text_tokens + tokensOfAttachments(attachments, ATTACHMENT_BOUNDS, ATTACHMENT_TOKENS)
+}
+
+/** Tokens of attachments at `bounds` each, and at most `most` each. */
+export function tokensOfAttachments(attachments: Attachments, bounds: Attachments, most = Infinity): number {
+  const tokens = (kind: AttachmentKind): number => (attachments[kind] === 0 ? 0 : attachments[kind] * Math.min(bounds[kind], most))
+  return tokens('image') + tokens('audio') + tokens('video') + tokens('file')
+}
+
+/** The same in two parts: all that is not an attachment, in tokens, and how many attachments there are. */
+export function measureChatPrompt(
+  request: ChatPrompt,
+  tokenizer: Tokenizer,
+): { readonly text_tokens: number; readonly attachments: Attachments } {
   const counter = counterOf(tokenizer)
-  let attachments = 0
-  for (const message of request.messages) attachments += addMessage(counter, message, tokenizer)
+  const attachments: Tally = { image: 0, audio: 0, video: 0, file: 0 }
+  for (const message of request.messages) addMessage(counter, message, tokenizer, attachments)
   if (request.tools !== undefined && request.tools !== null) {
     counter.cut()
     addJson(counter, request.tools, 0)
@@ -253,8 +297,8 @@ export function estimateChatPrompt(request: ChatPrompt, tokenizer: Tokenizer): n
     counter.cut()
     addJson(counter, request.response_format, 0)
   }
-  const fixed = request.messages.length * MESSAGE_OVERHEAD_TOKENS + REPLY_OVERHEAD_TOKENS + attachments * ATTACHMENT_TOKENS
-  return fixed + counter.total()
+  const fixed = request.messages.length * MESSAGE_OVERHEAD_TOKENS + REPLY_OVERHEAD_TOKENS
+  return { text_tokens: fixed + counter.total(), attachments }
 }
 
 /** Tokens of an OpenAI embeddings input: a text, texts, token ids or lists of token ids (one token each). Other forms count nothing. */

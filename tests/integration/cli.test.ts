@@ -183,6 +183,7 @@ describe('doctor', () => {
     context_tokens: 1000,
     max_output_tokens: 100,
     tokenizer: 'general',
+    attachment_tokens: { image: 0, audio: 0, video: 0, file: 0 },
     capabilities: [],
     created: 0,
     endpoints: [],

@@ -3,7 +3,7 @@ import { expect, it } from 'vitest'
 import { cnyFromNano } from '../../src/money/amount.ts'
 import { estimateChatPrompt } from '../../src/money/estimate.ts'
 import type { UsageEvent } from '../../src/money/event.ts'
-import { HELLO, OUTPUT_NANO, startGateway, type GatewayOptions, type TestGateway } from '../support/gateway.ts'
+import { HELLO, INPUT_NANO, OUTPUT_NANO, startGateway, type GatewayOptions, type TestGateway } from '../support/gateway.ts'
 import { giveGrant } from '../support/grants.ts'
 import { errorOf, readSse } from '../support/sse.ts'
 
@@ -187,4 +187,24 @@ it('what an answer costs beyond its hold is charged, listed as an overrun, and p
   expect(await overrunsOf(gateway)).toMatchObject([{ id: response.headers.get('x-request-id'), overrun_nano }])
   expect((await gateway.storage.limits.balance(gateway.tenant)).available_nano).toBe(-overrun_nano)
   expect((await gateway.chat({ max_tokens: 1 })).status).toBe(402)
+})
+
+it.each([
+  ['by default', {}, 2 * 4096 + 16_384],
+  ['as the catalogue says', { attachment_tokens: { image: 16_384, video: 100 } }, 2 * 16_384 + 100],
+  ['never more than the model reads', { context_tokens: 5000, max_output_tokens: 1000 }, 5000],
+])('attachments are held for by their kind: %s', async (_, solo, bound) => {
+  const gateway = await startGateway({ models: { solo } })
+  const url = { url: 'data:,' }
+  const parts = [
+    { type: 'text', text: 'hello' },
+    { type: 'image_url', image_url: url },
+    { type: 'image_url', image_url: url },
+    { type: 'video_url', video_url: url },
+  ]
+  const response = await gateway.chat({ messages: [{ role: 'user', content: parts }], max_tokens: 10 })
+  expect(response.status).toBe(200)
+  const event = await gateway.event(response.headers.get('x-request-id'))
+  expect(event?.hold.amount_nano).toBe(BigInt(PROMPT_HELD + bound) * INPUT_NANO + 10n * OUTPUT_NANO)
+  await gateway.audit()
 })

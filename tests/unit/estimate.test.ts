@@ -9,6 +9,8 @@ import {
   countTokens,
   createCounter,
   estimateChatPrompt,
+  measureChatPrompt,
+  tokensOfAttachments,
   estimateEmbeddingsInput,
   sandboxTokens,
 } from '../../src/money/estimate.ts'
@@ -128,6 +130,28 @@ describe('the prompt of a chat request', () => {
       { type: 'image_url', image_url: { url: 'https://example.com/weir.png' } },
     ]
     expect(estimateChatPrompt({ messages: [{ role: 'user', content: parts }] }, tokenizer)).toBe(7 + words + ATTACHMENT_TOKENS)
+  })
+
+  it('tells attachments apart by kind, with a type or without, beside texts of their own', () => {
+    const url = { url: 'data:,' }
+    const content = [
+      { type: 'image_url', image_url: url },
+      { image_url: url },
+      { type: 'image_url', image_url: url, text: 'a text that hides it' },
+      { type: 'input_audio', input_audio: { data: '', format: 'mp3' } },
+      { type: 'video', video: ['a.jpg', 'b.jpg'] },
+      { type: 'document', content: [] },
+      { type: 'text', text: 'the water' },
+    ]
+    for (const tokenizer of [...ESTIMATED, 'sandbox'] as const) {
+      const { attachments, text_tokens } = measureChatPrompt({ messages: [{ role: 'user', content }, { content }] }, tokenizer)
+      expect(attachments).toEqual({ image: 6, audio: 2, video: 2, file: 2 })
+      const words = countTokens('a text that hides it', tokenizer) + countTokens('the water', tokenizer)
+      expect(Math.abs(text_tokens - (2 * 4 + 3 + 2 * words))).toBeLessThanOrEqual(1)
+    }
+    const bounds = { image: 4096, audio: 100, video: 16_384, file: 0 }
+    expect(tokensOfAttachments({ image: 2, audio: 1, video: 1, file: 9 }, bounds)).toBe(2 * 4096 + 100 + 16_384)
+    expect(tokensOfAttachments({ image: 2, audio: 1, video: 0, file: 9 }, bounds, 1024)).toBe(2 * 1024 + 100)
   })
 
   it.each(ESTIMATED)('counts names, reasoning, tools, functions and a JSON schema as text for %s', (tokenizer) => {

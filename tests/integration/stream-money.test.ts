@@ -149,3 +149,20 @@ it('drain on a tiny wallet stops where the money does, and only what was deliver
   expect(event.tokens.output).toBeLessThan(3 * SLICE)
   await expectNoOverdraft(gateway, TINY_NANO, event)
 })
+
+it('a stream keeps the terms of its admission: a revoked key, a suspended tenant and a smaller budget hold for what comes after it', async () => {
+  const budget = { kind: 'budget', model: null, limit: '1000000000', window: null } as const
+  const gateway = await startGateway({ settings: { limits: { slice_tokens: SLICE } }, tenant: { limits: [budget] } })
+  const { main_account: account, storage } = gateway
+  const response = await gateway.chat({ stream: true, sandbox: { tokens: 4 * SLICE, token_delay_ms: 2 } })
+  const text = response.text()
+  const [before] = (await storage.records.tenants()).filter(({ id }) => id === gateway.tenant)
+  if (before === undefined) throw new Error('there is no tenant')
+  await storage.records.put({ kind: 'tenant', record: { ...before, status: 'suspended', limits: [{ ...budget, limit: '1' }] } })
+  await storage.limits.block('tenant', gateway.tenant, true)
+  await gateway.revoke(account.key)
+  expect((await gateway.chat({})).status).toBe(401)
+  expect(await text).toContain('[DONE]')
+  expect(await gateway.event(response.headers.get('x-request-id'))).toMatchObject({ status: 'completed', tokens: { output: 4 * SLICE } })
+  await gateway.audit()
+})

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
 import type { ProjectRecord, TenantRecord } from '../storage/ports.ts'
 import { cnyFromNano } from '../money/amount.ts'
@@ -48,7 +49,7 @@ const NewProject = z.strictObject({
 })
 
 /**
- * Creates a tenant with an empty wallet and the project `default`.
+ * Creates a tenant with an empty wallet and the project `default`, or completes one whose creation was cut short, given the same content.
  *
  * @throws AdminProblem `invalid_request`, also when the id is taken
  */
@@ -65,9 +66,11 @@ export async function createTenant(body: unknown, deps: ControlDeps): Promise<ob
 }
 
 async function storeTenant(record: TenantRecord, deps: ControlDeps): Promise<object> {
-  if ((await deps.records.tenant(record.id)) !== null) throw new AdminProblem('invalid_request', `tenant ${record.id} exists already`, 'id')
-  await deps.records.put({ kind: 'tenant', record })
+  const known = await deps.records.tenant(record.id)
+  if (known === null) await deps.records.put({ kind: 'tenant', record })
+  else await refuseWhole(known, record, deps)
   await ensureWallet(record.id, deps)
+  // Last: a tenant without it was not created to its end.
   const project: ProjectRecord = {
     id: projectId(record.id, DEFAULT_PROJECT),
     tenant: record.id,
@@ -77,7 +80,15 @@ async function storeTenant(record: TenantRecord, deps: ControlDeps): Promise<obj
     created_at: record.created_at,
   }
   await announce(await deps.records.put({ kind: 'project', record: project }), deps)
-  return tenantView(record)
+  return tenantView(known ?? record)
+}
+
+async function refuseWhole(known: TenantRecord, wanted: TenantRecord, { records }: ControlDeps): Promise<void> {
+  const { id } = known
+  if ((await records.projects(id)).length > 0) throw new AdminProblem('invalid_request', `tenant ${id} exists already`, 'id')
+  if (isDeepStrictEqual({ ...known, created_at: 0 }, { ...wanted, created_at: 0 })) return
+  const why = `tenant ${id} exists already, created in part and with other settings; create its project "${DEFAULT_PROJECT}" to complete it`
+  throw new AdminProblem('invalid_request', why, 'id')
 }
 
 /**

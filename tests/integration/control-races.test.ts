@@ -82,3 +82,18 @@ it('what was spent counts once in budgets that are set at once', async () => {
   const { body } = await control.call('GET', `/admin/v1/limits?key=${key}`)
   expect(body['data']).toMatchObject([{ used: '0.7' }, { used: '0.7' }, { used: '0.7' }])
 })
+
+it('a tenant whose creation was cut short is completed by creating it again with the same content, and by nothing else', async () => {
+  const control = await acme()
+  const { records } = control.storage
+  const whole = await records.tenant('acme')
+  if (whole === null) throw new Error('there is no tenant')
+  await records.put({ kind: 'tenant', record: { ...whole, id: 'half', name: 'Half', created_at: 7 } })
+  const create = (body: object) => control.call('POST', '/admin/v1/tenants', { id: 'half', ...body })
+  expect(await create({ name: 'Half', locale: 'en' })).toMatchObject({ status: 400, body: { error: { param: 'id' } } })
+  expect(await create({ name: 'Half' })).toMatchObject({ status: 201, body: { id: 'half', created_at: '1970-01-01T00:00:00.007Z' } })
+  expect((await records.projects('half')).map(({ id }) => id)).toEqual(['half/default'])
+  expect((await records.grants('half')).map(({ id }) => id)).toEqual([walletOf('half')])
+  expect((await control.call('POST', '/admin/v1/keys', { tenant: 'half' })).status).toBe(201)
+  expect(await create({ name: 'Half' })).toMatchObject({ status: 400, body: { error: { message: 'tenant half exists already' } } })
+})

@@ -64,6 +64,16 @@ export class Arguments {
 
 const HELP: OptionSpec = { help: 'show this help' }
 
+/** A word such as `-5`, which is an amount below zero and no option. */
+const NEGATIVE = /^-[\d.]/
+/** Put before it while options are told from values: a character that no argument can hold. */
+const GUARD = '\0'
+
+function unguarded(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(unguarded)
+  return typeof value === 'string' && value.startsWith(GUARD) ? value.slice(GUARD.length) : value
+}
+
 /**
  * Reads a command's arguments.
  *
@@ -77,7 +87,8 @@ export function readArguments(command: Command, args: readonly string[]): Argume
   const options = { ...Object.fromEntries(specs), help: { type: 'boolean', short: 'h', multiple: false } as const }
   let parsed: { values: Record<string, unknown>; positionals: string[] }
   try {
-    parsed = parseArgs({ args: [...args], options, allowPositionals: true, strict: true })
+    const guarded = args.map((arg) => (NEGATIVE.test(arg) ? GUARD + arg : arg))
+    parsed = parseArgs({ args: guarded, options, allowPositionals: true, strict: true })
   } catch (error) {
     if (error instanceof TypeError) throw new UsageError(error.message.replace(/\. To specify.*$/s, '.'))
     throw error
@@ -86,8 +97,12 @@ export function readArguments(command: Command, args: readonly string[]): Argume
   const needed = command.positionals.filter((name) => !name.startsWith('['))
   if (parsed.positionals.length < needed.length) throw new UsageError(`${needed[parsed.positionals.length] ?? ''} is missing`)
   const extra = parsed.positionals[command.positionals.length]
-  if (extra !== undefined) throw new UsageError(`${JSON.stringify(extra)} is one argument too many`)
-  return new Arguments(parsed.values, parsed.positionals)
+  if (extra !== undefined) throw new UsageError(`${JSON.stringify(unguarded(extra))} is one argument too many`)
+  const values = Object.fromEntries(Object.entries(parsed.values).map(([name, value]) => [name, unguarded(value)]))
+  return new Arguments(
+    values,
+    parsed.positionals.map((word) => String(unguarded(word))),
+  )
 }
 
 /** The help of one command. */

@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { printJson, withClient } from './accounts.ts'
-import type { AdminClient } from './client.ts'
+import { Refused, type AdminClient } from './client.ts'
 import type { Arguments, Command } from './command.ts'
 import { CommandFailed, type CliContext } from './io.ts'
 import { grouped, table } from './table.ts'
@@ -66,7 +66,23 @@ export const USAGE_COMMAND: Command = {
     json: { help: 'print JSON: totals, groups and the events themselves' },
     limit: { value: 'N', help: 'most events in the JSON or the list of overruns, newest first (1000)' },
   },
-  run: (args, context) => withClient(context, (client) => showUsage(args, client, context)),
+  run: (args, context) => withClient(context, (client) => inOptionWords(() => showUsage(args, client, context))),
+}
+
+/** Names of the admin API's questions as this command calls them. */
+const OPTION_OF: Readonly<Record<string, string>> = { group: 'by', end_user: 'end-user', time_zone: 'tz' }
+
+/** A refusal names what was asked wrong as the server calls it; whoever typed an option should read its name. */
+async function inOptionWords<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error
+    const [, name = '', words = ''] = /^([a-z_]+): (.*)$/s.exec(error.message) ?? []
+    const option = OPTION_OF[name] ?? name
+    if (USAGE_COMMAND.options[option] === undefined) throw error
+    throw new Refused(error.status, `--${option}: ${words}`)
+  }
 }
 
 async function showUsage(args: Arguments, client: AdminClient, context: CliContext): Promise<number> {

@@ -38,7 +38,7 @@ const NewGrant = z
     id: TransactionName,
     kind: z.enum(['subscription', 'pack', 'contract', 'promo']),
     unit: z.enum(['cny', 'tokens', 'requests']),
-    amount: z.union([z.string().max(40), z.number().int().nonnegative()], 'write CNY as a string ("100"), a count as digits'),
+    amount: z.union([z.string().max(40), z.number().int()], 'write CNY as a string ("100"), a count as digits'),
     priority: Priority.optional(),
     expires_at: Instant.nullable().default(null),
     models: z.array(ModelName).min(1, 'name at least one model, or leave it out to pay for all').max(MAX_MODELS).nullable().default(null),
@@ -154,7 +154,7 @@ function recordOf(given: z.output<typeof NewGrant>, { id: tenant, time_zone }: T
 
 function amountOf({ unit, amount }: Pick<z.output<typeof NewGrant>, 'unit' | 'amount'>): bigint {
   const text = String(amount)
-  if (unit !== 'cny' && !/^\d{1,15}$/.test(text)) throw wrongAmount(`${unit} are a whole number of at most 15 digits`)
+  if (unit !== 'cny' && !/^-?\d{1,15}$/.test(text)) throw wrongAmount(`${unit} are a whole number of at most 15 digits`)
   try {
     const value = unit === 'cny' ? nanoFromCny(text) : BigInt(text)
     if (value > 0n) return value

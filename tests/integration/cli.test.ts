@@ -96,6 +96,23 @@ describe('without a server', () => {
     }
   })
 
+  test('refusals speak of what was typed: options by their names, negative amounts as amounts', async () => {
+    const dir = tempDir()
+    await weir(dir, 'tenant create acme')
+    const saying = async (command: string): Promise<string> => (await weir(dir, command)).err
+    expect(await saying('usage --by colour')).toMatch(/^weir: --by: write up to three of model, /)
+    expect(await saying('usage --by model,model')).toBe('weir: --by: names something twice\n')
+    expect(await saying('usage --bucket year')).toMatch(/^weir: --bucket: write one of /)
+    expect(await saying('grant add acme -5')).toBe('weir: amount: must be above zero\n')
+    expect(await saying('grant add acme -5 --unit tokens')).toBe('weir: amount: must be above zero\n')
+    expect(await saying('grant add acme -0.5 --unit cny')).toBe('weir: amount: must be above zero\n')
+    expect(await saying('tenant credit acme -5')).toBe('weir: amount_cny: must be above zero\n')
+    expect(await saying('reverse event x --reason y --amount -5')).toBe('weir: amount_cny: must be above zero\n')
+    expect(await saying('usage --limit -5')).toContain('--limit must be a whole number from 0 to 1000000, not "-5"')
+    expect(await saying('grant add acme 5 -5')).toContain('"-5" is one argument too many')
+    expect(await saying('grant add acme 5 -x')).toContain("Unknown option '-x'")
+  })
+
   test('an audit that cannot run exits with 2, one with a finding with 1', async () => {
     const dir = tempDir()
     expect(await weir(dir, `audit --sandbox http://127.0.0.1:${await freePort()}`)).toMatchObject({ code: 2 })

@@ -39,6 +39,23 @@ it('ends of requests that the journal refused are in it once it can be written, 
   expect(await ledger.auditFacts()).toMatchObject({ open_requests: [], missing_events: [], unexplained_events: [], gaps: [] })
 })
 
+it('a first revision that was refused is not written after the second', async () => {
+  const data_dir = tempDir()
+  const storage = await openTest(data_dir)
+  atEnd(() => storage.close())
+  const { log, ledger } = storage
+  await log.open(openRow('a'))
+  const allow = refuseCommits(data_dir)
+  await expect(log.close(closingEvent('a'))).rejects.toMatchObject({ reason: 'io' })
+  allow()
+  const nothing = { revision: 2, amount_nano: 0n, parts: [] } as const
+  expect(await log.close(closingEvent('a', nothing))).toBe(1)
+  expect(await log.close(closingEvent('b'))).toBe(2)
+  await ledger.post()
+  expect(await ledger.event('a')).toMatchObject({ revision: 2, amount_nano: 0n })
+  expect(await ledger.auditFacts()).toMatchObject({ open_requests: [], differing_events: [], wrong_sums: [], wrong_rollups: [], gaps: [] })
+})
+
 it('what was refused is written by an orderly close at the latest', async () => {
   const data_dir = tempDir()
   const storage = await openTest(data_dir)
@@ -74,7 +91,7 @@ it('a whole answer whose end was refused costs nothing: nothing of it left', asy
   const gateway = await startGateway()
   const before = await balanceOf(gateway)
   const response = gateway.chat({ sandbox: { tokens: 10, first_token_delay_ms: 500 } })
-  await waitFor(async () => (await gateway.storage.limits.openHolds()) === 1, { timeout_ms: SOON_MS, what: 'the request to be admitted' })
+  await waitFor(() => gateway.sandbox.served().totals.open === 1, { timeout_ms: SOON_MS, what: 'the request to be at its upstream' })
   const allow = refuseCommits(gateway.data_dir)
   expect((await response).status).toBe(503)
   allow()
@@ -94,6 +111,9 @@ it('keeps so many and no more, each once, and nothing of requests that never beg
   expect([owed.keep(event), owed.keep(event), owed.keep(['R', 'b']), owed.keep(['R', 'c'])]).toEqual([true, true, true, false])
   expect(owed.next()).toEqual([event, ['R', 'b']])
   owed.settle([['S', 'x', '{}'], event])
+  expect(owed.all()).toEqual([['R', 'b']])
+  expect(owed.keep(event)).toBe(true)
+  owed.settle([['U', 'a', '{}', 2, '2026-11-23']])
   expect(owed.all()).toEqual([['R', 'b']])
   expect(endsOf([['S', 'n', '{}'], ['C', 'a', '{}'], ['R', 'n'], event])).toEqual([event])
 })

@@ -279,7 +279,7 @@ export class Journal implements UsageLog {
     this.#ok = true
     let next = 0
     for (const batch of this.#taken(number)) {
-      if (batch.again) this.#owed.settle(batch.rows)
+      this.#owed.settle(batch.rows)
       for (const waiter of batch.waiters) {
         waiter.resolve(waiter.is_event ? (seqs[next] ?? 0) : 0)
         if (waiter.is_event) next += 1

@@ -46,9 +46,21 @@ export class OwedRows {
     return [...this.#rows.values()]
   }
 
-  /** They are committed. */
-  settle(rows: readonly RowMessage[]): void {
-    for (const row of rows) if (isEnding(row) && this.#rows.delete(keyOf(row))) this.#characters -= charactersOf(row)
+  /** They are committed. A first revision has nothing to say once the second is: they must never be written the other way round. */
+  settle(committed: readonly RowMessage[]): void {
+    if (this.#rows.size === 0) return
+    for (const row of committed) {
+      if (!isEnding(row)) continue
+      this.#forget(keyOf(row))
+      if (row[0] === 'U' && row[3] > 1) this.#forget(`${row[1]} 1`)
+    }
+  }
+
+  #forget(key: string): void {
+    const row = this.#rows.get(key)
+    if (row === undefined) return
+    this.#rows.delete(key)
+    this.#characters -= charactersOf(row)
   }
 }
 

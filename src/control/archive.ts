@@ -45,7 +45,20 @@ export async function verifyArchives({ archive }: ArchiveDeps, on_progress: OnPr
   return { object: 'archive.verification', ok: findings.length === 0, archives: (await archive.list()).length, findings }
 }
 
-function archivedView({ day, state, file, events, requests, amount_nano, cost_nano, digest, previous, chain, at }: ArchivedDay): object {
+function archivedView({
+  day,
+  state,
+  file,
+  events,
+  requests,
+  amount_nano,
+  cost_nano,
+  digest,
+  bytes,
+  previous,
+  chain,
+  at,
+}: ArchivedDay): object {
   const amounts = { amount_cny: cnyFromNano(amount_nano), cost_cny: cnyFromNano(cost_nano) }
-  return { object: 'archive', day, state, file, events, requests, ...amounts, digest, previous, chain, at: isoOf(at) }
+  return { object: 'archive', day, state, file, events, requests, ...amounts, digest, bytes, previous, chain, at: isoOf(at) }
 }

@@ -23,19 +23,20 @@ const MAX_TRIES = 10
 const FIVE_HOURS_MS = 5 * 3_600_000
 const METERED: ReadonlySet<string> = new Set(['budget', 'requests_window', 'tokens_window', 'amount_window'])
 
-export type RebuildDeps = Pick<ControlDeps, 'records' | 'ledger' | 'limits' | 'clock' | 'cut' | 'rebuilder'>
+export type RebuildDeps = Pick<ControlDeps, 'records' | 'ledger' | 'limits' | 'clock' | 'cut' | 'rebuilder' | 'archive'>
 
 /**
- * Recomputes what can be recomputed, in the order in which one thing follows from another: events from the journal, running balances
- * from entries, sums from events, then what admission believes from all of these. Safe beside traffic; a second run finds nothing.
+ * Recomputes what can be recomputed, in the order in which one thing follows from another: events from the journal, entries of usage
+ * from events, running balances from entries, sums from events, then what admission believes from all of these. Safe beside traffic; a second run finds nothing.
  *
  * @param check look only
- * @returns what was wrong, and is right now unless `check`
+ * @returns what was wrong, and is right now unless `check`; and what is wrong that nothing here can put right
  */
 export async function rebuild(check: boolean, deps: RebuildDeps, on_progress: OnProgress): Promise<object> {
   const { ledger, rebuilder } = deps
   const steps: readonly (readonly [string, () => Promise<readonly RebuildChange[]>])[] = [
     ['posting events that the ledger lacks', () => rebuilder.events(check)],
+    ['comparing entries with events', () => rebuilder.entries(check, async () => (await deps.archive.verify(on_progress)).length === 0)],
     ['summing entries', () => rebuilder.balances(check)],
     ['summing events', () => rebuilder.rollups(check, on_progress)],
     ['comparing balances with admission', () => rebuildBalances(check, deps)],
@@ -48,7 +49,7 @@ export async function rebuild(check: boolean, deps: RebuildDeps, on_progress: On
     on_progress({ doing, done, of: steps.length })
     changes.push(...(await step()))
   }
-  return { object: 'rebuild', check, changes }
+  return { object: 'rebuild', check, changes, lost: await rebuilder.lost() }
 }
 
 /** A balance that admission has otherwise than the ledger. */

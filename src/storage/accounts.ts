@@ -34,7 +34,10 @@ export function grantAccount(kind: GrantRecord['kind'] | undefined, unit: GrantU
  * What an event posts: each part debits its grant's account (the credit line: receivable) and credits usage revenue in the
  * same unit; its cost debits supplier cost and credits supplier payable.
  */
-export function entriesOf(event: UsageEvent, kindOf: (grant: string) => GrantRecord['kind'] | undefined): readonly LedgerEntry[] {
+export function entriesOf(
+  event: Pick<UsageEvent, 'tenant' | 'parts' | 'provider' | 'cost_nano'>,
+  kindOf: (grant: string) => GrantRecord['kind'] | undefined,
+): readonly LedgerEntry[] {
   const entries: LedgerEntry[] = []
   for (const part of event.parts) {
     entries.push({ account: payingAccount(event.tenant, part, kindOf), amount: part.amount })

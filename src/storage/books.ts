@@ -35,13 +35,17 @@ export interface AuditFacts {
   /** Journal `U` rows that are not in the ledger, and the reverse, at most 10 of each. */
   readonly missing_events: readonly string[]
   readonly unexplained_events: readonly string[]
-  /** Ids with more than one highest revision, or whose stored body differs from the journal's. */
+  /** Ids with more than one highest revision, or whose stored body differs from the journal's, or columns from the body. */
   readonly differing_events: readonly string[]
   /** Numbers of events that a node gave out and that are in no table, as `node 12–14`. */
   readonly gaps: readonly string[]
-  /** Σ of events against Σ of usage entries, per tenant and unit, where they differ. */
+  /** Σ of events against Σ of usage entries, per account, and running balances against their entries, where they differ. */
   readonly wrong_sums: readonly string[]
-  /** Rollups against the events they sum up, where they differ. */
+  /** Entries without a transaction, usage without entries, and transactions of other kinds that are missing or not what was posted. */
+  readonly wrong_transactions: readonly string[]
+  /** Grants whose record has another amount, unit, kind or tenant than what was given. */
+  readonly wrong_grants: readonly string[]
+  /** Rollups against the events they sum up, and against finer ones, where they differ. */
   readonly wrong_rollups: readonly string[]
   /** Requests still open in the journal. */
   readonly open_requests: readonly string[]
@@ -70,6 +74,8 @@ export interface ArchivedDay {
   readonly cost_nano: bigint
   /** SHA-256 of the uncompressed bytes, hex. */
   readonly digest: string
+  /** Size of the compressed file; null if it was written before sizes were recorded. */
+  readonly bytes: number | null
   /** SHA-256 of `previous\nday digest`, hex, where `previous` is the chain of the archive before, or empty. */
   readonly chain: string
   readonly previous: string
@@ -102,6 +108,8 @@ export interface EventArchive {
    * @throws ArchiveRefused if something blocks it, or the file read back is not what was written
    */
   archive(day: string, on_progress: OnProgress): Promise<ArchivedDay>
+  /** Whether every file is there and has its size, and the books about it fit together; what is in it only {@link verify} reads. */
+  glance(): Promise<readonly ArchiveFinding[]>
   /** Reads files again, against digests, chain and sums. */
   verify(on_progress: OnProgress): Promise<readonly ArchiveFinding[]>
 }
@@ -119,6 +127,12 @@ export interface RebuildChange {
   readonly was: string
   readonly now: string
 }
+/** Something that is wrong and follows from nothing that is here. */
+export interface LostFact {
+  readonly what: string
+  readonly id: string
+  readonly why: string
+}
 /** A window or budget of one scope: requests admitted in a half-open interval of Unix ms. */
 export interface LimitUse {
   readonly tenant: string
@@ -128,14 +142,21 @@ export interface LimitUse {
 }
 /** Recomputes what the journal, the events and the ledger's entries determine. With `check` nothing changes. Safe beside a running gateway; one at a time. */
 export interface Rebuilder {
-  /** Closed rows of the journal that the ledger lacks are posted again, once. */
+  /** Rows of events, from their bodies; those that the ledger lacks or has otherwise, from the journal. */
   events(check: boolean): Promise<readonly RebuildChange[]>
+  /**
+   * Entries of usage, from events and the books of archived days; where events are lost, or archives not sound, they stay.
+   * @param archivesAreSound asked only if entries differ and there are archives
+   */
+  entries(check: boolean, archivesAreSound: () => Promise<boolean>): Promise<readonly RebuildChange[]>
   /** Running balances, from entries. */
   balances(check: boolean): Promise<readonly RebuildChange[]>
   /** Every account's balance as of a mark; see {@link AuditFacts}. */
   balancesAt(mark: UsageMark): Promise<readonly LedgerEntry[]>
   /** What events up to a mark have used of limits, in the limits' units, in the order given. Archived days count through their sums. */
   usedAt(mark: UsageMark, uses: readonly LimitUse[]): Promise<readonly bigint[]>
-  /** Sums of usage, from events. Archived days keep theirs. */
+  /** Sums of usage, from events. Archived days keep theirs, and while events are lost every minute does. */
   rollups(check: boolean, on_progress: OnProgress): Promise<readonly RebuildChange[]>
+  /** What cannot be recomputed, and why: to be asked last. */
+  lost(): Promise<readonly LostFact[]>
 }

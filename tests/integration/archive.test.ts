@@ -135,6 +135,67 @@ it('a file that was changed, cut or lost, and books that were changed, are found
   expect(await found()).toEqual(['2026-11-02 the chain of archives', '2026-11-02 digest of events-2026-11-02.jsonl.gz'])
 })
 
+it('sums of an archived day are never derived again, whatever is lost of its minutes or marks it', async () => {
+  const subject = await threeDays()
+  const { storage, data_dir } = subject
+  await archiveAll(subject)
+  const books = new DatabaseSync(join(data_dir, 'weir.db'), { timeout: 5000 })
+  const sums = (): unknown => ['usage_hours', 'usage_days'].map((table) => books.prepare(`SELECT * FROM ${table}`).all())
+  const before = sums()
+  books.exec(
+    `DELETE FROM usage_minutes WHERE at < ${FIRST_NOON + 60_000}; ` +
+      "INSERT INTO usage_stale SELECT DISTINCT 'hour', tenant, at FROM usage_hours WHERE at < " +
+      `${FIRST_NOON + DAY_MS / 2}; INSERT INTO usage_stale SELECT DISTINCT 'day', tenant, at FROM usage_days WHERE at < ${FIRST_NOON}`,
+  )
+  expect(await storage.rebuilder.rollups(false, ignore)).toEqual([])
+  await derived(data_dir)
+  expect(sums()).toEqual(before)
+  expect(await storage.rebuilder.rollups(false, ignore)).toEqual([])
+  expect(sums()).toEqual(before)
+  expect((await storage.rebuilder.lost()).map(({ what, id }) => `${what} ${id}`)).toEqual(['sums of an archived day 2026-11-02'])
+  expect(Object.keys(await wrongFacts(storage))).toEqual(['wrong_rollups'])
+  books.close()
+})
+
+it('a glance sees files that are gone or have another size, and books that do not fit together', async () => {
+  const subject = await threeDays()
+  const { storage, data_dir } = subject
+  await archiveAll(subject)
+  const found = async (): Promise<readonly string[]> => (await storage.archive.glance()).map(({ day, what }) => `${day} ${what}`)
+  expect(await found()).toEqual([])
+  const file = join(data_dir, 'archive', 'events-2026-11-02.jsonl.gz')
+  const sound = readFileSync(file)
+  writeFileSync(file, sound.subarray(1))
+  expect(await found()).toEqual(['2026-11-02 events-2026-11-02.jsonl.gz'])
+  rmSync(file)
+  expect(await found()).toEqual(['2026-11-02 events-2026-11-02.jsonl.gz'])
+  writeFileSync(file, sound)
+  const books = new DatabaseSync(join(data_dir, 'weir.db'), { timeout: 5000 })
+  books.exec("UPDATE archives SET digest = 'x', events = events + 1 WHERE day = '2026-11-02'")
+  books.close()
+  expect(await found()).toEqual(['2026-11-02 the chain of archives', '2026-11-02 numbers of events-2026-11-02.jsonl.gz'])
+})
+
+it('entries of usage stay as they are where an archive is not what was written', async () => {
+  const subject = await threeDays()
+  const { storage, data_dir } = subject
+  await archiveAll(subject)
+  const sound = async (): Promise<boolean> => (await storage.archive.verify(ignore)).length === 0
+  const before = await storage.ledger.balances()
+  const books = new DatabaseSync(join(data_dir, 'weir.db'), { timeout: 5000 })
+  books.exec("UPDATE archive_sums SET amount = amount + 1 WHERE day = '2026-11-02' AND unit = 'tokens'")
+  expect(await storage.rebuilder.entries(false, sound)).toEqual([])
+  expect((await storage.rebuilder.lost()).map(({ what }) => what)).toEqual(['entries of usage that differ from events'])
+  expect(await storage.ledger.balances()).toEqual(before)
+  books.exec("UPDATE archive_sums SET amount = amount - 1 WHERE day = '2026-11-02' AND unit = 'tokens'")
+  books.exec("UPDATE ledger_entries SET amount = amount + 1 WHERE code = 'usage_revenue'")
+  books.close()
+  expect((await storage.rebuilder.entries(false, sound)).map(({ what }) => what)).toContain('usage transaction')
+  await storage.rebuilder.balances(false)
+  expect(await storage.ledger.balances()).toEqual(before)
+  expect(await wrongFacts(storage)).toEqual({})
+})
+
 it('rows are deleted only on the word of a sound file, and a deletion that stopped goes on', async () => {
   const subject = await threeDays()
   const { storage, data_dir } = subject
@@ -173,7 +234,7 @@ it('a tenant who asks for an event of an archived day is told so, and lists name
   await (await gateway.chat({ max_tokens: 5 })).text()
   await gateway.audit()
   const books = new DatabaseSync(join(gateway.data_dir, 'weir.db'), { timeout: 5000 })
-  books.exec("INSERT INTO archives VALUES (1, '2026-11-02', 'closed', 'events-2026-11-02.jsonl.gz', 0, 0, 0, 0, 'd', '', 'c', 0)")
+  books.exec("INSERT INTO archives VALUES (1, '2026-11-02', 'closed', 'events-2026-11-02.jsonl.gz', 0, 0, 0, 0, 'd', '', 'c', 0, NULL)")
   books.close()
   const path = `/v1/usage/${uuidv7(FIRST_NOON)}`
   const answer = await gateway.get(path)

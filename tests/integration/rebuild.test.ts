@@ -36,22 +36,65 @@ async function run({ storage, plane }: TestGateway, check: boolean): Promise<rea
 it.each([
   ['a deleted event', ['DELETE FROM events WHERE seq = 2'], 'event'],
   ['an event with another body', ['UPDATE events SET body = replace(body, \'"stream":false\', \'"stream":true\') WHERE seq = 2'], 'event'],
-  ['an event with another amount', ['UPDATE events SET amount_nano = amount_nano + 1 WHERE seq = 2'], 'event'],
+  ['an event with another amount', ['UPDATE events SET amount_nano = amount_nano + 1 WHERE seq = 2'], 'row of an event'],
+  ...['tenant', 'project', 'key', 'model', 'endpoint', 'provider', 'status', 'usage_source', 'end_user', 'node'].map(
+    (column) => [`an event with another ${column}`, [`UPDATE events SET ${column} = 'zz' WHERE seq = 2`], 'row of an event'] as const,
+  ),
+  ...['admitted_at', 'input', 'cached_input', 'cache_write', 'output', 'reasoning', 'cost_nano', 'overrun_nano'].map(
+    (column) => [`an event with more ${column}`, [`UPDATE events SET ${column} = ${column} + 7 WHERE seq = 2`], 'row of an event'] as const,
+  ),
+  ['an event with another number', ['UPDATE events SET seq = 77 WHERE seq = 2'], 'row of an event'],
+  ['an event on another day', ["UPDATE events SET day = '2020-01-01' WHERE seq = 2"], 'row of an event'],
+  ['an event that nothing superseded', ['UPDATE events SET superseded = 1 WHERE seq = 2'], 'row of an event'],
+  [
+    'usage that was taken out of the ledger with its balances',
+    [
+      'UPDATE ledger_balances AS b SET amount = amount - COALESCE((SELECT SUM(amount) FROM ledger_entries AS l WHERE l.code = b.code ' +
+        "AND l.owner = b.owner AND l.ref = b.ref AND l.unit = b.unit AND l.transaction_id LIKE 'usage-%'), 0)",
+      "DELETE FROM ledger_entries WHERE transaction_id LIKE 'usage-%'",
+      "DELETE FROM ledger_transactions WHERE kind = 'usage'",
+    ],
+    'entries of usage',
+  ],
+  [
+    'usage without its transaction',
+    ['PRAGMA foreign_keys = OFF', "DELETE FROM ledger_transactions WHERE kind = 'usage'"],
+    'usage transaction',
+  ],
+  ['usage out of balance', ["UPDATE ledger_entries SET amount = amount + 1 WHERE code = 'usage_revenue'"], 'usage transaction'],
+  ['revenue of another tenant', ["UPDATE ledger_entries SET owner = 'zz' WHERE code = 'usage_revenue'"], 'entries of usage'],
   ['a running balance', ["UPDATE ledger_balances SET amount = amount + 5 WHERE code = 'usage_revenue'"], 'running balance'],
   ['a lost running balance', ["DELETE FROM ledger_balances WHERE code = 'usage_revenue'"], 'running balance'],
   ['a minute', ["UPDATE usage_minutes SET input = input + 1 WHERE dimension = ''"], 'usage by minute'],
   ['a minute of an end user', ["DELETE FROM usage_minutes WHERE dimension = 'end_user'"], 'usage by minute'],
   ['a minute nobody used', ['UPDATE usage_minutes SET at = at - 60000'], 'usage by minute'],
-])('%s is told by the check, which changes nothing, put right by the rebuild, and then there is nothing more to do', async (...row) => {
-  const [, sabotage, what] = row
+] as readonly (readonly [string, readonly string[], string])[])(
+  '%s is told by the check, which changes nothing, put right by the rebuild, and then there is nothing more to do',
+  async (...row) => {
+    const [, sabotage, what] = row
+    const gateway = await served()
+    books(gateway, ...sabotage)
+    const seen = await run(gateway, true)
+    expect(seen.map((change) => change.what)).toContain(what)
+    expect(await run(gateway, true)).toEqual(seen)
+    expect((await run(gateway, false)).map((change) => change.what)).toContain(what)
+    expect(await run(gateway, true)).toEqual([])
+    await gateway.audit()
+  },
+)
+
+it('where an event is lost with its row of the journal, what was posted of it stays, and the loss is named', async () => {
   const gateway = await served()
-  books(gateway, ...sabotage)
-  const seen = await run(gateway, true)
-  expect(seen.map((change) => change.what)).toContain(what)
-  expect(await run(gateway, true)).toEqual(seen)
-  expect((await run(gateway, false)).map((change) => change.what)).toContain(what)
-  expect(await run(gateway, true)).toEqual([])
-  await gateway.audit()
+  const { storage } = gateway
+  const sums = async (): Promise<unknown> => [
+    await storage.ledger.balances(),
+    (await storage.ledger.usage({ periods: [{ from_ms: 0, to_ms: 8e12 }], by: ['tenant'], limit: 9 })).rows,
+  ]
+  const before = await sums()
+  books(gateway, "DELETE FROM journal WHERE kind = 'U' AND event_seq = 2", 'DELETE FROM events WHERE seq = 2')
+  expect((await run(gateway, false)).filter(({ what }) => !what.startsWith('used of'))).toEqual([])
+  expect(await sums()).toEqual(before)
+  expect((await storage.rebuilder.lost()).map(({ what }) => what)).toEqual(['event number', 'entries of usage that differ from events'])
 })
 
 it('hours and days that are not the sums of their minutes are derived again', async () => {

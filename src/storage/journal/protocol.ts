@@ -18,12 +18,6 @@ export type RowMessage =
   | readonly [kind: 'U', id: string, unnumbered_body: string, revision: number, day: string]
   | readonly [kind: 'R', id: string]
 
-/** A `U` row by its number. `covered`: a batch of the ledger has its entries, only the event itself is lacking or wrong. */
-export interface RepostRow {
-  readonly seq: number
-  readonly covered: boolean
-}
-
 export type Ask =
   | { readonly what: 'write'; readonly statements: readonly SqlStatement[] }
   | { readonly what: 'transact'; readonly transaction: LedgerTransaction }
@@ -33,8 +27,8 @@ export type Ask =
   | { readonly what: 'mark' }
   /** Deletes one small batch of rows that are past their time. */
   | { readonly what: 'forget'; readonly now_ms: number }
-  /** Posts rows of the journal again whose events the ledger lacks, or has otherwise. */
-  | { readonly what: 'repost'; readonly rows: readonly RepostRow[] }
+  /** Writes the events of `U` rows again, by number, that the ledger lacks or has otherwise. */
+  | { readonly what: 'repost'; readonly seqs: readonly number[] }
   /** Has the hour or day of a tenant that holds an instant derived again. */
   | { readonly what: 'derive'; readonly grain: 'hour' | 'day'; readonly tenant: string; readonly at: number }
   | { readonly what: 'close' }

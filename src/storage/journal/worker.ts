@@ -150,7 +150,7 @@ class Writer {
         return this.#rows.deleteOld(this.#start.keep_days, ask.now_ms)
       case 'repost':
         this.#rows.syncFully(true)
-        this.#poster.repost(ask.rows)
+        this.#poster.repost(ask.seqs)
         return null
       case 'derive':
         this.#deriveAgain(ask)

@@ -1,6 +1,6 @@
 import { createHash, type Hash } from 'node:crypto'
 import { createReadStream, createWriteStream } from 'node:fs'
-import { mkdir, open, rename } from 'node:fs/promises'
+import { mkdir, open, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
@@ -35,6 +35,8 @@ export interface ArchiveFacts {
   readonly cost_nano: bigint
   /** SHA-256 of the uncompressed bytes, hex. */
   readonly digest: string
+  /** Size of the file, compressed. */
+  readonly bytes: number
   readonly sums: readonly ArchiveSum[]
   readonly numbers: readonly ArchiveRun[]
 }
@@ -71,7 +73,8 @@ export class ArchiveTally {
     return this.#events
   }
 
-  facts(): ArchiveFacts {
+  /** @param bytes size of the file */
+  facts(bytes: number): ArchiveFacts {
     if (this.#last !== null) this.#count(this.#last)
     this.#last = null
     return {
@@ -80,6 +83,7 @@ export class ArchiveTally {
       amount_nano: this.#amount_nano,
       cost_nano: this.#cost_nano,
       digest: this.#hash.digest('hex'),
+      bytes,
       sums: [...this.#sums.values()],
       numbers: [...this.#numbers].flatMap(([node, seqs]) => runsOf(node, seqs)),
     }
@@ -134,7 +138,7 @@ export async function writeArchiveFile(
   await syncPath(temporary)
   await rename(temporary, join(directory, file))
   await syncPath(directory)
-  return tally.facts()
+  return tally.facts((await stat(join(directory, file))).size)
 }
 
 async function syncPath(path: string): Promise<void> {
@@ -163,5 +167,5 @@ export async function readArchiveFile(directory: string, file: string, on_lines:
     on_lines(tally.events)
   }
   if (rest !== '') throw new RangeError('the last line is not whole')
-  return tally.facts()
+  return tally.facts(bytes.bytesRead)
 }

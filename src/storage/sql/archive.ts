@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Clock, dayOf, SHANGHAI_OFFSET_MS } from '../../base/clock.ts'
 import { runArchiver } from '../journal/archiver.ts'
@@ -72,6 +73,25 @@ export class SqlArchive implements EventArchive {
     })
   }
 
+  async glance(): Promise<readonly ArchiveFinding[]> {
+    const findings: ArchiveFinding[] = []
+    let previous = ''
+    const archives = await this.list()
+    const held = new Map((await this.#read(HELD_NUMBERS)).map((row) => [textOf(row, 'day'), numberOf(row, 'events')]))
+    for (const archived of archives) {
+      const { day, file, bytes, digest, events } = archived
+      if (previous !== archived.previous || chainOf(previous, day, digest) !== archived.chain) {
+        findings.push(finding(archived, 'the chain of archives', 'the digest of this file after that of the one before', 'another'))
+      }
+      previous = archived.chain
+      if (held.get(day) !== events) findings.push(finding(archived, `numbers of ${file}`, events, held.get(day) ?? 0))
+      const size = await stat(join(this.#directory, file)).then((found) => found.size, noFile)
+      if (size === null) findings.push(finding(archived, file, 'a file', 'none'))
+      else if (bytes !== null && size !== bytes) findings.push(finding(archived, file, `${bytes} bytes`, `${size} bytes`))
+    }
+    return findings
+  }
+
   async verify(on_progress: OnProgress): Promise<readonly ArchiveFinding[]> {
     return await this.#alone(async () => {
       const findings: ArchiveFinding[] = []
@@ -99,19 +119,29 @@ export class SqlArchive implements EventArchive {
     const task = { what: 'write', path: join(data_dir, 'weir.db'), day, directory: this.#directory, file } as const
     const facts = await runArchiver(task, (done) => on_progress({ doing: `writing ${file}`, done, of: candidate.events }))
     await this.#keepBooks(day, facts)
-    const [row] = await this.#read('SELECT COUNT(*) AS events FROM events WHERE day = ?', day)
-    if (row === undefined || numberOf(row, 'events') !== facts.events) throw new ArchiveRefused(`events of ${day} came or went meanwhile`)
     const previous = (await this.list()).at(-1)?.chain ?? ''
-    const { events, requests, amount_nano, cost_nano, digest } = facts
-    const chain = chainOf(previous, day, digest)
-    await executor.write([
-      {
-        sql:
-          'INSERT INTO archives (day, state, file, events, requests, amount_nano, cost_nano, digest, previous, chain, at) ' +
-          "VALUES (?, 'written', ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        params: [day, file, events, requests, amount_nano, cost_nano, digest, previous, chain, clock.now_ms()],
-      },
+    const { events, requests, amount_nano, cost_nano, digest, bytes } = facts
+    const values = [
+      day,
+      file,
+      events,
+      requests,
+      amount_nano,
+      cost_nano,
+      digest,
+      previous,
+      chainOf(previous, day, digest),
+      clock.now_ms(),
+      bytes,
+    ]
+    // One transaction: what is posted or marked between a look and the insertion would be closed unseen.
+    const [, changes] = await executor.write([
+      { sql: CLOSE_DAY, params: [...values, day, events, day, previous] },
+      { sql: 'SELECT changes() AS closed', params: [] },
     ])
+    if (changes?.[0] === undefined || numberOf(changes[0], 'closed') !== 1) {
+      throw new ArchiveRefused(`events of ${day} came or went meanwhile, or its sums are to be derived again; try again`)
+    }
   }
 
   /** Sums and numbers count only once the day is in `archives`, so they may come in several commits, and be left by a dead process. */
@@ -202,9 +232,17 @@ const DAYS =
 
 const OLDEST_KEPT = "SELECT MIN(at) AS at, MIN(CASE kind WHEN 'U' THEN day END) AS day FROM journal"
 
+const HELD_NUMBERS = 'SELECT day, SUM(last_seq - first_seq + 1) AS events FROM archive_numbers GROUP BY day'
+
 const STALE = 'SELECT DISTINCT at FROM usage_stale'
 
 const DELETE_ROWS = 'DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE day = ? ORDER BY id, revision LIMIT ?)'
+
+const CLOSE_DAY =
+  'INSERT INTO archives (day, state, file, events, requests, amount_nano, cost_nano, digest, previous, chain, at, bytes) ' +
+  "SELECT ?, 'written', ?, ?, ?, ?, ?, ?, ?, ?, ?, ? WHERE (SELECT COUNT(*) FROM events WHERE day = ?) = ? " +
+  "AND NOT EXISTS (SELECT 1 FROM usage_stale WHERE date(at / 1000 + 28800, 'unixepoch') = ?) " +
+  "AND COALESCE((SELECT chain FROM archives ORDER BY number DESC LIMIT 1), '') = ?"
 
 const KEEP_SUMS =
   "INSERT INTO archive_sums SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), " +
@@ -212,6 +250,12 @@ const KEEP_SUMS =
 
 const KEEP_NUMBERS =
   "INSERT INTO archive_numbers SELECT ?, json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)"
+
+/** @throws whatever else is wrong than that there is no such file */
+function noFile(error: unknown): null {
+  if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return null
+  throw error
+}
 
 function blockedBy(day: string, kept: SqlRow | undefined, stale_days: ReadonlySet<string>): string | null {
   const end_ms = Date.parse(`${day}T00:00:00Z`) - SHANGHAI_OFFSET_MS + DAY_MS
@@ -234,7 +278,8 @@ function compareFacts(
   books: Pick<ArchiveFacts, 'sums' | 'numbers'>,
 ): readonly ArchiveFinding[] {
   const names = ['digest', 'events', 'requests', 'amount_nano', 'cost_nano'] as const
-  const differing = names.filter((name) => archived[name] !== facts[name])
+  const differing: (keyof ArchiveFacts & keyof ArchivedDay)[] = names.filter((name) => archived[name] !== facts[name])
+  if (differing.length === 0 && archived.bytes !== null && archived.bytes !== facts.bytes) differing.push('bytes')
   const findings = differing.map((name) => finding(archived, `${name} of ${archived.file}`, archived[name], facts[name]))
   const sums = (list: readonly ArchiveSum[]): string => textOfAll(list, ({ owner, ref, unit, amount }) => [owner, ref, unit, amount])
   const runs = (list: readonly ArchiveRun[]): string => textOfAll(list, ({ node, first_seq, last_seq }) => [node, first_seq, last_seq])
@@ -272,6 +317,7 @@ function archivedOf(row: SqlRow): ArchivedDay {
     digest: textOf(row, 'digest'),
     previous: textOf(row, 'previous'),
     chain: textOf(row, 'chain'),
+    bytes: row['bytes'] === null ? null : numberOf(row, 'bytes'),
     at: numberOf(row, 'at'),
   }
 }

@@ -1,32 +1,24 @@
 import { dayOf } from '../../base/clock.ts'
+import { notArchived, SUMS, WRONG_EVENT_DAYS, wrongDays, wrongHours } from './cells.ts'
 import { bigOf, numberOf, type SqlRow, type SqlStatement, textOf } from './executor.ts'
-import { DAY_MS, HOUR_MS } from './rollups.ts'
+import { HOUR_MS } from './rollups.ts'
 
-const FIGURES = ['requests', 'tokens', 'amount_nano', 'cost_nano'] as const
-type Figures = Record<(typeof FIGURES)[number], bigint>
+const MOST = 10
 
-const GRAINS = ['minutes', 'hours', 'days'] as const
-type Grain = (typeof GRAINS)[number]
+const first = (sql: string): SqlStatement => ({ sql: `${sql} LIMIT ${MOST}`, params: [] })
 
-const FLOOR = "CAST(COALESCE((SELECT value FROM meta WHERE name = 'usage_floor'), '0') AS INTEGER)"
-/** Archived days keep their sums; those without events here are judged against the books of their archive. */
-const FIRST_DAY = '(SELECT MIN(admitted_at) FROM events)'
-
-/** Sums of one grain by day (its start in UTC+8) and tenant. */
-function byDay(grain: Grain): SqlStatement {
-  const sql =
-    `SELECT tenant, at - (at + ${8 * HOUR_MS}) % ${DAY_MS} AS day_at, SUM(requests) AS requests, ` +
-    'SUM(input + cached_input + cache_write + output) AS tokens, SUM(amount_nano) AS amount_nano, SUM(cost_nano) AS cost_nano ' +
-    `FROM usage_${grain} WHERE dimension = '' AND at >= ${FIRST_DAY} - ${DAY_MS} GROUP BY 1, 2`
-  return { sql, params: [] }
-}
-
-/** What {@link wrongRollups} reads, besides its pass over the events. */
+/** What {@link wrongRollups} reads, besides the audit's pass over the events. */
 export const ROLLUP_STATEMENTS = {
-  minutes: byDay('minutes'),
-  hours: byDay('hours'),
-  days: byDay('days'),
-  stale: { sql: `SELECT DISTINCT grain, tenant, at - (at + ${8 * HOUR_MS}) % ${DAY_MS} AS day_at FROM usage_stale`, params: [] },
+  event_days: first(WRONG_EVENT_DAYS),
+  hours: first(wrongHours('1')),
+  days: first(wrongDays('1')),
+  calls: {
+    sql:
+      'SELECT tenant, at, SUM(searches) AS searches, SUM(images) AS images FROM usage_days AS t ' +
+      `WHERE dimension = '' AND ${notArchived('at')} GROUP BY tenant, at`,
+    params: [],
+  },
+  stale: { sql: "SELECT tenant, at FROM usage_stale WHERE grain = 'day'", params: [] },
   archived_days: {
     sql:
       'SELECT a.day, a.requests, a.amount_nano, a.cost_nano, COALESCE(SUM(d.requests), 0) AS found_requests, ' +
@@ -35,54 +27,55 @@ export const ROLLUP_STATEMENTS = {
       'GROUP BY a.day HAVING a.requests <> found_requests OR a.amount_nano <> found_amount OR a.cost_nano <> found_cost',
     params: [],
   },
-  floor: { sql: `SELECT ${FLOOR} AS floor`, params: [] },
 } as const satisfies Record<string, SqlStatement>
 
 /**
- * Where sums of usage are not those of the events, by day and tenant, in words. What is still to be derived is not judged.
- * @param pass events by day and tenant
+ * Where sums of usage are not those of the events, or coarser ones not those of finer ones, in words. Archived days are held against
+ * the books of their archive, and their sums against each other.
+ * @param pass events by day and tenant, with their calls
  */
 export function wrongRollups(
   pass: readonly SqlRow[],
   rowsOf: (name: keyof typeof ROLLUP_STATEMENTS) => readonly SqlRow[],
 ): readonly string[] {
-  const expected = sumsBy(pass, (row) => `${textOf(row, 'day')} ${textOf(row, 'tenant')}`)
-  const days = new Set(pass.map((row) => textOf(row, 'day')))
-  const place = (row: SqlRow): string => `${dayOf(numberOf(row, 'day_at'))} ${textOf(row, 'tenant')}`
-  const stale = new Set(rowsOf('stale').map((row) => `${textOf(row, 'grain')}s ${place(row)}`))
-  const [floor] = rowsOf('floor')
-  // A day that began before the floor has not all of its minutes any more.
-  const with_minutes = dayOf((floor === undefined ? 0 : numberOf(floor, 'floor')) + DAY_MS - 1)
-  const wrong: string[] = []
-  for (const grain of GRAINS) {
-    const found = sumsBy(
-      rowsOf(grain).filter((row) => days.has(dayOf(numberOf(row, 'day_at')))),
-      place,
+  return [
+    ...rowsOf('event_days').map((row) => cellWords(row, 'days', 'its events')),
+    ...wrongCalls(pass, rowsOf('calls'), rowsOf('stale')),
+    ...rowsOf('hours').map((row) => cellWords(row, 'hours', 'the sums of its minutes')),
+    ...rowsOf('days').map((row) => cellWords(row, 'days', 'the sums of its hours')),
+    ...rowsOf('archived_days').map(archivedWords),
+  ]
+}
+
+const CALLS = ['searches', 'images'] as const
+
+function wrongCalls(pass: readonly SqlRow[], sums: readonly SqlRow[], stale: readonly SqlRow[]): readonly string[] {
+  const place = (row: SqlRow): string => `${dayOf(numberOf(row, 'at'))} ${textOf(row, 'tenant')}`
+  const later = new Set(stale.map(place))
+  const off = new Map<string, readonly bigint[]>()
+  const add = (name: string, row: SqlRow, sign: bigint): void => {
+    const known = off.get(name)
+    off.set(
+      name,
+      CALLS.map((call, index) => (known?.[index] ?? 0n) + sign * bigOf(row, call)),
     )
-    for (const name of [...new Set([...expected.keys(), ...found.keys()])].toSorted()) {
-      if (stale.has(`${grain} ${name}`) || (grain === 'minutes' && name < with_minutes)) continue
-      const [a, b] = [expected.get(name) ?? NOTHING, found.get(name) ?? NOTHING]
-      if (FIGURES.some((figure) => a[figure] !== b[figure])) wrong.push(`${name} in ${grain}: events ${words(a)}; sums ${words(b)}`)
-    }
   }
-  return [...wrong, ...rowsOf('archived_days').map(archivedWords)]
+  for (const row of pass) add(`${textOf(row, 'day')} ${textOf(row, 'tenant')}`, row, 1n)
+  for (const row of sums) add(place(row), row, -1n)
+  const wrong = [...off].filter(([name, calls]) => !later.has(name) && calls.some((count) => count !== 0n))
+  return wrong.slice(0, MOST).map(([name, [searches, images]]) => `${name} in days lacks ${searches} searches, ${images} images`)
 }
 
-const NOTHING: Figures = { requests: 0n, tokens: 0n, amount_nano: 0n, cost_nano: 0n }
-
-function sumsBy(rows: readonly SqlRow[], name: (row: SqlRow) => string): ReadonlyMap<string, Figures> {
-  const sums = new Map<string, Figures>()
-  for (const row of rows) {
-    const sum = sums.get(name(row)) ?? { ...NOTHING }
-    for (const figure of FIGURES) sum[figure] += bigOf(row, figure)
-    sums.set(name(row), sum)
-  }
-  for (const [key, sum] of sums) if (FIGURES.every((figure) => sum[figure] === 0n)) sums.delete(key)
-  return sums
-}
-
-function words({ requests, tokens, amount_nano, cost_nano }: Figures): string {
-  return `${requests} requests, ${tokens} tokens, ${amount_nano} nano-yuan, cost ${cost_nano}`
+/** A cell holds by how much each of its sums is too small. */
+function cellWords(row: SqlRow, grain: string, of: string): string {
+  const figures = SUMS.filter((name) => typeof row[name] === 'bigint' && row[name] !== 0n)
+  const [dimension, value] = [textOf(row, 'dimension'), textOf(row, 'value')]
+  const names = ['project', 'key', 'model', 'endpoint'].map((name) => `${name} ${textOf(row, name)}`)
+  const cell = [...names, ...(dimension === '' ? [] : [`${dimension} ${value}`])].join(', ')
+  const at_ms = numberOf(row, 'at')
+  const at = grain === 'days' ? dayOf(at_ms) : new Date(at_ms).toISOString()
+  const lacks = figures.map((name) => `${name} ${String(row[name])}`).join(', ')
+  return `${at} ${textOf(row, 'tenant')} in ${grain} (${cell}) lacks, compared with ${of}: ${lacks}`
 }
 
 function archivedWords(row: SqlRow): string {

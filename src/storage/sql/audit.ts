@@ -1,10 +1,12 @@
-import { addAmounts, entriesOf, EntrySums } from '../accounts.ts'
+import { entriesOf, EntrySums } from '../accounts.ts'
 import { decodeEvent } from '../../money/event-json.ts'
-import type { GrantUnit } from '../../money/grant.ts'
 import type { AuditFacts, UsageMark } from '../books.ts'
-import type { AccountCode, GrantRecord, LedgerEntry } from '../ports.ts'
+import type { GrantRecord, LedgerEntry } from '../ports.ts'
+import { ACCOUNT_STATEMENTS, accountsOff, accountText, entryFrom, WRONG_GRANTS } from './audit-accounts.ts'
+import { DIFFERING_NAMES, DIFFERS, UNLIKE_BODY } from './audit-columns.ts'
 import { ROLLUP_STATEMENTS, wrongRollups } from './audit-rollups.ts'
 import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
+import { brokenSeals } from './seal.ts'
 
 const MOST = 10
 
@@ -50,43 +52,34 @@ const UNEXPLAINED =
   "(SELECT 1 FROM journal AS j WHERE j.id = e.id AND j.revision = e.revision AND j.kind IN ('U', 'R')) " +
   `LIMIT ${MOST}`
 
-/** One pass over the events: counts, numbers of nodes, cost per provider, usage per day and tenant. */
+/** One pass over the events: counts, numbers of nodes, calls per day and tenant, and how many rows are not what their bodies say. */
 const PASS =
-  'SELECT node, provider, day, tenant, MIN(seq) AS low, MAX(seq) AS high, COUNT(*) AS numbers, SUM(seq) AS total, ' +
-  'SUM(superseded) AS superseded, SUM(revision = 2) AS seconds, SUM(superseded = 0) AS requests, ' +
-  `${['tokens', 'amount_nano', 'cost_nano'].map((name) => `SUM(CASE superseded WHEN 0 THEN ${name} ELSE 0 END) AS ${name}`).join(', ')} ` +
-  'FROM (SELECT *, input + cached_input + cache_write + output AS tokens FROM events ' +
-  `WHERE ${PRESENT}) GROUP BY node, provider, day, tenant`
+  'SELECT node, day, tenant, MIN(seq) AS low, MAX(seq) AS high, COUNT(*) AS numbers, SUM(seq) AS total, SUM(superseded) AS superseded, ' +
+  'SUM(revision = 2) AS seconds, SUM(superseded = 0) AS requests, SUM(unlike) AS unlike, ' +
+  `${['amount_nano', 'searches', 'images'].map((name) => `SUM(CASE superseded WHEN 0 THEN ${name} ELSE 0 END) AS ${name}`).join(', ')} ` +
+  // The limit keeps bodies out of what is sorted.
+  `FROM (SELECT node, day, tenant, seq, superseded, revision, amount_nano, ${UNLIKE_BODY} AS unlike, ` +
+  "json_extract(body, '$.calls.search') AS searches, json_extract(body, '$.calls.image') AS images " +
+  `FROM events NOT INDEXED WHERE ${PRESENT} LIMIT -1) GROUP BY node, day, tenant`
 
 /** Needs a look only where the pass counts other numbers of superseded events than of second revisions. */
 const TWICE = `SELECT id FROM events WHERE superseded = 0 GROUP BY day, id HAVING COUNT(*) <> 1 LIMIT ${MOST}`
 
-/** The amount columns against the bodies that they were taken from. */
-const WRONG_COLUMNS =
-  `SELECT id FROM events WHERE ${PRESENT} AND (amount_nano <> CAST(json_extract(body, '$.amount_nano') AS INTEGER) ` +
-  `OR cost_nano <> CAST(json_extract(body, '$.cost_nano') AS INTEGER)) LIMIT ${MOST}`
+/** Needs a look only where the pass found rows that are not what their bodies say. */
+const WRONG_COLUMNS = `SELECT id || ' (' || ${DIFFERING_NAMES} || 'of its row)' AS id FROM events WHERE ${PRESENT} AND ${DIFFERS} LIMIT ${MOST}`
 
-/** What events paid with, per tenant and grant, archived days included. */
-const EVENT_SUMS =
-  'SELECT owner, ref, unit, SUM(amount) AS amount FROM (' +
-  "SELECT e.tenant AS owner, json_extract(p.value, '$.grant') AS ref, json_extract(p.value, '$.unit') AS unit, " +
-  "CAST(json_extract(p.value, '$.amount') AS INTEGER) AS amount " +
-  `FROM events AS e, json_each(e.body, '$.parts') AS p WHERE e.superseded = 0 AND e.${PRESENT} ` +
-  "UNION ALL SELECT owner, ref, unit, amount FROM archive_sums WHERE unit <> 'cost' AND day IN (SELECT day FROM archives)) GROUP BY owner, ref, unit"
+/** Rows that came back after their day was closed. */
+const RETURNED =
+  "SELECT id || ' (its day ' || day || ' is archived)' AS id FROM events " +
+  `WHERE day IN (SELECT day FROM archives WHERE state = 'closed') LIMIT ${MOST}`
 
-const ARCHIVED_COSTS =
-  "SELECT owner, '' AS ref, 'cost' AS unit, SUM(amount) AS amount FROM archive_sums " +
-  "WHERE unit = 'cost' AND day IN (SELECT day FROM archives) GROUP BY owner"
+const ORPHANS =
+  'SELECT DISTINCT transaction_id AS id FROM ledger_entries ' +
+  `WHERE transaction_id NOT IN (SELECT id FROM ledger_transactions) LIMIT ${MOST}`
 
-const USAGE_ENTRIES = "FROM ledger_entries AS l JOIN ledger_transactions AS t ON t.id = l.transaction_id AND t.kind = 'usage' "
-
-const PAID_SUMS =
-  "SELECT l.owner, CASE l.code WHEN 'receivable' THEN 'credit' ELSE l.ref END AS ref, l.unit, SUM(l.amount) AS amount " +
-  `${USAGE_ENTRIES} WHERE l.code IN ('wallet_liability', 'prepaid_grant', 'contract_commitment', 'receivable') GROUP BY 1, 2, 3`
-
-const REVENUE_SUMS =
-  "SELECT l.owner, '' AS ref, CASE l.code WHEN 'supplier_payable' THEN 'cost' ELSE l.unit END AS unit, SUM(-l.amount) AS amount " +
-  `${USAGE_ENTRIES} WHERE l.code IN ('usage_revenue', 'supplier_payable') GROUP BY 1, 3`
+const WITHOUT_ENTRIES =
+  "SELECT id FROM ledger_transactions AS t WHERE kind = 'usage' AND NOT EXISTS " +
+  `(SELECT 1 FROM ledger_entries AS l WHERE l.transaction_id = t.id) LIMIT ${MOST}`
 
 const OPEN =
   "SELECT id FROM journal AS s WHERE kind = 'S' AND seq >= ? AND seq <= ? AND NOT EXISTS " +
@@ -123,8 +116,8 @@ const AFTER =
   "WHERE j.kind = 'U' AND j.seq > ? AND j.seq <= CAST((SELECT value FROM meta WHERE name = 'posted_seq') AS INTEGER)"
 
 const AFTER_KINDS =
-  'SELECT DISTINCT g.id, g.kind FROM journal AS j LEFT JOIN events AS r ON j.revision = 2 AND r.day = j.day AND r.id = j.id, ' +
-  "json_each(COALESCE(r.body, j.body), '$.parts') AS p JOIN grants AS g ON g.id = json_extract(p.value, '$.grant') " +
+  'SELECT DISTINCT g.id, g.kind FROM journal AS j LEFT JOIN events AS r ON j.revision = 2 AND r.day = j.day AND r.id = j.id ' +
+  "CROSS JOIN json_each(COALESCE(r.body, j.body), '$.parts') AS p CROSS JOIN grants AS g ON g.id = json_extract(p.value, '$.grant') " +
   "WHERE j.kind = 'U' AND j.seq > ?"
 
 /** Transactions that limits had not heard of at the mark. */
@@ -146,25 +139,34 @@ export async function readAuditFacts(executor: Pick<SqlExecutor, 'read'>, mark?:
   const of = (name: keyof ReturnType<typeof statementsAt>): readonly SqlRow[] => rows.get(name) ?? []
   const ids = (...names: Parameters<typeof of>[0][]): readonly string[] => [...new Set(names.flatMap((name) => idsOf(of(name))))]
   const pass = of('pass')
-  const event_sums = of('event_sums')
   const gaps = await readGaps(executor, [...pass, ...of('other_numbers')])
   const [unlike, unexplained] = gaps.length === 0 ? [of('unlike'), of('unexplained')] : await readOlder(executor, mark)
   const missing = unlike.filter((row) => numberOf(row, 'missing') === 1)
   const counts = [...pass.map((row) => ({ ...row, events: bigOf(row, 'requests') })), ...of('archived')]
+  const off = accountsOff(of)
   return {
     unbalanced: ids('unbalanced'),
     missing_events: [...idsOf(missing).slice(0, MOST), ...ids('late')],
-    unexplained_events: idsOf(unexplained),
+    unexplained_events: [...idsOf(unexplained), ...ids('returned')],
     differing_events: [
-      ...new Set([...idsOf(unlike.filter((row) => !missing.includes(row))), ...(await readTwice(executor, pass)), ...ids('wrong_columns')]),
+      ...new Set([
+        ...idsOf(unlike.filter((row) => !missing.includes(row))),
+        ...(await readTwice(executor, pass)),
+        ...(await readColumns(executor, pass)),
+      ]),
     ],
     gaps,
     wrong_sums: [
-      ...differences(event_sums, of('paid_sums')),
-      ...differences([...withoutRef(event_sums), ...costsOf(pass), ...of('archived_costs')], of('revenue_sums')),
+      ...off.map(({ account, events, entries }) => `${accountText(account)}: events ${events}, entries ${entries}`).toSorted(),
       ...of('wrong_balances').map(balanceName),
     ],
-    wrong_rollups: wrongRollups(pass, (name) => rows.get(name) ?? []).slice(0, MOST),
+    wrong_transactions: [
+      ...idsOf(of('orphans')).map((id) => `${id} has entries and is not there`),
+      ...idsOf(of('without_entries')).map((id) => `${id} has no entries`),
+      ...(await brokenSeals(executor)),
+    ],
+    wrong_grants: ids('wrong_grants'),
+    wrong_rollups: wrongRollups(pass, of),
     open_requests: ids('open'),
     balances: balancesAt(of('balances'), of('after'), of('after_kinds'), of('after_transactions')),
     events: Number(sumOf(counts, 'events')),
@@ -195,13 +197,15 @@ function sumOf(rows: readonly SqlRow[], column: string): bigint {
   return rows.reduce((sum, row) => sum + bigOf(row, column), 0n)
 }
 
-function costsOf(pass: readonly SqlRow[]): readonly SqlRow[] {
-  return pass.map((row) => ({ owner: textOf(row, 'provider'), ref: '', unit: 'cost', amount: bigOf(row, 'cost_nano') }))
-}
-
 async function readTwice(executor: Pick<SqlExecutor, 'read'>, pass: readonly SqlRow[]): Promise<readonly string[]> {
   if (sumOf(pass, 'superseded') === sumOf(pass, 'seconds')) return []
   const [rows = []] = await executor.read([{ sql: TWICE, params: [] }])
+  return idsOf(rows)
+}
+
+async function readColumns(executor: Pick<SqlExecutor, 'read'>, pass: readonly SqlRow[]): Promise<readonly string[]> {
+  if (sumOf(pass, 'unlike') === 0n) return []
+  const [rows = []] = await executor.read([{ sql: WRONG_COLUMNS, params: [] }])
   return idsOf(rows)
 }
 
@@ -218,14 +222,14 @@ function statementsAt(mark: UsageMark | undefined) {
     unlike: { sql: UNLIKE.replace('?', OLDEST_COMPARED), params: [row_seq] },
     late: plain(LATE),
     unexplained: plain(UNEXPLAINED.replace('?', OLDEST_COMPARED)),
-    wrong_columns: plain(WRONG_COLUMNS),
+    returned: plain(RETURNED),
+    orphans: plain(ORPHANS),
+    without_entries: plain(WITHOUT_ENTRIES),
+    wrong_grants: WRONG_GRANTS,
     pass: plain(PASS),
     other_numbers: plain(OTHER_NUMBERS),
-    event_sums: plain(EVENT_SUMS),
-    archived_costs: plain(ARCHIVED_COSTS),
     archived: plain(ARCHIVED),
-    paid_sums: plain(PAID_SUMS),
-    revenue_sums: plain(REVENUE_SUMS),
+    ...ACCOUNT_STATEMENTS,
     open,
     ...ROLLUP_STATEMENTS,
     balances: plain(BALANCES),
@@ -233,6 +237,31 @@ function statementsAt(mark: UsageMark | undefined) {
     after_kinds: { sql: AFTER_KINDS, params: [row_seq] },
     after_transactions: { sql: AFTER_TRANSACTIONS, params: [mark?.transaction_seq ?? END, JSON.stringify(mark?.pending ?? [])] },
   } satisfies Record<string, SqlStatement>
+}
+
+const NUMBERS =
+  'SELECT node, MIN(seq) AS low, MAX(seq) AS high, COUNT(*) AS numbers, SUM(seq) AS total ' +
+  `FROM events NOT INDEXED WHERE ${PRESENT} GROUP BY node`
+
+/** A missing number that the journal has is an event that can be posted again. */
+const IN_JOURNAL =
+  "SELECT COUNT(DISTINCT event_seq) AS count FROM journal WHERE kind = 'U' AND event_seq BETWEEN ? AND ? " +
+  "AND (SELECT value FROM meta WHERE name = 'node') = ?"
+
+/** Numbers of events that are neither here nor in an archive, nor can come back from the journal. */
+export async function lostNumbers(executor: Pick<SqlExecutor, 'read'>): Promise<readonly string[]> {
+  const [numbers = [], others = []] = await executor.read([
+    { sql: NUMBERS, params: [] },
+    { sql: OTHER_NUMBERS, params: [] },
+  ])
+  const lost: string[] = []
+  for (const gap of await readGaps(executor, [...numbers, ...others])) {
+    const [, node = '', first, last] = /^(.*) (\d+)(?:–(\d+))?$/.exec(gap) ?? []
+    const [from, to] = [Number(first), Number(last ?? first)]
+    const [rows] = first === undefined ? [] : await executor.read([{ sql: IN_JOURNAL, params: [from, to, node] }])
+    if (rows?.[0] === undefined || numberOf(rows[0], 'count') !== to - from + 1) lost.push(gap)
+  }
+  return lost
 }
 
 /** Numbers missing of nodes whose count or sum of numbers shows that some are; only then are they looked for. */
@@ -262,23 +291,17 @@ function balancesAt(
   kinds: readonly SqlRow[],
   transactions: readonly SqlRow[],
 ): readonly LedgerEntry[] {
-  if (after.length === 0 && transactions.length === 0) return now.map(entryOf)
+  if (after.length === 0 && transactions.length === 0) return now.map(entryFrom)
   const known = new Map(kinds.map((row) => [textOf(row, 'id'), textOf(row, 'kind') as GrantRecord['kind']]))
   const kindOf = (grant: string): GrantRecord['kind'] | undefined => known.get(grant)
   const sums = new EntrySums()
-  sums.add(now.map(entryOf))
-  sums.add(transactions.map(entryOf), -1n)
+  sums.add(now.map(entryFrom))
+  sums.add(transactions.map(entryFrom), -1n)
   for (const row of after) {
     sums.add(entriesOf(decodeEvent(textOf(row, 'body')), kindOf), -1n)
     if (row['earlier'] !== null) sums.add(entriesOf(decodeEvent(textOf(row, 'earlier')), kindOf))
   }
   return sums.entries()
-}
-
-function entryOf(row: SqlRow): LedgerEntry {
-  const code = textOf(row, 'code') as AccountCode
-  const unit = textOf(row, 'unit') as GrantUnit
-  return { account: { code, owner: textOf(row, 'owner'), ref: textOf(row, 'ref'), unit }, amount: bigOf(row, 'amount') }
 }
 
 function idsOf(rows: readonly SqlRow[]): readonly string[] {
@@ -288,27 +311,4 @@ function idsOf(rows: readonly SqlRow[]): readonly string[] {
 function balanceName(row: SqlRow): string {
   const [code, owner, ref, unit] = ['code', 'owner', 'ref', 'unit'].map((column) => textOf(row, column))
   return `balance of ${code} ${owner} ${ref} in ${unit} is not the sum of its entries`
-}
-
-function withoutRef(rows: readonly SqlRow[]): readonly SqlRow[] {
-  return rows.map((row) => ({ ...row, ref: '' }))
-}
-
-function differences(events: readonly SqlRow[], entries: readonly SqlRow[]): readonly string[] {
-  const [left, right] = [sumsOf(events), sumsOf(entries)]
-  const names = [...new Set([...left.keys(), ...right.keys()])].toSorted()
-  return names.flatMap((name) => {
-    const [of_events, of_entries] = [left.get(name) ?? 0n, right.get(name) ?? 0n]
-    return of_events === of_entries ? [] : [`${name}: events ${of_events}, entries ${of_entries}`]
-  })
-}
-
-function sumsOf(rows: readonly SqlRow[]): ReadonlyMap<string, bigint> {
-  const sums = new Map<string, bigint>()
-  for (const row of rows) {
-    const ref = textOf(row, 'ref')
-    const name = `${textOf(row, 'owner')} ${ref === '' ? '' : `${ref} `}${textOf(row, 'unit')}`
-    sums.set(name, addAmounts(sums.get(name) ?? 0n, bigOf(row, 'amount')))
-  }
-  return sums
 }

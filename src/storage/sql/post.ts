@@ -4,9 +4,9 @@ import { decodeEvent } from '../../money/event-json.ts'
 import type { UsageEvent } from '../../money/event.ts'
 import { addAmounts, checkBalanced, entriesOf, EntrySums } from '../accounts.ts'
 import { inTransaction, type JournalRows, readMeta } from '../journal/rows.ts'
-import type { RepostRow } from '../journal/protocol.ts'
 import type { Account, GrantRecord, LedgerEntry, LedgerTransaction, PostResult } from '../ports.ts'
 import { RollupBatch, type Rollups } from './rollups.ts'
+import { Sealer } from './seal.ts'
 
 const MAX_KNOWN_GRANTS = 10_000
 
@@ -19,6 +19,7 @@ export class Poster {
   readonly #journal: JournalRows
   readonly #rollups: Rollups
   readonly #statements: PostStatements
+  readonly #sealer: Sealer
   readonly #kinds = new Map<string, GrantRecord['kind']>()
   #posted_seq: number
 
@@ -27,6 +28,7 @@ export class Poster {
     this.#journal = journal
     this.#rollups = rollups
     this.#statements = prepareStatements(database)
+    this.#sealer = new Sealer(database)
     this.#posted_seq = Number(readMeta(database, 'posted_seq') ?? 0)
   }
 
@@ -54,35 +56,24 @@ export class Poster {
   }
 
   /**
-   * Posts rows below the watermark whose events the ledger lacks or has with another body. Of a covered row the entries and sums are
-   * there; of others they are posted as one transaction of its own.
+   * Writes the events of rows below the watermark again that the ledger lacks or has with another body. Entries and sums follow from
+   * all events together (`rebuild-entries.ts`, `rebuild.ts`), so none are posted here.
    */
-  repost(wanted: readonly RepostRow[]): void {
+  repost(seqs: readonly number[]): void {
     inTransaction(this.#database, () => {
-      const [sums, rollups] = [new EntrySums(), new RollupBatch()]
-      for (const { seq, covered } of wanted) this.#repostRow(seq, covered, sums, rollups)
-      this.#rollups.write(rollups)
-      const [first, last] = [wanted[0], wanted.at(-1)]
-      const entries = sums.entries()
-      if (entries.length === 0 || first === undefined || last === undefined) return
-      const id = `usage-${this.#journal.node}-again-${first.seq}-${last.seq}`
-      const at = Number(this.#statements.row.get(last.seq)?.['at'] ?? 0)
-      assert(this.#write({ id, at, kind: 'usage', note: 'rebuilt from the journal', entries }), 'a batch of usage was posted twice')
+      for (const seq of seqs) this.#repostRow(seq)
     })
   }
 
-  #repostRow(seq: number, covered: boolean, sums: EntrySums, rollups: RollupBatch): void {
+  #repostRow(seq: number): void {
     const row = this.#statements.row.get(seq)
     // Deleted meanwhile: it was past its time.
     if (row === undefined) return
     const body = String(row['body'])
     const { day, id, revision } = decodeEvent(body)
     this.#statements.deleteEvent.run(day, id, revision)
-    // A first revision that was reversed already must not be charged again.
-    const reversed = revision === 1 && this.#statements.second.get(day, id) !== undefined
-    const posted = covered || reversed ? ([new EntrySums(), new RollupBatch()] as const) : ([sums, rollups] as const)
-    this.#postEvent(body, ...posted)
-    if (reversed) this.#statements.supersede.run(day, id)
+    this.#postEvent(body, new EntrySums(), new RollupBatch())
+    if (revision === 1 && this.#statements.second.get(day, id) !== undefined) this.#statements.supersede.run(day, id)
   }
 
   #postRows(rows: readonly Record<string, unknown>[], watermark: number): PostResult {
@@ -127,9 +118,12 @@ export class Poster {
     return true
   }
 
-  #write({ id, at, kind, note, entries }: LedgerTransaction): boolean {
+  #write(transaction: LedgerTransaction): boolean {
+    const { id, at, kind, note, entries } = transaction
     checkBalanced(id, entries)
-    if (Number(this.#statements.insertTransaction.run(id, at, kind, note).changes) === 0) return false
+    const seal = this.#sealer.seal(transaction)
+    if (Number(this.#statements.insertTransaction.run(id, at, kind, note, seal.number, seal.digest).changes) === 0) return false
+    this.#sealer.wrote(seal)
     for (const entry of entries) this.#writeEntry(id, entry)
     return true
   }
@@ -187,7 +181,9 @@ function prepareStatements(database: DatabaseSync): PostStatements {
     ),
     earlier: database.prepare('SELECT body FROM events WHERE day = ? AND id = ? AND revision = 1'),
     supersede: database.prepare('UPDATE events SET superseded = 1 WHERE day = ? AND id = ? AND revision = 1'),
-    insertTransaction: database.prepare('INSERT INTO ledger_transactions (id, at, kind, note) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING'),
+    insertTransaction: database.prepare(
+      'INSERT INTO ledger_transactions (id, at, kind, note, number, digest) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING',
+    ),
     insertEntry: database.prepare('INSERT INTO ledger_entries (transaction_id, code, owner, ref, unit, amount) VALUES (?, ?, ?, ?, ?, ?)'),
     balance,
     setBalance: database.prepare(
@@ -200,7 +196,7 @@ function prepareStatements(database: DatabaseSync): PostStatements {
     insertLate: database.prepare(
       'INSERT INTO late_events (day, id, revision, node, seq, at, body) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING',
     ),
-    row: database.prepare("SELECT at, body FROM journal WHERE kind = 'U' AND seq = ?"),
+    row: database.prepare("SELECT body FROM journal WHERE kind = 'U' AND seq = ?"),
     deleteEvent: database.prepare('DELETE FROM events WHERE day = ? AND id = ? AND revision = ?'),
     second: database.prepare('SELECT 1 FROM events WHERE day = ? AND id = ? AND revision = 2'),
   }

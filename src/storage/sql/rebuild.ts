@@ -1,11 +1,13 @@
 import type { Clock } from '../../base/clock.ts'
 import type { Journal } from '../journal/client.ts'
-import type { RepostRow } from '../journal/protocol.ts'
-import type { LimitUse, OnProgress, RebuildChange, Rebuilder, UsageMark } from '../books.ts'
+import type { LimitUse, LostFact, OnProgress, RebuildChange, Rebuilder, UsageMark } from '../books.ts'
 import type { LedgerEntry } from '../ports.ts'
-import { readBalancesAt } from './audit.ts'
+import { lostNumbers, readBalancesAt } from './audit.ts'
+import { DIFFERING_NAMES, DIFFERS, FROM_BODY, UNLIKE_BODY } from './audit-columns.ts'
+import { dayStartSql, FLOOR, notArchived, PLACE, SUMS, wrongCells, wrongDays, wrongHours } from './cells.ts'
 import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
-import { AMOUNTS, COUNTS, DAY_MS, HOUR_MS, MINUTE_MS } from './rollups.ts'
+import { lostFacts, rebuildEntries } from './rebuild-entries.ts'
+import { DAY_MS, HOUR_MS, MINUTE_MS } from './rollups.ts'
 
 /** Rows posted again per commit. */
 const REPOST_SLICE = 100
@@ -33,21 +35,44 @@ export interface SqlRebuilderOptions {
  */
 export class SqlRebuilder implements Rebuilder {
   readonly #options: SqlRebuilderOptions
+  /** Entries that the latest look had to leave as they are. */
+  #lost: readonly LostFact[] = []
 
   constructor(options: SqlRebuilderOptions) {
     this.#options = options
   }
 
   async events(check: boolean): Promise<readonly RebuildChange[]> {
-    const changes: RebuildChange[] = []
+    const changes = await this.#rows(check, COLUMNS_OFF, PUT_BACK, (row) => ({
+      what: 'row of an event',
+      id: textOf(row, 'id'),
+      was: `with another ${textOf(row, 'names').trimEnd().replaceAll(' ', ', ')}`,
+      now: 'as its body has it',
+    }))
     for (let after = 0; ;) {
       const rows = await this.#read(LACKING, after, REPOST_SLICE)
       const last = rows.at(-1)
-      if (last === undefined) return told(changes)
+      if (last === undefined) break
       changes.push(...rows.map(lackingChange))
       after = numberOf(last, 'seq')
-      if (!check) await this.#options.journal.ask<'repost'>({ what: 'repost', rows: await this.#covered(rows) })
+      if (!check) await this.#options.journal.ask<'repost'>({ what: 'repost', seqs: rows.map((row) => numberOf(row, 'seq')) })
     }
+    const standing = (row: SqlRow): RebuildChange => {
+      const [was, now] = numberOf(row, 'superseded') === 1 ? ['superseded', 'in force'] : ['in force', 'superseded']
+      return { what: 'row of an event', id: textOf(row, 'id'), was, now }
+    }
+    changes.push(...(await this.#rows(check, STANDING_OFF, SET_STANDING, standing)))
+    return told(changes)
+  }
+
+  async entries(check: boolean, archivesAreSound: () => Promise<boolean>): Promise<readonly RebuildChange[]> {
+    const { changes, lost } = await rebuildEntries(check, this.#options, archivesAreSound)
+    this.#lost = lost
+    return told(changes)
+  }
+
+  async lost(): Promise<readonly LostFact[]> {
+    return [...(await lostFacts(this.#options)), ...this.#lost]
   }
 
   async balances(check: boolean): Promise<readonly RebuildChange[]> {
@@ -81,15 +106,16 @@ export class SqlRebuilder implements Rebuilder {
 
   async rollups(check: boolean, on_progress: OnProgress): Promise<readonly RebuildChange[]> {
     const changes: RebuildChange[] = []
-    const [floor] = await this.#read("SELECT CAST(COALESCE((SELECT value FROM meta WHERE name = 'usage_floor'), '0') AS INTEGER) AS floor")
+    const [floor] = await this.#read(`SELECT ${FLOOR} AS floor`)
     const floor_ms = floor === undefined ? 0 : numberOf(floor, 'floor')
-    const days = await this.#read(PRESENT_DAYS)
+    // Of an event that is lost its minute is all that is left.
+    const days = (await lostNumbers(this.#options.auditing)).length > 0 ? [] : await this.#read(PRESENT_DAYS)
     for (const [done, row] of days.entries()) {
       const day_ms = Date.parse(`${textOf(row, 'day')}T00:00:00+08:00`)
       for (let at = Math.max(day_ms, floor_ms); at < day_ms + DAY_MS; at += HOUR_MS) changes.push(...(await this.#minutes(at, check)))
       on_progress({ doing: `comparing minutes of ${textOf(row, 'day')} with their events`, done: done + 1, of: days.length })
     }
-    for (const grain of ['hour', 'day'] as const) changes.push(...(await this.#coarse(grain, floor_ms, check)))
+    for (const grain of ['hour', 'day'] as const) changes.push(...(await this.#coarse(grain, check)))
     return told(changes)
   }
 
@@ -110,9 +136,9 @@ export class SqlRebuilder implements Rebuilder {
   }
 
   /** Hours that are not the sums of their minutes, then days that are not those of their hours; stale ones are on their way already. */
-  async #coarse(grain: 'hour' | 'day', floor_ms: number, check: boolean): Promise<readonly RebuildChange[]> {
+  async #coarse(grain: 'hour' | 'day', check: boolean): Promise<readonly RebuildChange[]> {
     if (!check) await this.#derived()
-    const cells = await this.#read(grain === 'hour' ? WRONG_HOURS : WRONG_DAYS, floor_ms, floor_ms)
+    const cells = await this.#read(grain === 'hour' ? WRONG_HOURS : WRONG_DAYS)
     if (!check && cells.length > 0) {
       await this.#deriveAgain(cells, [grain])
       await this.#derived()
@@ -130,8 +156,10 @@ export class SqlRebuilder implements Rebuilder {
 
   /** Waits until nothing that was over is stale. */
   async #derived(): Promise<void> {
-    const { clock } = this.#options
+    const { clock, journal } = this.#options
     const start_ms = clock.monotonic_ms()
+    // Marks that nobody told the writer of are looked at too.
+    await journal.ask<'forget'>({ what: 'forget', now_ms: clock.now_ms() })
     const [last] = await this.#read('SELECT MAX(at) AS at FROM usage_minutes')
     const before = last === undefined || last['at'] === null ? 0 : Math.min(numberOf(last, 'at'), clock.now_ms()) - HOUR_MS
     for (;;) {
@@ -142,16 +170,17 @@ export class SqlRebuilder implements Rebuilder {
     }
   }
 
-  /** A row is covered when a batch of the ledger spans its number: then its entries were posted. */
-  async #covered(rows: readonly SqlRow[]): Promise<readonly RepostRow[]> {
-    const [node] = await this.#read("SELECT value FROM meta WHERE name = 'node'")
-    const batches = await this.#read("SELECT id FROM ledger_transactions WHERE kind = 'usage'")
-    const name = node === undefined ? '' : textOf(node, 'value')
-    const spans = batches.map((row) => spanOf(textOf(row, 'id'), name)).filter((span) => span !== null)
-    return rows.map((row) => {
-      const seq = numberOf(row, 'seq')
-      return { seq, covered: spans.some(([first, last]) => first <= seq && seq <= last) }
-    })
+  /** Rows of events that a query finds, by rowid, each put right by one statement. */
+  async #rows(check: boolean, find: string, right: string, changeOf: (row: SqlRow) => RebuildChange): Promise<RebuildChange[]> {
+    const changes: RebuildChange[] = []
+    for (let after = 0; ;) {
+      const rows = await this.#read(find, after, REPOST_SLICE)
+      const last = rows.at(-1)
+      if (last === undefined) return changes
+      changes.push(...rows.map(changeOf))
+      after = numberOf(last, 'row')
+      if (!check) await this.#options.executor.write(rows.map((row) => ({ sql: right, params: [numberOf(row, 'row')] })))
+    }
   }
 
   async #read(sql: string, ...params: readonly number[]): Promise<readonly SqlRow[]> {
@@ -182,20 +211,12 @@ function useStatement({ tenant, rule, from_ms, to_ms }: LimitUse, mark: UsageMar
   const sums = (table: string, where: string): string =>
     `SELECT ${of_sum} AS used FROM ${table} AS s WHERE tenant = ? AND at >= ? AND at < ?${narrow} AND dimension = '' AND ${where} AND ` +
     `date(at / 1000 + 28800, 'unixepoch') IN (SELECT day FROM archives)`
-  const floor = "CAST(COALESCE((SELECT value FROM meta WHERE name = 'usage_floor'), '0') AS INTEGER)"
   const sql =
     `SELECT COALESCE(SUM(used), 0) AS used FROM (SELECT ${of_event} AS used FROM events AS e ` +
     `WHERE tenant = ? AND admitted_at >= ? AND admitted_at < ?${narrow} AND day NOT IN (SELECT day FROM archives) AND NOT ${later} ` +
     'AND (superseded = 0 OR EXISTS (SELECT 1 FROM events AS n WHERE n.day = e.day AND n.id = e.id AND n.revision = 2 AND ' +
-    `n.node = ? AND n.seq > ?)) UNION ALL ${sums('usage_minutes', `at >= ${floor}`)} UNION ALL ${sums('usage_hours', `at < ${floor}`)})`
+    `n.node = ? AND n.seq > ?)) UNION ALL ${sums('usage_minutes', `at >= ${FLOOR}`)} UNION ALL ${sums('usage_hours', `at < ${FLOOR}`)})`
   return { sql, params: [...span, mark.node, mark.event_seq, mark.node, mark.event_seq, ...span, ...span] }
-}
-
-/** `usage-<node>-<first>-<last>`, or the same with `again` for rows that were posted again. */
-function spanOf(id: string, node: string): readonly [number, number] | null {
-  const rest = id.startsWith(`usage-${node}-`) ? id.slice(`usage-${node}-`.length).replace(/^again-/, '') : ''
-  const [, first, last] = /^(\d+)-(\d+)$/.exec(rest) ?? []
-  return first === undefined || last === undefined ? null : [Number(first), Number(last)]
 }
 
 function lackingChange(row: SqlRow): RebuildChange {
@@ -246,9 +267,21 @@ function told(changes: readonly RebuildChange[]): readonly RebuildChange[] {
 const LACKING =
   'SELECT j.seq, j.id, e.id AS found FROM journal AS j LEFT JOIN events AS e ON e.day = j.day AND e.id = j.id AND e.revision = j.revision ' +
   "WHERE j.kind = 'U' AND j.seq > ? AND j.seq <= CAST((SELECT value FROM meta WHERE name = 'posted_seq') AS INTEGER) " +
-  'AND j.day NOT IN (SELECT day FROM archives) AND (e.id IS NULL OR e.body <> j.body ' +
-  "OR e.amount_nano <> CAST(json_extract(j.body, '$.amount_nano') AS INTEGER) " +
-  "OR e.cost_nano <> CAST(json_extract(j.body, '$.cost_nano') AS INTEGER)) ORDER BY j.seq LIMIT ?"
+  'AND j.day NOT IN (SELECT day FROM archives) AND (e.id IS NULL OR e.body <> j.body) ORDER BY j.seq LIMIT ?'
+
+/** Rows whose columns are not what their bodies say. The first condition is the cheap one. */
+const COLUMNS_OFF =
+  `SELECT rowid AS row, id, ${DIFFERING_NAMES} AS names FROM events NOT INDEXED WHERE rowid > ? AND ${UNLIKE_BODY} AND ${DIFFERS} ` +
+  "AND json_extract(body, '$.day') NOT IN (SELECT day FROM archives) ORDER BY rowid LIMIT ?"
+
+/** Another row in the place where this one belongs is not what belongs there. */
+const PUT_BACK = `UPDATE OR REPLACE events SET ${FROM_BODY} WHERE rowid = ?`
+
+const STANDING = '(e.revision = 1 AND EXISTS (SELECT 1 FROM events AS n WHERE n.day = e.day AND n.id = e.id AND n.revision = 2))'
+const STANDING_OFF =
+  'SELECT e.rowid AS row, id, superseded FROM events AS e NOT INDEXED WHERE e.rowid > ? AND day NOT IN (SELECT day FROM archives) ' +
+  `AND superseded <> ${STANDING} ORDER BY e.rowid LIMIT ?`
+const SET_STANDING = `UPDATE events AS e SET superseded = ${STANDING} WHERE rowid = ?`
 
 const WRONG_BALANCES =
   'SELECT code, owner, ref, unit, SUM(was) AS was, SUM(amount) AS missing FROM (' +
@@ -256,10 +289,11 @@ const WRONG_BALANCES =
   'UNION ALL SELECT code, owner, ref, unit, 0, SUM(amount) FROM ledger_entries GROUP BY code, owner, ref, unit) ' +
   'GROUP BY code, owner, ref, unit HAVING SUM(amount) <> 0'
 
-const PRESENT_DAYS = 'SELECT DISTINCT day FROM events WHERE day NOT IN (SELECT day FROM archives) ORDER BY day'
-
-const SUMS: readonly string[] = [...COUNTS, ...AMOUNTS]
-const NAMES = 'dimension, value, project, key, model, endpoint'
+/** Also days of minutes without any event: nothing else would find them. */
+const PRESENT_DAYS =
+  'SELECT day FROM events WHERE day NOT IN (SELECT day FROM archives) UNION ' +
+  `SELECT date(at / 1000 + 28800, 'unixepoch') FROM (SELECT DISTINCT ${dayStartSql('at')} AS at FROM usage_minutes WHERE at >= ${FLOOR}) ` +
+  `WHERE ${notArchived('at')} ORDER BY 1`
 
 /** What the minutes of a span must be, by the same rule by which they are written: one row per dimension. */
 const EXPECTED =
@@ -274,42 +308,15 @@ const EXPECTED =
   'WHERE e.admitted_at >= ? AND e.admitted_at < ?) AS d CROSS JOIN events AS e ON e.rowid = d.row WHERE e.superseded = 0 ' +
   'GROUP BY 1, 2, 3, 4, 5, 6, 7, 8'
 
-const PLACE: readonly string[] = ['tenant', 'at', 'dimension', 'value', 'project', 'key', 'model', 'endpoint']
-const CELLS = PLACE.join(', ')
 const ADD_CELL =
-  `INSERT INTO usage_minutes (${CELLS}, ${SUMS.join(', ')}) VALUES (${[...PLACE, ...SUMS].map(() => '?').join(', ')}) ` +
+  `INSERT INTO usage_minutes (${PLACE.join(', ')}, ${SUMS.join(', ')}) VALUES (${[...PLACE, ...SUMS].map(() => '?').join(', ')}) ` +
   `ON CONFLICT DO UPDATE SET ${SUMS.map((name) => `${name} = ${name} + excluded.${name}`).join(', ')}`
 const DROP_EMPTY_CELL = `DELETE FROM usage_minutes WHERE ${[...PLACE.map((name) => `${name} = ?`), ...SUMS.map((name) => `${name} = 0`)].join(' AND ')}`
 
-/** Cells of which some sum differs, with what each sum lacks. */
-function wrongCells(expected: string, found: string): string {
-  const signed = (sign: '' | '-'): string => SUMS.map((name) => `${sign}${name} AS ${name}`).join(', ')
-  const summed = SUMS.map((name) => `SUM(${name}) AS ${name}`).join(', ')
-  return (
-    `SELECT ${CELLS}, ${summed} FROM (SELECT ${CELLS}, ${signed('')} FROM (${expected}) ` +
-    `UNION ALL SELECT ${CELLS}, ${signed('-')} FROM (${found})) GROUP BY ${CELLS} ` +
-    `HAVING ${SUMS.map((name) => `SUM(${name}) <> 0`).join(' OR ')} ORDER BY at, tenant`
-  )
-}
-
 const WRONG_MINUTES = wrongCells(EXPECTED, `SELECT * FROM usage_minutes WHERE at >= ? AND at < ?`)
 
-const NOT_STALE = (grain: string): string =>
-  `NOT EXISTS (SELECT 1 FROM usage_stale AS s WHERE s.grain = '${grain}' AND s.tenant = t.tenant AND s.at = t.at)`
-
-/** Coarser sums against finer ones, where none of the two is still to be derived. */
-function coarser(from: string, to: string, start: string, guard: string): string {
-  const sums = SUMS.map((name) => `SUM(${name}) AS ${name}`).join(', ')
-  const expected = `SELECT tenant, ${start} AS at, ${NAMES}, ${sums} FROM ${from} WHERE at >= ? GROUP BY 1, 2, ${NAMES}`
-  return wrongCells(`SELECT * FROM (${expected}) AS t WHERE ${guard}`, `SELECT * FROM ${to} AS t WHERE at >= ? AND ${guard}`)
-}
-
-const WRONG_HOURS = coarser('usage_minutes', 'usage_hours', `at - at % ${HOUR_MS}`, NOT_STALE('hour'))
-
-/** A day is judged from its hours alone, so those of other days below the floor need not be left out. */
-const WRONG_DAYS = coarser('usage_hours', 'usage_days', `at - (at + ${8 * HOUR_MS}) % ${DAY_MS}`, NOT_STALE('day')).replaceAll(
-  'at >= ?',
-  `? IS NOT NULL`,
-)
+/** Archived days keep what they have: of a minute that is lost there nothing here knows. */
+const WRONG_HOURS = wrongHours(notArchived('t.at'))
+const WRONG_DAYS = wrongDays(notArchived('t.at'))
 
 const STALE_BEFORE = "SELECT 1 FROM usage_stale WHERE (grain = 'hour' AND at < ?) OR (grain = 'day' AND at < ?) LIMIT 1"

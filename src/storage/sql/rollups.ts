@@ -169,7 +169,7 @@ export class Rollups {
       for (let rows = 0; rows < this.#slice_rows;) {
         const step = this.#following(progress, now_ms)
         if (step === null) return null
-        const done = step.emptied ? this.#fill(step) : this.#empty(step)
+        const done = this.#isArchived(step.at) ? this.#drop(step) : step.emptied ? this.#fill(step) : this.#empty(step)
         progress = done.progress
         rows += done.rows + STEP_ROWS
       }
@@ -223,6 +223,16 @@ export class Rollups {
     return row === undefined ? null : { grain, tenant: String(row['tenant']), at: Number(row['at']), emptied: false, after: null }
   }
 
+  /** A day becomes an archive only once nothing of it is stale: whatever marks it later must not touch sums that are closed. */
+  #isArchived(at: number): boolean {
+    return this.#statements.archived.get(at / 1000) !== undefined
+  }
+
+  #drop({ grain, tenant, at }: Progress): Step {
+    this.#statements.unmark.run(grain, tenant, at)
+    return { rows: 0, progress: null }
+  }
+
   #empty(progress: Progress): Step {
     const { grain, tenant, at } = progress
     const rows = Number(this.#statements.empty[grain].run(tenant, at, this.#slice_rows).changes)
@@ -254,6 +264,7 @@ interface Statements {
   readonly staleBefore: StatementSync
   readonly floor: StatementSync
   readonly setFloor: StatementSync
+  readonly archived: StatementSync
   readonly nextTenant: StatementSync
   readonly deleteMinutes: StatementSync
 }
@@ -294,6 +305,7 @@ function prepare(database: DatabaseSync): Statements {
     staleBefore: prepared("SELECT 1 FROM usage_stale WHERE grain = 'hour' AND at < ? LIMIT 1"),
     floor: prepared("SELECT value FROM meta WHERE name = 'usage_floor'"),
     setFloor: prepared("INSERT INTO meta (name, value) VALUES ('usage_floor', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"),
+    archived: prepared("SELECT 1 FROM archives WHERE day = date(? + 28800, 'unixepoch')"),
     nextTenant: prepared('SELECT tenant FROM usage_minutes WHERE tenant > ? ORDER BY tenant LIMIT 1'),
     deleteMinutes: deleteFirst('usage_minutes', 'tenant = ? AND at < ?'),
   }

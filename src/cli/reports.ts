@@ -4,16 +4,23 @@ import type { Configuration } from '../config/model.ts'
 import { createTransport } from '../upstream/pool.ts'
 import { PROVIDERS } from '../upstream/providers/registry.ts'
 import { JSON_OPTION, printJson, withClient } from './accounts.ts'
-import { readConfiguration, Refused, type AdminClient } from './client.ts'
+import { readConfiguration, type AdminClient } from './client.ts'
 import type { Arguments, Command } from './command.ts'
 import { doctor, inactiveDiagnoses, type Diagnosis } from './doctor.ts'
-import { Unreachable, UsageError, type CliContext } from './io.ts'
+import { CommandFailed, Unreachable, UsageError, type CliContext } from './io.ts'
 import { grouped } from './table.ts'
+import { runJob } from './upkeep.ts'
 import { USAGE_COMMAND } from './usage.ts'
 
 const Audit = z.object({
   ok: z.boolean(),
-  checked: z.object({ events: z.number(), tenants: z.number(), served: z.number().nullable(), amount_cny: z.string() }),
+  checked: z.object({
+    events: z.number(),
+    tenants: z.number(),
+    served: z.number().nullable(),
+    archives: z.number(),
+    amount_cny: z.string(),
+  }),
   findings: z.array(z.object({ rule: z.string(), id: z.string(), expected: z.string(), found: z.string() })),
 })
 
@@ -28,7 +35,7 @@ const audit: Command = {
     try {
       return await withClient(context, (client) => showAudit(args, client, context))
     } catch (error) {
-      if (!(error instanceof Unreachable || error instanceof Refused)) throw error
+      if (!(error instanceof Unreachable || error instanceof CommandFailed)) throw error
       context.err(`weir: the audit could not run: ${error.message}\n`)
       return 2
     }
@@ -37,7 +44,7 @@ const audit: Command = {
 
 async function showAudit(args: Arguments, client: AdminClient, context: CliContext): Promise<number> {
   const sandbox = args.text('sandbox')
-  const answer = await client.request('GET', `/admin/v1/audit${sandbox === undefined ? '' : `?sandbox=${encodeURIComponent(sandbox)}`}`)
+  const answer = await runJob('/admin/v1/audits', sandbox === undefined ? {} : { sandbox }, client, context)
   const { ok, checked, findings } = Audit.parse(answer)
   if (args.flag('json')) {
     printJson(answer, context)
@@ -47,6 +54,10 @@ async function showAudit(args: Arguments, client: AdminClient, context: CliConte
   context.out(
     `${grouped(checked.events)} events of ${grouped(checked.amount_cny)} CNY, ${checked.tenants} tenant${checked.tenants === 1 ? '' : 's'}${served}\n`,
   )
+  if (checked.archives > 0) {
+    const days = checked.archives === 1 ? 'archived day' : 'archived days'
+    context.out(`${checked.archives} ${days}: files and their sizes were looked at; weir archive verify reads what is in them.\n`)
+  }
   const [first, ...others] = findings
   if (first === undefined) context.out('Everything agrees.\n')
   else {

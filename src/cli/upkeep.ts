@@ -20,7 +20,7 @@ const Job = z.object({
  * Starts a job and waits for its end, however long it takes. Progress goes to standard error.
  * @throws CommandFailed with what kept it from its end
  */
-async function runJob(path: string, body: object, client: AdminClient, context: CliContext): Promise<Record<string, unknown>> {
+export async function runJob(path: string, body: object, client: AdminClient, context: CliContext): Promise<Record<string, unknown>> {
   let job = Job.parse(await client.request('POST', path, body))
   let told = ''
   for (let wait_ms = POLL_FIRST_MS; job.state === 'running'; wait_ms = Math.min(POLL_MOST_MS, wait_ms * 2)) {
@@ -37,6 +37,7 @@ async function runJob(path: string, body: object, client: AdminClient, context: 
 }
 
 const Rebuild = z.object({
+  lost: z.array(z.object({ what: z.string(), id: z.string(), why: z.string() })),
   changes: z.array(z.object({ what: z.string(), id: z.string(), was: z.string(), now: z.string() })),
 })
 
@@ -44,7 +45,8 @@ const rebuild: Command = {
   name: 'rebuild',
   summary: 'Recompute what journal, events and entries determine, and say what was wrong.',
   details:
-    'Events that the ledger lacks, running balances, sums of usage, and the balances, windows and budgets that admission uses. ' +
+    'Rows of events, events that the ledger lacks, entries of usage, running balances, sums of usage, and the balances, windows and ' +
+    'budgets that admission uses. What cannot be put right is named, with the reason, and the exit code is 1. ' +
     'Runs beside traffic; a second run finds nothing. Events of archived days are not here: their sums stay as they are. ' +
     'With --check nothing changes, and the exit code is 1 if something would.',
   positionals: [],
@@ -55,10 +57,10 @@ const rebuild: Command = {
 async function runRebuild(args: Arguments, client: AdminClient, context: CliContext): Promise<number> {
   const check = args.flag('check')
   const result = await runJob('/admin/v1/rebuild', { check }, client, context)
-  const { changes } = Rebuild.parse(result)
+  const { changes, lost } = Rebuild.parse(result)
   if (args.flag('json')) printJson(result, context)
-  else if (changes.length === 0) context.out('Everything is as it should be; nothing has changed.\n')
-  else {
+  else if (changes.length + lost.length === 0) context.out('Everything is as it should be; nothing has changed.\n')
+  else if (changes.length > 0) {
     context.out(`${check ? 'Wrong' : 'Was wrong and is right now'}:\n\n`)
     context.out(
       changes
@@ -66,7 +68,11 @@ async function runRebuild(args: Arguments, client: AdminClient, context: CliCont
         .join(''),
     )
   }
-  return check && changes.length > 0 ? 1 : 0
+  if (!args.flag('json') && lost.length > 0) {
+    context.out('Cannot be put right from what is here:\n\n')
+    context.out(lost.map(({ what, id, why }) => `${what}\n  ${id}\n  ${why}\n`).join(''))
+  }
+  return lost.length > 0 || (check && changes.length > 0) ? 1 : 0
 }
 
 const Archive = z.object({

@@ -5,6 +5,7 @@ import * as z from 'zod'
 import { WeirError } from '../base/errors.ts'
 import { uuidv7 } from '../base/ids.ts'
 import { cnyFromNano } from '../money/amount.ts'
+import type { OnProgress } from '../storage/books.ts'
 import { listArchives, parseRun, runArchive, verifyArchives } from './archive.ts'
 import { audit } from './audit.ts'
 import { balanceOf, creditTenant } from './credit.ts'
@@ -105,7 +106,7 @@ const AuditQuery = z.strictObject({
 function routeReports(app: Hono, deps: ControlDeps): void {
   app.get('/admin/v1/usage', async (c) => c.json(await usageTotals(c.req.query(), deps)))
   app.get('/admin/v1/events', async (c) => c.json(await usageEvents(c.req.query(), deps)))
-  app.get('/admin/v1/audit', async (c) => c.json(await auditView(c.req.query(), deps)))
+  app.get('/admin/v1/audit', async (c) => c.json(await auditView(parse(AuditQuery, c.req.query()), deps)))
   app.post('/admin/v1/reload', async (c) => {
     const outcome = await deps.reload()
     return c.json({ object: 'reload', ...outcome }, outcome.ok ? 200 : 400)
@@ -121,6 +122,10 @@ function routeWork(app: Hono, deps: ControlDeps): void {
     const { check } = parse(RebuildBody, await bodyOf(c))
     return c.json(jobView(jobs.start('rebuild', (on_progress) => rebuild(check, deps, on_progress))), 202)
   })
+  app.post('/admin/v1/audits', async (c) => {
+    const wanted = parse(AuditQuery, await bodyOf(c))
+    return c.json(jobView(jobs.start('audit', (on_progress) => auditView(wanted, deps, on_progress))), 202)
+  })
   app.get('/admin/v1/archives', async (c) => c.json(await listArchives(deps)))
   app.post('/admin/v1/archives', async (c) => {
     const wanted = parseRun(await bodyOf(c))
@@ -132,19 +137,14 @@ function routeWork(app: Hono, deps: ControlDeps): void {
   app.get('/admin/v1/jobs/:id', (c) => c.json(jobView(jobs.find(c.req.param('id')))))
 }
 
-async function auditView(query: unknown, deps: ControlDeps): Promise<object> {
-  const { sandbox } = parse(AuditQuery, query)
-  const { records, ledger, clock } = deps
+async function auditView({ sandbox }: z.infer<typeof AuditQuery>, deps: ControlDeps, on_progress?: OnProgress): Promise<object> {
+  const { records, ledger, clock, archive } = deps
   try {
     const served = sandbox === undefined ? null : (): ReturnType<typeof fetchServed> => fetchServed(sandbox)
-    const { ok, checked, findings } = await audit({
-      records,
-      ledger,
-      cut: () => deps.cut(),
-      clock,
-      offline: deps.offline ?? false,
-      served,
-    })
+    const { ok, checked, findings } = await audit(
+      { records, ledger, archive, cut: () => deps.cut(), clock, offline: deps.offline ?? false, served },
+      on_progress,
+    )
     const { amount_nano, ...counts } = checked
     return { object: 'audit', ok, checked: { ...counts, amount_cny: cnyFromNano(amount_nano) }, findings }
   } catch (error) {

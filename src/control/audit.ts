@@ -3,7 +3,7 @@ import { madeAt } from '../base/ids.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import type { UsageEvent } from '../money/event.ts'
 import type { GrantUnit } from '../money/grant.ts'
-import type { AuditFacts, Cut } from '../storage/books.ts'
+import type { AuditFacts, Cut, EventArchive, OnProgress } from '../storage/books.ts'
 import type { BalanceView, EventPage, Ledger, LedgerEntry, Records } from '../storage/ports.ts'
 import { compareServed, type ServedRow } from './served.ts'
 
@@ -17,7 +17,13 @@ export interface Finding {
 
 export interface AuditReport {
   readonly ok: boolean
-  readonly checked: { readonly events: number; readonly amount_nano: bigint; readonly tenants: number; readonly served: number | null }
+  readonly checked: {
+    readonly events: number
+    readonly amount_nano: bigint
+    readonly tenants: number
+    readonly served: number | null
+    readonly archives: number
+  }
   /** In order of the rules; the first is where to begin. */
   readonly findings: readonly Finding[]
 }
@@ -25,6 +31,7 @@ export interface AuditReport {
 export interface AuditDeps {
   readonly records: Pick<Records, 'tenants'>
   readonly ledger: Pick<Ledger, 'post' | 'auditFacts' | 'events'>
+  readonly archive: Pick<EventArchive, 'list' | 'glance'>
   readonly cut: () => Promise<Cut>
   readonly clock: Clock
   /** No gateway runs: whatever is open was left open. */
@@ -41,6 +48,7 @@ const ROUND_DELAY_MS = 200
 const ROUNDS_END_MS = 20_000
 const MAX_FINDINGS = 100
 const PAGE_EVENTS = 1000
+const STEPS = 4
 
 /**
  * Does everything agree? Transactions balance, the ledger has exactly the journal's events, no number is missing, sums of events are
@@ -48,13 +56,13 @@ const PAGE_EVENTS = 1000
  * reverse, and (given its count) what the sandbox served is what was billed. Exact under traffic: admission is compared with the ledger
  * as of one moment (a cut), not with what the ledger has become since.
  */
-export async function audit(deps: AuditDeps): Promise<AuditReport> {
+export async function audit(deps: AuditDeps, on_progress: OnProgress = () => undefined): Promise<AuditReport> {
   const start_ms = deps.clock.monotonic_ms()
-  let report = await auditOnce(deps)
+  let report = await auditOnce(deps, 0, on_progress)
   for (let round = 1; round < MAX_ROUNDS && report.findings.some(mayPass); round++) {
     if (round >= MIN_ROUNDS && deps.clock.monotonic_ms() - start_ms > ROUNDS_END_MS) break
     await new Promise((resolve) => setTimeout(resolve, ROUND_DELAY_MS))
-    const again = await auditOnce(deps)
+    const again = await auditOnce(deps, round, on_progress)
     const before = new Set(report.findings.map(({ rule, id }) => `${rule} ${id}`))
     const findings = again.findings.filter((finding) => !mayPass(finding) || before.has(`${finding.rule} ${finding.id}`))
     report = { ...again, findings, ok: findings.length === 0 }
@@ -67,10 +75,16 @@ function mayPass({ rule }: Finding): boolean {
   return rule === RULES.balances || rule === RULES.holds || rule === RULES.requests || rule === RULES.writable
 }
 
-async function auditOnce(deps: AuditDeps): Promise<AuditReport> {
+async function auditOnce(deps: AuditDeps, round: number, on_progress: OnProgress): Promise<AuditReport> {
+  const again = round === 0 ? '' : `, look ${round + 1} at what a moment may have made`
+  const tell = (doing: string, done: number): void => on_progress({ doing: `${doing}${again}`, done, of: STEPS })
+  tell('posting', 0)
   const cut = await deps.cut()
   const cut_ms = deps.clock.now_ms()
   const unwritable = await postAll(deps.ledger)
+  tell('looking at archives', 1)
+  const [archived, glanced] = [await deps.archive.list(), await deps.archive.glance()]
+  tell('comparing journal, events, entries and sums', 2)
   const served = deps.served === null ? null : await deps.served()
   const facts = await deps.ledger.auditFacts(cut.mark)
   const findings = [
@@ -78,12 +92,20 @@ async function auditOnce(deps: AuditDeps): Promise<AuditReport> {
     ...factFindings(facts),
     ...openFindings(facts, cut, deps.offline),
     ...balanceFindings(cut, facts, cut_ms),
+    ...glanced.map(({ day, what, expected, found }) => ({ rule: 'every archive is there', id: `${day} ${what}`, expected, found })),
   ]
+  tell('comparing what was served', 3)
   if (served !== null) findings.push(...(await servedFindings(served, cut, cut_ms, facts, deps)))
   const tenants = await deps.records.tenants()
   return {
     ok: findings.length === 0,
-    checked: { events: facts.events, amount_nano: facts.amount_nano, tenants: tenants.length, served: served?.length ?? null },
+    checked: {
+      events: facts.events,
+      amount_nano: facts.amount_nano,
+      tenants: tenants.length,
+      served: served?.length ?? null,
+      archives: archived.length,
+    },
     findings,
   }
 }
@@ -146,6 +168,8 @@ function factFindings(facts: AuditFacts): Finding[] {
     ...each('ledger and journal hold the same event', facts.differing_events, 'one event, equal in both', 'another body, or more than one'),
     ...each('no event number is missing', facts.gaps, 'an event in the ledger or an archive', 'none'),
     ...each('events sum to entries', facts.wrong_sums, 'equal sums', 'different sums'),
+    ...each('every transaction is as it was posted', facts.wrong_transactions, 'what was posted', 'something else, or nothing'),
+    ...each('records of grants are what was given', facts.wrong_grants, 'the amount, unit and kind that were given', 'others'),
     ...each('events sum to rollups', facts.wrong_rollups, 'equal sums', 'different sums'),
   ]
 }

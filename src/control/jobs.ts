@@ -1,7 +1,7 @@
 import type { OnProgress } from '../storage/books.ts'
 import { AdminProblem } from './problem.ts'
 
-export type JobKind = 'rebuild' | 'archive' | 'archive verify'
+export type JobKind = 'audit' | 'rebuild' | 'archive' | 'archive verify'
 
 /** Work that may take longer than a caller wants to wait for one answer. */
 export interface Job {
@@ -16,17 +16,17 @@ export interface Job {
 /** Ended jobs that can still be asked about. */
 const MAX_KEPT = 20
 
-/** Runs one job at a time and remembers how the latest ended. */
+/** Runs one job at a time, and one audit beside it, and remembers how the latest ended. */
 export class Jobs {
   readonly #jobs = new Map<number, Job>()
   #next_id = 1
 
   /**
    * Starts a job and answers at once; ask for it by its id.
-   * @throws AdminProblem `conflict` while another runs
+   * @throws AdminProblem `conflict` while another runs; audits only look, so they wait for each other alone
    */
   start(kind: JobKind, work: (on_progress: OnProgress) => Promise<object>): Job {
-    const running = [...this.#jobs.values()].find(({ state }) => state === 'running')
+    const running = [...this.#jobs.values()].find((job) => job.state === 'running' && (job.kind === 'audit') === (kind === 'audit'))
     if (running !== undefined) throw new AdminProblem('conflict', `${running.kind} is running (job ${running.id}); wait until it has ended`)
     const job: Job = { id: this.#next_id, kind, state: 'running', progress: null, result: null, error: null }
     this.#next_id += 1

@@ -38,8 +38,8 @@ async function load(gateway: TestGateway, over: AbortSignal, seed: number): Prom
 }
 
 function auditOf({ storage, plane }: TestGateway): Promise<AuditReport> {
-  const { records, ledger, cut } = storage
-  return audit({ records, ledger, cut: () => cut(), clock: plane.clock, offline: false, served: null })
+  const { records, ledger, archive, cut } = storage
+  return audit({ records, ledger, archive, cut: () => cut(), clock: plane.clock, offline: false, served: null })
 }
 
 function database(gateway: TestGateway): DatabaseSync {

@@ -156,7 +156,7 @@ it('a stream keeps the terms of its admission: a revoked key, a suspended tenant
   const { main_account: account, storage } = gateway
   const response = await gateway.chat({ stream: true, sandbox: { tokens: 4 * SLICE, token_delay_ms: 2 } })
   const text = response.text()
-  const [before] = (await storage.records.tenants()).filter(({ id }) => id === gateway.tenant)
+  const before = (await storage.records.tenants()).find(({ id }) => id === gateway.tenant)
   if (before === undefined) throw new Error('there is no tenant')
   await storage.records.put({ kind: 'tenant', record: { ...before, status: 'suspended', limits: [{ ...budget, limit: '1' }] } })
   await storage.limits.block('tenant', gateway.tenant, true)

@@ -97,6 +97,16 @@ it('where an event is lost with its row of the journal, what was posted of it st
   expect((await storage.rebuilder.lost()).map(({ what }) => what)).toEqual(['event number', 'entries of usage that differ from events'])
 })
 
+it('where a top-up has lost its entries, the balances that it left stay, and it is named', async () => {
+  const gateway = await served()
+  const { ledger, rebuilder } = gateway.storage
+  const before = await ledger.balances()
+  books(gateway, "DELETE FROM ledger_entries WHERE transaction_id IN (SELECT id FROM ledger_transactions WHERE kind = 'top_up')")
+  expect(await run(gateway, false)).toEqual([])
+  expect(await ledger.balances()).toEqual(before)
+  expect((await rebuilder.lost()).map(({ what }) => what)).toEqual(['transaction', 'running balances that differ from entries'])
+})
+
 it('hours and days that are not the sums of their minutes are derived again', async () => {
   const gateway = await served()
   // An hour and a day long past, so that both are derived.

@@ -79,6 +79,8 @@ export async function rebuildEntries(
 async function notWhole({ auditing }: EntriesOptions, archivesAreSound: () => Promise<boolean>): Promise<string | null> {
   const [number] = await lostNumbers(auditing)
   if (number !== undefined) return `event ${number} is lost, so that the entries may be right`
+  const [broken] = await brokenSeals(auditing)
+  if (broken !== undefined) return `transaction ${broken}: what it posted is not known any more`
   const [archives] = await auditing.read([{ sql: 'SELECT 1 FROM archives LIMIT 1', params: [] }])
   const sound = archives === undefined || archives.length === 0 || (await archivesAreSound())
   return sound ? null : 'an archive is not what was written (weir archive verify says which), so that the entries may be right'

@@ -8,6 +8,7 @@ import { dayStartSql, FLOOR, notArchived, PLACE, SUMS, wrongCells, wrongDays, wr
 import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 import { lostFacts, rebuildEntries } from './rebuild-entries.ts'
 import { DAY_MS, HOUR_MS, MINUTE_MS } from './rollups.ts'
+import { brokenSeals } from './seal.ts'
 
 /** Rows posted again per commit. */
 const REPOST_SLICE = 100
@@ -35,7 +36,7 @@ export interface SqlRebuilderOptions {
  */
 export class SqlRebuilder implements Rebuilder {
   readonly #options: SqlRebuilderOptions
-  /** Entries that the latest look had to leave as they are. */
+  /** Entries and balances that the latest look had to leave as they are. */
   #lost: readonly LostFact[] = []
 
   constructor(options: SqlRebuilderOptions) {
@@ -77,6 +78,13 @@ export class SqlRebuilder implements Rebuilder {
 
   async balances(check: boolean): Promise<readonly RebuildChange[]> {
     const wrong = await this.#read(WRONG_BALANCES)
+    const [broken] = wrong.length === 0 ? [] : await brokenSeals(this.#options.auditing)
+    if (broken !== undefined) {
+      // Of a transaction that lost its entries the balances are all that is left.
+      const why = `transaction ${broken}: the balances may be right`
+      this.#lost = [...this.#lost, { what: 'running balances that differ from entries', id: `${wrong.length} accounts`, why }]
+      return []
+    }
     if (!check && wrong.length > 0) {
       // The difference and not the sum: what is posted meanwhile moves both sides.
       await this.#options.executor.write(wrong.map(correction))

@@ -5,7 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { systemClock } from '../../src/base/clock.ts'
 import { hashKey } from '../../src/base/ids.ts'
 import { walletOf } from '../../src/money/grant.ts'
-import type { GrantRecord, KeyRecord, LimitSetting, TenantRecord } from '../../src/storage/ports.ts'
+import type { GrantRecord, KeyRecord, LimitSetting, TenantRecord } from '../../src/storage/records.ts'
 import { openEmbedded, type Storage } from '../../src/storage/open.ts'
 
 const TENANT = 'bench'

@@ -1,5 +1,6 @@
 import { grantDeltas, sameEntries, type GrantDelta } from '../storage/accounts.ts'
-import type { GrantRecord, GrantTerms, LedgerTransaction, Records } from '../storage/ports.ts'
+import type { GrantTerms, LedgerTransaction } from '../storage/ports.ts'
+import type { GrantRecord, Records } from '../storage/records.ts'
 import type { ControlDeps, CreditableLimits } from './deps.ts'
 import { AdminProblem } from './problem.ts'
 

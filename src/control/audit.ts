@@ -4,7 +4,8 @@ import { cnyFromNano } from '../money/amount.ts'
 import type { UsageEvent } from '../money/event.ts'
 import type { GrantUnit } from '../money/grant.ts'
 import type { AuditFacts, Cut, EventArchive, OnProgress } from '../storage/books.ts'
-import type { BalanceView, EventPage, Ledger, LedgerEntry, Records } from '../storage/ports.ts'
+import type { BalanceView, EventPage, Ledger, LedgerEntry } from '../storage/ports.ts'
+import type { Records } from '../storage/records.ts'
 import { compareServed, type ServedRow } from './served.ts'
 
 /** One thing that does not agree, in words. */

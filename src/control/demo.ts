@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
-import type { Ledger, ProjectRecord, Records, TenantRecord } from '../storage/ports.ts'
+import type { Ledger } from '../storage/ports.ts'
+import type { ProjectRecord, Records, TenantRecord } from '../storage/records.ts'
 import { creditWallet } from './credit.ts'
 import type { CreditableLimits } from './deps.ts'
 import { makeKey } from './keys.ts'

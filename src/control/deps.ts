@@ -4,7 +4,8 @@ import type { ConfigIssue } from '../config/model.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Cut, EventArchive, Rebuilder } from '../storage/books.ts'
-import type { Changes, Ledger, LimitRule, Limits, Records } from '../storage/ports.ts'
+import type { Changes, Ledger, LimitRule, Limits } from '../storage/ports.ts'
+import type { Records } from '../storage/records.ts'
 
 /** Limits that tell which credit of a tenant they applied last; the next one carries the number after it. */
 export interface CreditableLimits extends Limits {

@@ -1,5 +1,5 @@
 import { timeZoneOf } from '../money/window.ts'
-import type { KeyRecord, ProjectRecord, TenantRecord } from '../storage/ports.ts'
+import type { KeyRecord, ProjectRecord, TenantRecord } from '../storage/records.ts'
 import type { ControlDeps } from './deps.ts'
 import { AdminProblem } from './problem.ts'
 

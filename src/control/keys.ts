@@ -1,6 +1,6 @@
 import * as z from 'zod'
 import { hashKey, newKeySecret, uuidv7 } from '../base/ids.ts'
-import type { KeyRecord } from '../storage/ports.ts'
+import type { KeyRecord } from '../storage/records.ts'
 import { inTurn } from './apply.ts'
 import type { ControlDeps } from './deps.ts'
 import { AdminProblem, DisplayName, isoOf, limitView, LimitList, parse } from './problem.ts'

@@ -1,5 +1,6 @@
 import * as z from 'zod'
-import type { LimitScope, LimitSetting, TenantRecord } from '../storage/ports.ts'
+import type { LimitScope } from '../storage/ports.ts'
+import type { LimitSetting, TenantRecord } from '../storage/records.ts'
 import { rulesOf, viewLimit } from '../storage/rules.ts'
 import { inTurn } from './apply.ts'
 import type { ControlDeps } from './deps.ts'

@@ -1,7 +1,7 @@
 import type { PriceBook } from '../config/model.ts'
 import { encodePriceVersion } from '../money/price-json.ts'
 import type { PriceVersion } from '../money/price.ts'
-import type { PriceVersionRecord, Records } from '../storage/ports.ts'
+import type { PriceVersionRecord, Records } from '../storage/records.ts'
 
 /**
  * Stores every version of a price book that is new, so that an event's price can be found when the configuration has moved on.

@@ -1,17 +1,8 @@
 import { cnyFromNano } from '../money/amount.ts'
 import type { GrantUnit } from '../money/grant.ts'
 import type { Cut, LimitUse, OnProgress, RebuildChange } from '../storage/books.ts'
-import type {
-  BalanceView,
-  GrantTerms,
-  KeyRecord,
-  LedgerEntry,
-  LimitRule,
-  LimitSetting,
-  LimitState,
-  ProjectRecord,
-  TenantRecord,
-} from '../storage/ports.ts'
+import type { BalanceView, GrantTerms, LedgerEntry, LimitRule, LimitState } from '../storage/ports.ts'
+import type { KeyRecord, LimitSetting, ProjectRecord, TenantRecord } from '../storage/records.ts'
 import { rulesOf } from '../storage/rules.ts'
 import { finishTransactions, inTurn } from './apply.ts'
 import { booksOf, creditUsed } from './audit.ts'

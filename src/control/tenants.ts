@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
-import type { ProjectRecord, TenantRecord } from '../storage/ports.ts'
+import type { ProjectRecord, TenantRecord } from '../storage/records.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import { inTurn } from './apply.ts'
 import { ensureWallet } from './credit.ts'

@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Locale } from '../base/errors.ts'
-import type { KeyRecord, ClosingEvent, ProjectRecord, TenantRecord } from '../storage/ports.ts'
+import type { ClosingEvent } from '../storage/ports.ts'
+import type { KeyRecord, ProjectRecord, TenantRecord } from '../storage/records.ts'
 import { UpstreamFailure } from '../upstream/failure.ts'
 import { discardBody, readBody } from './body.ts'
 import type { Reply } from './reply.ts'

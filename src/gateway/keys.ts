@@ -1,4 +1,4 @@
-import type { KeyRecord, LoadedRecords, NumberedChange, ProjectRecord, RecordChange, Records, TenantRecord } from '../storage/ports.ts'
+import type { KeyRecord, LoadedRecords, NumberedChange, ProjectRecord, RecordChange, Records, TenantRecord } from '../storage/records.ts'
 import type { Caller } from './call.ts'
 
 const FOLLOW_CHANGES = 1000

@@ -1,7 +1,8 @@
 import { assert } from '../base/assert.ts'
 import type { UsageEvent } from '../money/event.ts'
 import type { GrantUnit, PaymentPart } from '../money/grant.ts'
-import type { Account, AccountCode, GrantRecord, LedgerEntry } from './ports.ts'
+import type { Account, AccountCode, LedgerEntry } from './ports.ts'
+import type { GrantRecord } from './records.ts'
 
 /** Amounts are stored in 64-bit integers. */
 const MAX_AMOUNT = 2n ** 63n - 1n

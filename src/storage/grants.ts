@@ -2,7 +2,8 @@ import { assert } from '../base/assert.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import type { GrantUnit } from '../money/grant.ts'
 import { grantDeltas } from './accounts.ts'
-import type { BalanceView, GrantRecord, GrantTerms, Ledger, LedgerTransaction } from './ports.ts'
+import type { BalanceView, GrantTerms, Ledger, LedgerTransaction } from './ports.ts'
+import type { GrantRecord } from './records.ts'
 
 /** Ids of ledger transactions, which make each of them happen once. */
 export function givingId(grant: string): string {

@@ -60,6 +60,8 @@ export interface HoldRequest {
   readonly rules: readonly LimitRule[]
   /** How far below zero the wallet may go. */
   readonly credit_line_nano: bigint
+  /** Its open row, as far as it is known before the hold: drivers that outlive this process keep it for whoever has to close the request. */
+  readonly context?: OpenContext
 }
 
 /** State of the tightest rate limits after a hold or refusal, for `x-ratelimit-*`. */
@@ -95,6 +97,10 @@ export interface ExtendRequest {
   readonly tokens: number
   readonly amount_nano: bigint
   readonly lease_ms: number
+  /** What has been delivered since the last one was sent: drivers that outlive this process keep the latest. */
+  readonly checkpoint?: CheckpointRow
+  /** The open row as the journal has it, where the hold has turned out to belong to another day or price than was expected. */
+  readonly context?: OpenContext
 }
 /** `lapsed`: the hold is no longer open (swept or settled). */
 export type ExtendResult =
@@ -117,6 +123,8 @@ export interface SettleRequest {
    * counted until they are counted anew. `duplicate` if another charge has replaced that one already.
    */
   readonly replaces?: readonly PaymentPart[]
+  /** JSON of the event, as it is in the journal: drivers with a usage stream append it in the same step, unless the state is `late` or `duplicate`. */
+  readonly event?: string
 }
 /** `late`: the charge replaces an earlier one, a sweep's or the one named. `duplicate`: already settled, nothing changed. */
 export type SettleState = 'settled' | 'late' | 'duplicate'
@@ -218,6 +226,9 @@ export interface OpenRow {
   readonly prompt_tokens: number
   readonly targets: readonly PricedTarget[]
 }
+
+/** An open row before its hold. */
+export type OpenContext = Omit<OpenRow, 'hold'>
 
 /** Row `C`: what had been delivered when it was written. The latest counts. */
 export interface CheckpointRow {
@@ -400,148 +411,6 @@ export interface Ledger {
   /** Facts for the audit, computed in one read transaction. Call `post` first; with a mark, balances and open requests are those of that moment. */
   auditFacts(mark?: UsageMark): Promise<AuditFacts>
 }
-// ---------------------------------------------------------------- Records
-
-export interface TenantRecord {
-  readonly id: string
-  readonly name: string
-  readonly audience: 'public' | 'internal'
-  readonly status: 'active' | 'suspended'
-  readonly locale: 'zh' | 'en'
-  /** IANA name, for calendar windows and reports. */
-  readonly time_zone: string
-  readonly zones: readonly string[]
-  readonly on_client_abort: 'cancel' | 'drain'
-  readonly on_limits_away: 'closed' | 'open'
-  readonly credit_line_nano: bigint
-  readonly limits: readonly LimitSetting[]
-  readonly created_at: number
-}
-/** A limit as stored: the window is named, its boundaries are computed at admission. */
-export interface LimitSetting {
-  readonly kind: LimitKind
-  readonly model: string | null
-  readonly limit: string
-  readonly window: WindowBounds['name'] | null
-}
-export interface ProjectRecord {
-  readonly id: string
-  readonly tenant: string
-  readonly name: string
-  readonly limits: readonly LimitSetting[]
-  readonly zones: readonly string[] | null
-  readonly created_at: number
-}
-export interface KeyRecord {
-  readonly id: string
-  readonly tenant: string
-  readonly project: string
-  readonly name: string
-  /** SHA-256 of the secret, hex. */
-  readonly hash: string
-  /** The secret's last four characters, so that a person can tell keys apart. */
-  readonly last4: string
-  readonly scopes: readonly string[]
-  /** Catalogue models or routes this key may call; null allows all of the tenant's. */
-  readonly models: readonly string[] | null
-  readonly zones: readonly string[] | null
-  readonly limits: readonly LimitSetting[]
-  readonly expires_at: number | null
-  readonly revoked_at: number | null
-  readonly created_at: number
-}
-export interface GrantRecord {
-  readonly id: string
-  readonly tenant: string
-  readonly kind: 'wallet' | 'subscription' | 'pack' | 'contract' | 'promo'
-  readonly unit: GrantUnit
-  readonly amount: bigint
-  readonly priority: number
-  /** Catalogue models that it pays for; null pays for all. */
-  readonly models: readonly string[] | null
-  /** Units that one token takes, per model, as decimal strings with at most 6 decimals up to 100; a model that is not named takes 1. For `tokens` only. */
-  readonly weights: Readonly<Record<string, string>> | null
-  readonly expires_at: number | null
-  readonly created_at: number
-}
-export interface PriceVersionRecord {
-  readonly id: string
-  readonly side: 'sell' | 'cost'
-  /** Model id (sell) or endpoint id (cost). */
-  readonly subject: string
-  readonly effective_from: number
-  /** The version's canonical JSON: never changes under the same id. */
-  readonly body: string
-  readonly created_at: number
-}
-
-/** One step of the numbered log of changes that gateways follow. */
-export type RecordChange =
-  | { readonly kind: 'tenant'; readonly record: TenantRecord }
-  | { readonly kind: 'project'; readonly record: ProjectRecord }
-  | { readonly kind: 'key'; readonly record: KeyRecord }
-  | { readonly kind: 'grant'; readonly record: GrantRecord }
-export interface NumberedChange {
-  readonly seq: number
-  readonly change: RecordChange
-}
-
-/** Grants with `from_ms <= expires_at <= to_ms`, those up to and with `after` left out. */
-export interface ExpiredGrantsQuery {
-  readonly from_ms: number
-  readonly to_ms: number
-  readonly after: ExpiredGrantsSlice['last']
-  /** Most grants to look at. */
-  readonly limit: number
-}
-export interface ExpiredGrantsSlice {
-  readonly grants: readonly GrantRecord[]
-  /** The last one that was looked at, for the next slice; null at the end. */
-  readonly last: { readonly expires_at: number; readonly id: string } | null
-}
-
-/** Every tenant, project and grant as of `seq`, the number of the last change. */
-export interface LoadedRecords {
-  readonly seq: number
-  readonly tenants: readonly TenantRecord[]
-  readonly projects: readonly ProjectRecord[]
-  readonly grants: readonly GrantRecord[]
-}
-
-/** Tenants, projects, keys, grants and price versions. Every write appends its numbered change in the same transaction. */
-export interface Records {
-  /** Creates or replaces the record; resolves with the change's number. */
-  put(change: RecordChange): Promise<number>
-  tenant(id: string): Promise<TenantRecord | null>
-  tenants(): Promise<readonly TenantRecord[]>
-  projects(tenant: string): Promise<readonly ProjectRecord[]>
-  keys(tenant?: string): Promise<readonly KeyRecord[]>
-  key(id: string): Promise<KeyRecord | null>
-  grants(tenant?: string): Promise<readonly GrantRecord[]>
-  /** Looks at the next grants that expired in a period, by expiry, then id, and gives those of which the ledger still has something. */
-  expiredGrants(query: ExpiredGrantsQuery): Promise<ExpiredGrantsSlice>
-  /**
-   * Reads everything: the keys page by page into `onKeys`, each once, in no promised order, and the rest as the result. A million keys
-   * are never in one message. `seq` is read first, so pages may hold what was written later: apply `changesAfter(seq)`, which has all of
-   * it, and of which what is there already may be applied again. Records that share a list may share the array.
-   */
-  load(onKeys: (keys: readonly KeyRecord[]) => void): Promise<LoadedRecords>
-  changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]>
-  /** Stores versions that are new. Throws {@link PriceVersionConflict} if an id exists with another body. */
-  putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void>
-  priceVersions(): Promise<readonly PriceVersionRecord[]>
-}
-
-/** A price version was edited in place. Prices change by adding a version. */
-export class PriceVersionConflict extends Error {
-  override name = 'PriceVersionConflict'
-  readonly id: string
-  constructor(id: string) {
-    super(`price version ${id} was changed after it had been published; add a new version instead`)
-    this.id = id
-  }
-}
-
 // ---------------------------------------------------------------- Changes
 
 /** Tells this process that records or configuration changed. A hint: followers read `changesAfter`. */

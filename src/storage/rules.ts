@@ -1,6 +1,7 @@
 import { cnyFromNano } from '../money/amount.ts'
 import { windowAround } from '../money/window.ts'
-import type { KeyRecord, LimitKind, LimitRule, LimitScope, LimitSetting, LimitState, ProjectRecord, TenantRecord } from './ports.ts'
+import type { LimitKind, LimitRule, LimitScope, LimitState } from './ports.ts'
+import type { KeyRecord, LimitSetting, ProjectRecord, TenantRecord } from './records.ts'
 
 /** Whose limits a request must fit into. */
 export interface LimitedBy {

@@ -1,7 +1,8 @@
 import type { Clock } from '../base/clock.ts'
 import { lapseEntries } from '../storage/accounts.ts'
 import { lapseId, lapsesOf } from '../storage/grants.ts'
-import type { ExpiredGrantsSlice, GrantRecord, Ledger, LedgerTransaction, Limits, Records } from '../storage/ports.ts'
+import type { Ledger, LedgerTransaction, Limits } from '../storage/ports.ts'
+import type { ExpiredGrantsSlice, GrantRecord, Records } from '../storage/records.ts'
 
 /** What the worker needs that lets grants lapse. */
 export interface ExpireDeps {

@@ -1,13 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { UnbalancedTransaction } from '../../src/storage/accounts.ts'
-import {
-  type Account,
-  type AccountCode,
-  BadCursor,
-  type GrantRecord,
-  type Ledger,
-  type LedgerTransaction,
-} from '../../src/storage/ports.ts'
+import { type Account, type AccountCode, BadCursor, type Ledger, type LedgerTransaction } from '../../src/storage/ports.ts'
+import type { GrantRecord } from '../../src/storage/records.ts'
 import { ADMITTED_AT } from '../support/clock.ts'
 import { closingEvent } from '../support/storage.ts'
 import type { StorageSubject } from './usage-log.ts'

@@ -9,7 +9,7 @@ import {
   type RecordChange,
   type Records,
   type TenantRecord,
-} from '../../src/storage/ports.ts'
+} from '../../src/storage/records.ts'
 import type { StorageSubject } from './usage-log.ts'
 
 const TENANT: TenantRecord = {

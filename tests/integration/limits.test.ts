@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { estimateChatPrompt } from '../../src/money/estimate.ts'
 import { cnyFromNano } from '../../src/money/amount.ts'
-import type { LimitSetting } from '../../src/storage/ports.ts'
+import type { LimitSetting } from '../../src/storage/records.ts'
 import { HELLO, INPUT_NANO, OUTPUT_NANO, startGateway, type TestGateway } from '../support/gateway.ts'
 import { errorOf, sseOf } from '../support/sse.ts'
 import { waitFor } from '../support/wait.ts'

@@ -2,7 +2,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { rebuild } from '../../src/control/rebuild.ts'
-import type { LimitSetting } from '../../src/storage/ports.ts'
+import type { LimitSetting } from '../../src/storage/records.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 
 const LIMITS: readonly LimitSetting[] = [

@@ -1,7 +1,7 @@
 import { expect, it, vi } from 'vitest'
 import { windowAround } from '../../src/money/window.ts'
 import { rebuildLimits } from '../../src/storage/memory/rebuild.ts'
-import type { KeyRecord, LoadedRecords, ProjectRecord, Records, TenantRecord } from '../../src/storage/ports.ts'
+import type { KeyRecord, LoadedRecords, ProjectRecord, Records, TenantRecord } from '../../src/storage/records.ts'
 import { SqlRecords } from '../../src/storage/sql/records.ts'
 import { ADMITTED_AT, testClock } from '../support/clock.ts'
 import { openTest } from '../support/storage.ts'

@@ -1,6 +1,6 @@
 import { givingEntries } from '../../src/storage/accounts.ts'
 import type { Storage } from '../../src/storage/open.ts'
-import type { GrantRecord } from '../../src/storage/ports.ts'
+import type { GrantRecord } from '../../src/storage/records.ts'
 
 /** Gives a tenant a grant as the control plane does: record, ledger, limits. A pack of tokens that pays for everything, unless told otherwise. */
 export async function giveGrant(

@@ -10,7 +10,7 @@ const LAYERS: Readonly<
 > = {
   base: { files: /^src\/base\//, imports: [] },
   money: { files: /^src\/money\//, imports: ['base'] },
-  ports: { files: /^src\/storage\/(ports|rules|books|accounts|grants)\.ts$/, imports: ['base', 'money'] },
+  ports: { files: /^src\/storage\/(ports|records|cluster-ports|rules|books|accounts|grants)\.ts$/, imports: ['base', 'money'] },
   storage: { files: /^src\/storage\//, imports: ['base', 'money', 'ports'] },
   upstream: { files: /^src\/upstream\//, imports: ['base', 'money', 'ports'] },
   routing: { files: /^src\/routing\//, imports: ['base', 'money', 'ports'], types: ['config', 'upstream'] },
@@ -56,8 +56,8 @@ function misplaced(file: SourceFile, from: string, imported: Import): string | n
 const HOMES: Readonly<Record<string, RegExp>> = {
   undici: /^src\/upstream\/pool\.ts$/,
   'node:sqlite': /^src\/storage\/(sql|journal)\//,
-  kysely: /^src\/storage\/sql\//,
-  pg: /^src\/storage\/sql\//,
+  kysely: /^src\/storage\/(sql|postgres)\//,
+  pg: /^src\/storage\/postgres\//,
   ioredis: /^src\/storage\/redis\//,
   hono: /^src\/(gateway\/ingress\.ts|control\/api\.ts|sandbox\/|(main|admin)\.ts$)/,
   '@hono/node-server': /^src\/(gateway\/ingress\.ts|control\/api\.ts|sandbox\/|(main|admin)\.ts$)/,

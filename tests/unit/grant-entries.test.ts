@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import type { GrantUnit } from '../../src/money/grant.ts'
 import { checkBalanced, givingEntries, grantDeltas, lapseEntries, reversedEntries, sameEntries } from '../../src/storage/accounts.ts'
-import type { GrantRecord, LedgerEntry } from '../../src/storage/ports.ts'
+import type { LedgerEntry } from '../../src/storage/ports.ts'
+import type { GrantRecord } from '../../src/storage/records.ts'
 
 type Kind = GrantRecord['kind']
 

@@ -1,22 +1,19 @@
 import type { Clock } from '../../base/clock.ts'
 import { totalTokens } from '../../money/usage.ts'
 import type {
-  GrantRecord,
   GrantTerms,
   Ledger,
   LedgerEntry,
   LimitRule,
   LimitScope,
-  LimitSetting,
   Period,
-  Records,
-  TenantRecord,
   UsageDimension,
   UsagePage,
   UsageQuery,
   UsageSums,
   WindowBounds,
 } from '../ports.ts'
+import type { GrantRecord, LimitSetting, Records, TenantRecord } from '../records.ts'
 import { CREDIT } from './account.ts'
 import type { MemoryLimits } from './limits.ts'
 import { limitName } from './needs.ts'

@@ -1,5 +1,6 @@
 import { entriesOf, EntrySums } from '../accounts.ts'
-import type { AccountCode, GrantRecord, Account, LedgerEntry } from '../ports.ts'
+import type { AccountCode, Account, LedgerEntry } from '../ports.ts'
+import type { GrantRecord } from '../records.ts'
 import type { GrantUnit } from '../../money/grant.ts'
 import { bigOf, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 

@@ -12,7 +12,7 @@ import {
   type RecordChange,
   type Records,
   type TenantRecord,
-} from '../ports.ts'
+} from '../records.ts'
 import { numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 import {
   changeBody,

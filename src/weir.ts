@@ -8,7 +8,7 @@ import { loadConfiguration } from './config/load.ts'
 import type { ConfigIssue, Configuration } from './config/model.ts'
 import { watchConfiguration, type ConfigurationWatch } from './config/watch.ts'
 import type { ControlDeps, ReloadOutcome } from './control/deps.ts'
-import { applyTransaction, finishTransactions, inTurn } from './control/apply.ts'
+import { applyTransaction } from './control/apply.ts'
 import { createDemo } from './control/demo.ts'
 import { publishPrices } from './control/prices.ts'
 import { drainServer } from './drain.ts'
@@ -27,7 +27,7 @@ import { createMetrics, type Metrics } from './observe/metrics.ts'
 import { startSandbox, type Sandbox } from './sandbox/server.ts'
 import { withStandIns } from './standin.ts'
 import { rebuildLimits } from './storage/memory/rebuild.ts'
-import { openEmbedded, type Storage } from './storage/open.ts'
+import { type EmbeddedStorage, openEmbedded } from './storage/open.ts'
 import type { Records } from './storage/records.ts'
 import { BreakerBoard } from './upstream/breaker.ts'
 import { createTransport } from './upstream/pool.ts'
@@ -107,7 +107,7 @@ function loadOrThrow({ config_dir, env }: WeirOptions): Configuration {
 /** One start, step by step, and the way back down. */
 class Starter {
   readonly #options: WeirOptions
-  readonly #storage: Storage
+  readonly #storage: EmbeddedStorage
   readonly #metrics: Metrics
   readonly #state = { draining: false }
   readonly #breakers = new BreakerBoard()
@@ -120,7 +120,7 @@ class Starter {
   readonly #swept_waiting = new Map<string, SweptHold>()
   #reloaded: Promise<ReloadOutcome>
 
-  constructor(options: WeirOptions, configuration: Configuration, storage: Storage) {
+  constructor(options: WeirOptions, configuration: Configuration, storage: EmbeddedStorage) {
     this.#options = options
     this.#configuration = configuration
     this.#snapshot = buildSnapshot(configuration)
@@ -147,12 +147,12 @@ class Starter {
   async #start(): Promise<Weir> {
     const { clock } = this.#options
     const { settings } = this.#configuration
-    const { records, ledger, limits, changes } = this.#storage
+    const { records, ledger, credits, turns, changes } = this.#storage
     await publishPrices(records, this.#configuration.prices, clock.now_ms())
     const swept = await this.#sweepDead()
     const demo =
       settings.mode === 'demo'
-        ? await createDemo({ records, ledger, limits, clock, random: this.#randomBytes, has_keys: this.#keys.size > 0 })
+        ? await createDemo({ records, ledger, credits, turns, clock, random: this.#randomBytes, has_keys: this.#keys.size > 0 })
         : null
     if (settings.mode === 'demo') await this.#startSandbox()
     this.#adopt(this.#configuration)
@@ -190,7 +190,7 @@ class Starter {
 
   async #plane(): Promise<Plane> {
     const { clock, logger, random } = this.#options
-    const { log, limits, ledger, records } = this.#storage
+    const { log, closing, limits, ledger, records } = this.#storage
     const { settings } = this.#configuration
     // The first start's own key, and what was written while everything was read.
     await this.#keys.follow(records)
@@ -201,6 +201,7 @@ class Starter {
       keys: this.#keys,
       limits,
       log,
+      closing,
       ledger,
       records,
       transport,
@@ -239,8 +240,10 @@ class Starter {
 
   #controlDeps(plane: Plane, reload: ControlDeps['reload']): ControlDeps {
     const { env, clock, logger } = this.#options
-    const { records, ledger, limits, changes, archive, rebuilder, cut } = this.#storage
+    const { records, ledger, limits, credits, turns, changes, archive, rebuilder, cut } = this.#storage
     return {
+      credits,
+      turns,
       archive,
       rebuilder,
       cut,
@@ -345,14 +348,15 @@ class Starter {
 
   async #expire(all: boolean): Promise<void> {
     const { clock, logger } = this.#options
-    const { records, ledger, limits } = this.#storage
-    const deps = { records, ledger, limits }
-    await finishTransactions(deps)
+    const { records, ledger, limits, credits, turns } = this.#storage
+    await credits.makeUpAll()
     const lapsed = await expireGrants(all ? 0 : clock.now_ms() - EXPIRED_LATELY_MS, {
-      ...deps,
+      records,
+      ledger,
+      limits,
       clock,
-      inTurn: (tenant, work) => inTurn(limits, tenant, work),
-      apply: (transaction) => applyTransaction(transaction, deps),
+      turns,
+      apply: (transaction) => applyTransaction(transaction, { ledger, credits }),
       on_trouble: (error, grant) => logger.error({ err: error, grant }, 'a grant could not lapse; trying again'),
     })
     if (lapsed > 0) logger.info({ lapsed }, 'the unused rest of expired grants lapsed')

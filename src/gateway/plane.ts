@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
-import type { Ledger, Limits, UsageLog } from '../storage/ports.ts'
+import type { Closing, Ledger, Limits, UsageLog } from '../storage/ports.ts'
 import type { Records } from '../storage/records.ts'
 import type { BreakerBoard } from '../upstream/breaker.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
@@ -20,6 +20,7 @@ export interface Plane {
   readonly keys: KeyTable
   readonly limits: Limits
   readonly log: UsageLog
+  readonly closing: Closing
   readonly ledger: Ledger
   /** For lookups; never asked while a request is served. */
   readonly records: Pick<Records, 'grants'>

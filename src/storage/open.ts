@@ -5,9 +5,12 @@ import type { RandomBytes } from '../base/ids.ts'
 import { Journal } from './journal/client.ts'
 import { lazyReader, startReader } from './journal/reader.ts'
 import { createMemoryChanges } from './memory/changes.ts'
+import { createClosing } from './memory/closing.ts'
+import { MemoryCredits } from './memory/credits.ts'
 import { createMemoryLimits, type MemoryLimits } from './memory/limits.ts'
+import { createTurns } from './memory/turns.ts'
 import type { Cut, EventArchive, Rebuilder } from './books.ts'
-import type { Changes, Ledger, LimitRule, UsageLog } from './ports.ts'
+import type { Changes, Closing, Credits, Ledger, LimitRule, Limits, Turns, UsageLog } from './ports.ts'
 import type { Records } from './records.ts'
 import type { SqlExecutor } from './sql/executor.ts'
 import { SqlArchive } from './sql/archive.ts'
@@ -27,10 +30,13 @@ export interface EmbeddedOptions {
   readonly on_trouble?: (error: Error) => void
 }
 
-/** Every port of the embedded mode. `limits` are empty: fill them with `rebuildLimits` once the journal is posted. */
+/** Every port of one process, whichever the mode. */
 export interface Storage {
-  readonly limits: MemoryLimits
+  readonly limits: Limits
   readonly log: UsageLog
+  readonly closing: Closing
+  readonly credits: Credits
+  readonly turns: Turns
   readonly ledger: Ledger
   readonly records: Records
   readonly changes: Changes
@@ -49,6 +55,11 @@ export interface Storage {
   close(): Promise<void>
 }
 
+/** `limits` are empty: fill them with `rebuildLimits` once the journal is posted. */
+export interface EmbeddedStorage extends Storage {
+  readonly limits: MemoryLimits
+}
+
 /**
  * Opens a data directory (made if missing) and takes ownership of it. SQLite runs in two threads: one writes journal, ledger
  * and records, one reads; the main thread never waits for a disk.
@@ -57,7 +68,7 @@ export interface Storage {
  * @throws SchemaError if its database is of a newer release
  * @throws JournalUnavailable if it cannot be opened
  */
-export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
+export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedStorage> {
   const { data_dir, clock, commit_timeout_ms, keep_days, random = randomBytes } = options
   const on_trouble = options.on_trouble ?? ((error) => process.emitWarning(error))
   const journal = await Journal.start({ data_dir, clock, commit_timeout_ms, keep_days, random, on_trouble })
@@ -77,6 +88,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
   const ledger = new SqlLedger(executor, writer, auditing, searching)
   const records = new SqlRecords(executor)
   const limits = createMemoryLimits({ clock })
+  const turns = createTurns()
   const cut: Storage['cut'] = (rules = []) =>
     new Promise((resolve, reject) => {
       setImmediate(() => {
@@ -91,6 +103,9 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
   return {
     limits,
     log: journal,
+    closing: createClosing({ limits, log: journal, on_trouble }),
+    credits: new MemoryCredits({ limits, records, ledger, turns }),
+    turns,
     ledger,
     records,
     changes: createMemoryChanges(),

@@ -124,8 +124,15 @@ export interface SettleRequest {
    * counted until they are counted anew. `duplicate` if another charge has replaced that one already.
    */
   readonly replaces?: readonly PaymentPart[]
-  /** JSON of the event, as it is in the journal: drivers with a usage stream append it in the same step, unless the state is `late` or `duplicate`. */
-  readonly event?: string
+  /** Drivers with a usage stream append it in the same step, unless the state is `late` or `duplicate`. */
+  readonly event?: SettledEvent
+}
+/** An event as its journal has it. */
+export interface SettledEvent {
+  /** Tells this close from every other one of the same request: the journal's name and number for it. */
+  readonly ref: string
+  /** JSON. */
+  readonly body: string
 }
 /** `late`: the charge replaces an earlier one, a sweep's or the one named. `duplicate`: already settled, nothing changed. */
 export type SettleState = 'settled' | 'late' | 'duplicate'

@@ -20,7 +20,6 @@ import type {
   SettleRequest,
   SettleState,
 } from './ports.ts'
-import type { GrantRecord } from './records.ts'
 
 /** Everything about one tenant's admission is in one bucket, and so on one Redis slot. Fixed for ever. */
 export const BUCKETS = 256
@@ -57,6 +56,8 @@ export interface SettleOutcome {
   readonly epoch: number | null
   /** The event is in the bucket's stream, so that a poster will see it. False beyond the stream's cap. */
   readonly appended: boolean
+  /** `ref` of the event whose charge stands: on `duplicate`, who has closed the request. Null where it is not known. */
+  readonly ref: string | null
 }
 
 /** A hold whose lease has ended, with all that it takes to close its request on any machine. */
@@ -241,8 +242,11 @@ export interface LockedBucket {
 /** {@link Ledger} of many processes. Rejects with {@link LedgerUnavailable} when the database is away. */
 export interface SharedLedger extends Ledger {
   /**
-   * Posts batches of different buckets in one transaction, each bucket's lock held. An event whose `charged` is not its bucket's epoch
-   * puts what it charges into the outbox, in the same transaction. Posting an event again changes nothing.
+   * Posts batches of different buckets in one transaction, each bucket's lock held. Posting an event again changes nothing.
+   *
+   * Whatever the ledger has charged and limits have not, or the other way round, goes into the outbox in the same transaction: what an
+   * event charges when its `charged` is not the bucket's epoch; what limits have charged in this epoch for an event that is superseded,
+   * or that had been posted as one that they had not charged (it goes back to the grants).
    */
   postBatches(batches: readonly BucketBatch[]): Promise<readonly PostedBatch[]>
   /** Which events the ledger has (late ones included), with the node and number that they have there; null for those that it has not. */
@@ -251,8 +255,8 @@ export interface SharedLedger extends Ledger {
   outbox(limit: number, tenant?: string): Promise<readonly OutboxRow[]>
   /** Limits have applied every row of the tenant up to and with `seq`. */
   delivered(tenant: string, seq: number): Promise<void>
-  /** Lets limits know of a grant's terms. */
-  putTerms(grant: GrantRecord): Promise<void>
+  /** Has limits told of a grant's terms, and of a correction of what they believe of it, which the ledger knows nothing of. */
+  tell(terms: GrantTerms, delta: bigint): Promise<void>
 
   epochs(): Promise<readonly BucketEpoch[]>
   /** Closes buckets in a new epoch, the same for all of them, greater than every one before. Waits for posts that run. */

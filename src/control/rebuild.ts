@@ -1,8 +1,9 @@
 import { cnyFromNano } from '../money/amount.ts'
 import type { GrantUnit } from '../money/grant.ts'
 import type { Cut, LimitUse, OnProgress, RebuildChange } from '../storage/books.ts'
-import type { BalanceView, GrantTerms, LedgerEntry, LimitRule, LimitState } from '../storage/ports.ts'
+import type { BalanceView, GrantTerms, LedgerEntry, LimitRule } from '../storage/ports.ts'
 import type { KeyRecord, LimitSetting, ProjectRecord, TenantRecord } from '../storage/records.ts'
+import { spanOfState } from '../storage/meters.ts'
 import { plainTerms } from '../storage/grants.ts'
 import { rulesOf } from '../storage/rules.ts'
 import { booksOf, creditUsed } from './audit.ts'
@@ -10,7 +11,6 @@ import type { ControlDeps } from './deps.ts'
 
 /** Between two looks at a difference: one that a moment had made is gone by then. */
 const SECOND_LOOK_MS = 150
-const FIVE_HOURS_MS = 5 * 3_600_000
 const METERED: ReadonlySet<string> = new Set(['budget', 'requests_window', 'tokens_window', 'amount_window'])
 
 export type RebuildDeps = Pick<ControlDeps, 'records' | 'ledger' | 'credits' | 'turns' | 'clock' | 'cut' | 'rebuilder' | 'archive'>
@@ -194,7 +194,7 @@ async function wrongMeters(rules: readonly TenantRule[], deps: RebuildDeps): Pro
   await deps.ledger.post()
   const believed = rules.flatMap(({ tenant, rule }, index) => {
     const state = states[index]
-    const span = state === undefined ? null : spanOf(rule, state)
+    const span = state === undefined ? null : spanOfState(rule, state)
     return state === undefined || state.used === null || span === null ? [] : [{ use: { tenant, rule, ...span }, was: state.used }]
   })
   const used = await deps.rebuilder.usedAt(
@@ -202,14 +202,6 @@ async function wrongMeters(rules: readonly TenantRule[], deps: RebuildDeps): Pro
     believed.map(({ use }) => use),
   )
   return believed.map(({ use, was }, index) => ({ use, was, now: used[index] ?? 0n })).filter(({ was, now }) => was !== now)
-}
-
-/** The interval that a limit's figure is about; null where it is not known or is just ending. A `5h` window begins at first use. */
-function spanOf({ window }: LimitRule, { resets_at_ms }: LimitState): { readonly from_ms: number; readonly to_ms: number } | null {
-  if (window === null) return { from_ms: 0, to_ms: Infinity }
-  if (resets_at_ms === null) return null
-  if (window.name === '5h') return { from_ms: resets_at_ms - FIVE_HOURS_MS, to_ms: resets_at_ms }
-  return resets_at_ms === window.end_ms ? { from_ms: window.start_ms, to_ms: window.end_ms } : null
 }
 
 function meterText(amount: bigint, { kind }: LimitRule): string {

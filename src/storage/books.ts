@@ -16,6 +16,10 @@ export interface UsageMark {
   readonly transaction_seq?: number
   /** Ids of transactions that somebody was waiting for at the mark: in the ledger or about to be, and not applied to limits yet. */
   readonly pending?: readonly string[]
+  /** Balances at the mark, where reading them was a part of taking it. */
+  readonly balances?: readonly LedgerEntry[]
+  /** Likewise what had been used of limits. */
+  readonly used?: ReadonlyMap<LimitRule, bigint>
 }
 
 /** One moment of admission and where the usage log stood at that moment, so that an audit can compare them while traffic goes on. */

@@ -58,6 +58,8 @@ export interface SettleOutcome {
   readonly appended: boolean
   /** `ref` of the event whose charge stands: on `duplicate`, who has closed the request. Null where it is not known. */
   readonly ref: string | null
+  /** The charge that stands replaced an earlier one: on `late`, and on `duplicate` for whoever asks again. */
+  readonly replaced: boolean
 }
 
 /** A hold whose lease has ended, with all that it takes to close its request on any machine. */

@@ -61,6 +61,8 @@ export interface HoldRequest {
   readonly rules: readonly LimitRule[]
   /** How far below zero the wallet may go. */
   readonly credit_line_nano: bigint
+  /** What the tenant's contract says of a time when shared limits are away: refuse, or go on up to the credit line. */
+  readonly when_away?: 'closed' | 'open'
   /** Its open row, as far as it is known before the hold: drivers that outlive this process keep it for whoever has to close the request. */
   readonly context?: OpenContext
 }
@@ -119,6 +121,8 @@ export interface SettleRequest {
   readonly parts: readonly PaymentPart[]
   /** The sweeper's charge: applied only to a hold that `sweep` marked and nobody closed since, else `duplicate`. */
   readonly swept?: true
+  /** The charge of whoever closes a request for a process that has died: applied to a hold that is open, marked or not, else `duplicate`. A late settle may replace it. */
+  readonly orphan?: true
   /**
    * Parts that an earlier settle of this request charged: they are given back first, once. What rates, windows and budgets counted stays
    * counted until they are counted anew. `duplicate` if another charge has replaced that one already.

@@ -62,6 +62,12 @@ export class JournalRows {
     return first ?? this.#next_seq
   }
 
+  /** U rows above the watermark of posting. */
+  countUnposted(): number {
+    const sql = `SELECT COUNT(*) AS value FROM journal WHERE kind = 'U' AND seq > ${Number(readMeta(this.#database, 'posted_seq') ?? 0)}`
+    return readInteger(this.#database, sql)
+  }
+
   get last_seq(): number {
     return this.#next_seq - 1
   }

@@ -33,12 +33,6 @@ export class Poster {
     this.#posted_seq = Number(readMeta(database, 'posted_seq') ?? 0)
   }
 
-  /** U rows above the watermark. */
-  countUnposted(): number {
-    const sql = "SELECT COUNT(*) AS count FROM journal WHERE kind = 'U' AND seq > ?"
-    return Number(this.#database.prepare(sql).get(this.#posted_seq)?.['count'] ?? 0)
-  }
-
   /** Posts the next `most` events as one balanced transaction of the ledger. Posting an event again changes nothing. */
   postSome(most: number): PostResult & { readonly rows: number } {
     const rows = this.#statements.waiting.all(this.#posted_seq, most)

@@ -22,10 +22,30 @@ export interface Settings {
   readonly limits: GatewayLimits
   readonly drain: { readonly delay_ms: number; readonly timeout_ms: number }
   readonly journal: { readonly commit_timeout_ms: number; readonly keep_days: number }
+  /** What this machine's processes do. */
+  readonly roles: readonly Role[]
+  /** Gateway processes on this machine. */
+  readonly workers: number
+  /** Null in embedded mode. */
+  readonly cluster: ClusterSettings | null
   readonly log: { readonly level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' }
   readonly cors: { readonly origins: readonly string[] }
   /** From HTTPS_PROXY, HTTP_PROXY and NO_PROXY. */
   readonly proxy: { readonly https: string | null; readonly http: string | null; readonly no_proxy: string | null }
+}
+
+export type Role = 'gateway' | 'control' | 'worker'
+
+/** Where what processes share is. The URLs carry secrets and are never logged. */
+export interface ClusterSettings {
+  readonly redis_url: string
+  readonly database_url: string
+  readonly redis_timeout_ms: number
+  readonly database_timeout_ms: number
+  /** Most connections of one process to PostgreSQL. */
+  readonly database_connections: number
+  /** Most events that wait in the usage stream of one of the 256 buckets. */
+  readonly stream_cap: number
 }
 
 /** Every written limit of the gateway. */

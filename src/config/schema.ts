@@ -18,6 +18,8 @@ export const DOMAINS = [
   'customer_service',
   'general',
 ] as const
+/** What a process does: serve requests, the admin API, the work behind both. */
+export const ROLES = ['gateway', 'control', 'worker'] as const
 const ZONES = ['private', 'domestic', 'overseas'] as const
 const MEBIBYTE = 1024 * 1024
 const DAY_MS = 86_400_000
@@ -140,6 +142,17 @@ export const SETTINGS = shape({
   journal: shape({
     commit_timeout_ms: milliseconds.default(5000),
     keep_days: whole(1, 3650, 'days').default(7),
+  }).prefault({}),
+  roles: z
+    .array(oneOf(ROLES), { error: 'a list of roles' })
+    .min(1, { error: 'at least one role' })
+    .default([...ROLES]),
+  workers: whole(1, 256, 'processes').default(1),
+  cluster: shape({
+    redis_timeout_ms: milliseconds.default(2000),
+    database_timeout_ms: milliseconds.default(30_000),
+    database_connections: whole(2, 100, 'connections').default(6),
+    stream_cap: whole(100, 1_000_000, 'events').default(4000),
   }).prefault({}),
   log: shape({ level: oneOf(['fatal', 'error', 'warn', 'info', 'debug']).default('info') }).prefault({}),
   cors: shape({

@@ -133,10 +133,10 @@ export interface SharedLimits extends Limits {
   /** Corrects what is believed to be used in the window that ends at `end_ms` (null: no window); nothing if that one is over. */
   shift(tenant: string, rule: LimitRule, delta: bigint, end_ms: number | null): Promise<void>
 
-  // A bucket's life. All but `state` and `serverRun` are idempotent, and refuse (false) an epoch that is not the bucket's.
+  // A bucket's life. All but `state` and `serverRuns` are idempotent, and refuse (false) an epoch that is not the bucket's.
   state(buckets: readonly number[]): Promise<readonly BucketState[]>
-  /** `run_id` of the server that a bucket is on now. */
-  serverRun(bucket: number): Promise<string>
+  /** `run_id` of the server that each bucket is on now, asked of every server once; null for buckets that are nowhere. */
+  serverRuns(): Promise<(bucket: number) => string | null>
   /** Closes buckets that are of an older epoch, deletes everything in them, and lets nodes report. */
   beginEpoch(buckets: readonly number[], epoch: number): Promise<void>
   /** Registers this process's open holds in a bucket that is `filling`, and reports the node. */

@@ -140,23 +140,30 @@ describe('settings', () => {
     expect([production.mode, production.limits.tenant_share_percent, production.drain.delay_ms]).toEqual(['production', 25, 5000])
   })
 
-  it('refuse cluster mode and unusable values of the environment, all at once', () => {
+  it('refuse unusable values of the environment, all at once', () => {
     const env = {
-      WEIR_REDIS_URL: 'redis://r',
-      WEIR_DATABASE_URL: 'postgres://p',
+      WEIR_REDIS_URL: 'http://:secret@r',
+      WEIR_DATABASE_URL: 'secret',
       WEIR_PORT: '80a',
       WEIR_ADMIN_PORT: '70000',
+      WEIR_ROLES: 'gateway,boss',
+      WEIR_WORKERS: '0',
       HTTP_PROXY: 'socks5://s',
     }
     const result = load(SOUND, env)
-    expect(pathsOf(result)).toEqual([
-      'environment WEIR_REDIS_URL',
-      'environment WEIR_DATABASE_URL',
-      'environment WEIR_PORT',
-      'environment WEIR_ADMIN_PORT',
-      'environment HTTP_PROXY',
-    ])
-    expect(result.ok ? '' : result.issues[0]?.message).toContain('this release has embedded mode only')
+    const expected = ['REDIS_URL', 'DATABASE_URL', 'PORT', 'ADMIN_PORT', 'ROLES', 'WORKERS'].map((name) => `environment WEIR_${name}`)
+    expect(pathsOf(result).toSorted()).toEqual([...expected, 'environment HTTP_PROXY'].toSorted())
+    expect(JSON.stringify(result)).not.toContain('secret')
+  })
+
+  it('are of cluster mode where both URLs are set; one alone is a mistake, and so are parts of a machine without them', () => {
+    const urls = { WEIR_REDIS_URL: 'redis://a:6379, redis://b:6379', WEIR_DATABASE_URL: 'postgres://user:pass@p/weir' }
+    const { settings } = loaded(SOUND, { ...urls, WEIR_ROLES: 'worker,gateway', WEIR_WORKERS: '3' })
+    expect(settings).toMatchObject({ roles: ['gateway', 'worker'], workers: 3 })
+    expect(settings.cluster).toMatchObject({ redis_url: urls.WEIR_REDIS_URL, database_url: urls.WEIR_DATABASE_URL, stream_cap: 4000 })
+    expect(loaded(SOUND, {}).settings).toMatchObject({ cluster: null, workers: 1, roles: ['gateway', 'control', 'worker'] })
+    for (const [name, value] of Object.entries(urls)) expect(pathsOf(load(SOUND, { [name]: value }))).toEqual([`environment ${name}`])
+    expect(pathsOf(load(SOUND, { WEIR_WORKERS: '2', WEIR_ROLES: 'gateway' }))).toEqual(['weir.yaml workers', 'weir.yaml roles'])
   })
 
   it('are read from the environment in one place', () => {

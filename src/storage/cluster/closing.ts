@@ -1,14 +1,14 @@
 import { encodeEvent } from '../../money/event-json.ts'
 import type { UsageEvent } from '../../money/event.ts'
-import type { SharedLimits } from '../cluster-ports.ts'
 import type { Journal } from '../journal/client.ts'
 import { lateRevision, withdrawnRevision } from '../memory/closing.ts'
 import type { Closing, ClosingEvent } from '../ports.ts'
+import type { ClosableLimits } from './away.ts'
 import type { ChargeNotes } from './notes.ts'
 import { noteOf, settleOf, trySettle } from './settling.ts'
 
 export interface ClusterClosingDeps {
-  readonly limits: SharedLimits
+  readonly limits: ClosableLimits
   readonly journal: Journal
   readonly notes: ChargeNotes
   /** Hears of what nobody waits for; it is made up for. */

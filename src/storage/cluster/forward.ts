@@ -1,9 +1,10 @@
 import type { Clock } from '../../base/clock.ts'
 import { decodeEvent } from '../../money/event-json.ts'
 import type { UsageEvent } from '../../money/event.ts'
-import { type BucketBatch, bucketOf, type ChargedEvent, type PostState, type SharedLedger, type SharedLimits } from '../cluster-ports.ts'
+import { type BucketBatch, bucketOf, type ChargedEvent, type PostState, type SharedLedger } from '../cluster-ports.ts'
 import type { Journal } from '../journal/client.ts'
 import type { ChargeNote, UnpostedRow } from '../journal/protocol.ts'
+import type { ClosableLimits } from './away.ts'
 import { writeLate } from './closing.ts'
 import type { ChargeNotes } from './notes.ts'
 import { noteOf, refOf, settleOf, trySettle } from './settling.ts'
@@ -17,7 +18,7 @@ const SETTLING_MS = 5000
 export interface ForwarderDeps {
   readonly journal: Journal
   readonly notes: ChargeNotes
-  readonly limits: SharedLimits
+  readonly limits: ClosableLimits
   readonly ledger: SharedLedger
   readonly clock: Clock
 }

@@ -1,8 +1,9 @@
 import type { UsageEvent } from '../../money/event.ts'
 import { totalTokens } from '../../money/usage.ts'
-import { LimitsUnavailable, type SettleOutcome, type SharedLimits } from '../cluster-ports.ts'
+import { LimitsUnavailable, type SettleOutcome } from '../cluster-ports.ts'
 import type { ChargeNote } from '../journal/protocol.ts'
 import type { SettleRequest } from '../ports.ts'
+import type { ClosableLimits } from './away.ts'
 
 /** The settle of a numbered event. `body` is its JSON, as its journal has it. */
 export function settleOf(event: UsageEvent, body: string): SettleRequest {
@@ -18,7 +19,7 @@ export function refOf({ node, seq }: Pick<UsageEvent, 'node' | 'seq'>): string {
 }
 
 /** Settles; null where limits could not, or may have: to be asked again. */
-export async function trySettle(limits: SharedLimits, request: SettleRequest): Promise<SettleOutcome | null> {
+export async function trySettle(limits: ClosableLimits, request: SettleRequest): Promise<SettleOutcome | null> {
   try {
     return await limits.settleEvent(request)
   } catch (error) {

@@ -221,7 +221,12 @@ function newCall(protocol: Protocol, incoming: IncomingMessage, outgoing: Server
 function readiness(c: Context<Env>, plane: Plane): Response {
   const { ok, unposted } = plane.log.health()
   const { digest } = plane.snapshot().configuration
-  const reasons = [...(plane.state.draining ? ['draining'] : []), ...(ok ? [] : ['journal cannot commit'])]
+  const unready = plane.unready()
+  const reasons = [
+    ...(plane.state.draining ? ['draining'] : []),
+    ...(ok ? [] : ['journal cannot commit']),
+    ...(unready === null ? [] : [unready]),
+  ]
   return c.json(
     { status: reasons.length === 0 ? 'ready' : 'unready', reasons, config: digest, unposted_events: unposted },
     reasons.length === 0 ? 200 : 503,

@@ -17,6 +17,8 @@ import type { StreamTicker } from './ticker.ts'
 export interface Plane {
   /** The configuration in force; taken once per request, so that a reload never mixes two. */
   readonly snapshot: () => Snapshot
+  /** Why this process must not serve now, beside a journal that cannot commit; null when it may. */
+  readonly unready: () => string | null
   readonly keys: KeyTable
   readonly limits: Limits
   readonly log: UsageLog

@@ -86,6 +86,7 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
   const state = { draining: false }
   const plane: Plane = {
     snapshot: () => snapshot,
+    unready: () => null,
     keys,
     limits,
     log,

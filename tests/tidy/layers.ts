@@ -21,7 +21,7 @@ const LAYERS: Readonly<
   worker: { files: /^src\/worker\//, imports: ['base', 'money', 'ports', 'config', 'observe'] },
   sandbox: { files: /^src\/sandbox\//, imports: ['base', 'money', 'observe'] },
   entry: {
-    files: /^src\/([\w-]+\.ts$|cli\/)/,
+    files: /^src\/([\w-]+\.ts$|(cli|start)\/)/,
     imports: ['base', 'money', 'ports', 'storage', 'upstream', 'routing', 'config', 'observe', 'gateway', 'control', 'worker', 'sandbox'],
   },
 }

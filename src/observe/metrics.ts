@@ -2,6 +2,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import type { ErrorCode } from '../base/errors.ts'
 import type { ClosingEvent } from '../storage/ports.ts'
 import type { FailureKind } from '../upstream/failure.ts'
+import type { MetricsSnapshot } from './aggregate.ts'
 import { SeriesCounter, SeriesHistogram, type SeriesConfig } from './series.ts'
 
 /** One finished HTTP request of the data plane, refused ones included. */
@@ -43,6 +44,8 @@ export interface Metrics {
   configuration(result: 'ok' | 'failed', digest: string): void
   /** Prometheus text format. */
   render(): Promise<string>
+  /** The same for {@link renderTogether}. */
+  snapshot(): Promise<MetricsSnapshot>
   readonly content_type: string
 }
 
@@ -77,6 +80,7 @@ export function createMetrics(sources: MetricsSources = {}): Metrics {
     },
     configuration: configured,
     render: () => registry.metrics(),
+    snapshot: () => registry.getMetricsAsJSON(),
     content_type: registry.contentType,
   }
 }
@@ -182,6 +186,8 @@ function statusClass(status: number): string {
   return status >= 100 && status <= 599 ? `${Math.floor(status / 100)}xx` : UNKNOWN
 }
 
+type Aggregator = 'sum' | 'min' | 'max'
+
 interface OpenNow {
   requests: number
   streams: number
@@ -204,12 +210,13 @@ function registerGauges(registry: Registry, sources: MetricsSources, known: Know
     labelNames: ['gauge'],
     registers: [registry],
   })
-  const gauge = (name: string, help: string, read: (() => number | Promise<number>) | undefined): void => {
+  const gauge = (name: string, help: string, read: (() => number | Promise<number>) | undefined, aggregator: Aggregator = 'sum'): void => {
     if (read === undefined) return
     const metric = new Gauge({
       name: `weir_${name}`,
       help,
       registers: [registry],
+      aggregator,
       async collect() {
         try {
           metric.set(await read())
@@ -222,10 +229,11 @@ function registerGauges(registry: Registry, sources: MetricsSources, known: Know
   }
   gauge('open_requests', 'Requests being served', () => open.requests)
   gauge('open_streams', 'Streamed answers being relayed', () => open.streams)
-  gauge('open_holds', 'Holds that are neither settled nor released', sources.openHolds)
+  // Where processes share holds, each of them knows of all.
+  gauge('open_holds', 'Holds that are neither settled nor released', sources.openHolds, 'max')
   gauge('unposted_events', 'Events in the journal that the ledger does not have yet', sources.unposted)
   const { journalOk } = sources
-  gauge('journal_healthy', '1 while the journal commits', journalOk === undefined ? undefined : () => Number(journalOk()))
+  gauge('journal_healthy', '1 while the journal commits', journalOk === undefined ? undefined : () => Number(journalOk()), 'min')
   breakerGauge(registry, sources, known)
 }
 
@@ -235,7 +243,7 @@ function breakerGauge(registry: Registry, { breakerState }: MetricsSources, know
   if (breakerState === undefined) return
   const metric = new Gauge({
     name: 'weir_breaker_state',
-    help: '1 for the phase that an endpoint is in',
+    help: '1 for the phase that an endpoint is in; of several processes, how many see it in that phase',
     labelNames: ['endpoint', 'state'],
     registers: [registry],
     collect() {
@@ -259,6 +267,7 @@ function configurationMetrics(registry: Registry): Metrics['configuration'] {
     name: 'weir_config_info',
     help: '1 for the configuration in force',
     labelNames: ['digest'],
+    aggregator: 'max',
     registers: [registry],
   })
   for (const result of ['ok', 'failed']) loads.inc({ result }, 0)

@@ -471,4 +471,6 @@ export interface Turns {
 export interface Changes {
   publish(seq: number): Promise<void>
   subscribe(listener: (seq: number) => void): () => void
+  /** The newest number that was published, as far as processes share it; null where they do not. */
+  version(): Promise<number | null>
 }

@@ -1,15 +1,17 @@
 import type { Model } from './config/model.ts'
-import type { Weir } from './weir.ts'
+import type { Machine } from './machine.ts'
 
 /** What `npm start` prints: where it listens, the demo key once, and a command that works when pasted. */
-export function banner(weir: Weir): string {
+export function banner(weir: Machine): string {
   const models = [...weir.configuration.catalogue.models.values()].filter((model) => model.endpoints.length > 0)
-  const lines = ['', `Weir is listening on ${weir.url}  (OpenAI base URL: ${weir.url}/v1)`, `Admin and metrics on ${weir.admin_url}`, '']
+  const lines = ['']
+  if (weir.url !== null) lines.push(`Weir is listening on ${weir.url}  (OpenAI base URL: ${weir.url}/v1)`)
+  lines.push(`Admin and metrics on ${weir.admin_url}`, '')
   if (weir.configuration.settings.mode === 'demo') lines.push(...models.map((model) => `  ${model.id.padEnd(24)} ${servedBy(model)}`), '')
   if (weir.demo_key !== null) {
     lines.push('Demo key, shown this once:', weir.demo_key, '')
     const chat = models.find((model) => model.kind === 'chat')
-    if (chat !== undefined) lines.push('Try it:', curlFor(weir.url, weir.demo_key, chat.id), '')
+    if (chat !== undefined && weir.url !== null) lines.push('Try it:', curlFor(weir.url, weir.demo_key, chat.id), '')
   } else {
     lines.push('Make a key with: npm run weir -- key create --tenant <tenant> --project <project>', '')
   }

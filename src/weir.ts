@@ -1,14 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from './base/clock.ts'
 import type { RandomBytes } from './base/ids.ts'
-import type { ConfigIssue, Configuration } from './config/model.ts'
+import type { ConfigIssue, Configuration, Role } from './config/model.ts'
 import type { ControlDeps, ReloadOutcome } from './control/deps.ts'
 import { createDemo } from './control/demo.ts'
 import { KeyTable } from './gateway/keys.ts'
-import { adminToken, endUserSecret, startAdmin } from './admin.ts'
+import { adminToken, startAdmin } from './admin.ts'
 import type { Logger } from './observe/log.ts'
 import { createMetrics, type Metrics } from './observe/metrics.ts'
 import { startSandbox } from './sandbox/server.ts'
+import { ClusterMode } from './start/cluster.ts'
 import { ConfigurationInForce, readConfiguration } from './start/configuration.ts'
 import { type DataPlane, startDataPlane } from './start/data-plane.ts'
 import { EmbeddedMode } from './start/embedded.ts'
@@ -21,17 +22,29 @@ export interface WeirOptions {
   readonly env: Readonly<Record<string, string | undefined>>
   readonly clock: Clock
   readonly logger: Logger
+  /** What this process does; every role of the settings unless some are left to other processes of this machine. */
+  readonly roles?: readonly Role[]
+  /** Its place on this machine, in cluster mode; 0 unless there are more processes. */
+  readonly slot?: number
+  /** Where the sandbox of a demo is, if another process has started it. */
+  readonly sandbox_url?: string
+  /** What `/metrics` answers, if other processes have a part in it. Given this process's own. */
+  readonly metricsOf?: (own: Metrics) => Pick<Metrics, 'render' | 'content_type'>
   readonly random?: () => number
   readonly randomBytes?: RandomBytes
 }
 
-/** A running gateway with its roles in one process. */
+/** What runs in one process. */
 export interface Weir {
-  readonly url: string
-  readonly admin_url: string
+  /** Where the gateway listens; null without that role. */
+  readonly url: string | null
+  /** Where the admin API and the metrics are; null in a process that leaves both to another of its machine. */
+  readonly admin_url: string | null
   readonly configuration: Configuration
+  readonly metrics: Metrics
   /** The demo tenant's key, at the very first start in demo mode only: it cannot be shown again. */
   readonly demo_key: string | null
+  readonly sandbox_url: string | null
   /** Requests that a dead process had left open, closed at this start. */
   readonly swept: number
   /** Reads the configuration again; a bad one keeps the old. */
@@ -50,27 +63,40 @@ export class ConfigurationRefused extends Error {
   }
 }
 
-/**
- * Starts everything: configuration, storage, the sweep of what a dead process left, both planes.
- *
- * @throws ConfigurationRefused, DataDirectoryInUse, PriceVersionConflict, or the error of a port that cannot be had
- */
-export async function startWeir(options: WeirOptions): Promise<Weir> {
+/** @throws ConfigurationRefused */
+export function configurationOrThrow(options: Pick<WeirOptions, 'config_dir' | 'env'>): Configuration {
   const result = readConfiguration(options)
   if (!result.ok) throw new ConfigurationRefused(result.issues)
-  const { clock, logger } = options
-  const mode = await EmbeddedMode.open(result.configuration.settings, clock, logger)
+  return result.configuration
+}
+
+/**
+ * Starts one process: configuration, storage, the sweep of what a dead process left, the planes of its roles.
+ *
+ * @throws ConfigurationRefused, DataDirectoryInUse, PriceVersionConflict, or the error of a port or server that cannot be had
+ */
+export async function startWeir(options: WeirOptions): Promise<Weir> {
+  const configuration = configurationOrThrow(options)
+  const roles = new Set(options.roles ?? configuration.settings.roles)
+  const mode = await openMode(configuration, roles, options)
   try {
-    return await new Starter(options, result.configuration, mode).start()
+    return await new Starter(options, roles, configuration, mode).start()
   } catch (error) {
-    await mode.storage.close().catch((cause: unknown) => logger.error({ err: cause }, 'closing storage after a failed start'))
+    await mode.storage.close().catch((cause: unknown) => options.logger.error({ err: cause }, 'closing storage after a failed start'))
     throw error
   }
+}
+
+async function openMode({ settings }: Configuration, roles: ReadonlySet<Role>, { clock, logger, slot = 0 }: WeirOptions): Promise<Mode> {
+  const { cluster } = settings
+  if (cluster === null) return await EmbeddedMode.open(settings, clock, logger)
+  return await ClusterMode.open({ settings, cluster, roles, slot, clock, logger })
 }
 
 /** One start, step by step, and the way back down. */
 class Starter {
   readonly #options: WeirOptions
+  readonly #roles: ReadonlySet<Role>
   readonly #mode: Mode
   readonly #metrics: Metrics
   readonly #breakers = new BreakerBoard()
@@ -78,9 +104,10 @@ class Starter {
   readonly #configuration: ConfigurationInForce
   readonly #undo = new Undo()
 
-  constructor(options: WeirOptions, configuration: Configuration, mode: Mode) {
+  constructor(options: WeirOptions, roles: ReadonlySet<Role>, configuration: Configuration, mode: Mode) {
     const { limits, log } = mode.storage
     this.#options = options
+    this.#roles = roles
     this.#mode = mode
     this.#metrics = createMetrics({
       openHolds: () => limits.openHolds(),
@@ -104,41 +131,55 @@ class Starter {
   }
 
   async #start(): Promise<Weir> {
-    const { clock, logger } = this.#options
-    const { settings } = this.#configuration.current
-    const { records, ledger, credits, turns } = this.#mode.storage
+    const { logger } = this.#options
     await this.#configuration.publishPrices()
     const calendar = (): Configuration['prices']['calendar'] => this.#configuration.current.prices.calendar
     const swept = await this.#mode.prepare(this.#keys, calendar)
     if (swept > 0) logger.warn({ swept }, 'closed requests that a dead process had left open')
-    const demo =
-      settings.mode === 'demo'
-        ? await createDemo({ records, ledger, credits, turns, clock, random: this.#randomBytes, has_keys: this.#keys.size > 0 })
-        : null
-    this.#configuration.begin(settings.mode === 'demo' ? await this.#startSandbox() : null)
+    const demo_key = await this.#makeDemo()
+    const sandbox_url = await this.#sandboxUrl()
+    this.#configuration.begin(sandbox_url)
     // The first start's own key, and what was written while everything was read.
-    await this.#keys.follow(records)
+    if (this.#roles.has('gateway')) await this.#keys.follow(this.#mode.storage.records)
     this.#mode.work(this.#keys, calendar, this.#undo)
-    const data_plane = await this.#startDataPlane()
+    const data_plane = this.#roles.has('gateway') ? await this.#startDataPlane() : null
     const watch = this.#configuration.watch()
     this.#undo.add(() => watch.close())
-    const admin = await startAdmin(this.#controlDeps(watch.reload), settings)
-    this.#undo.add(() => admin.close())
+    const admin_url = await this.#startAdmin(watch.reload)
     let draining: Promise<void> | null = null
     return {
-      url: data_plane.url,
-      admin_url: admin.url,
+      url: data_plane?.url ?? null,
+      admin_url,
       configuration: this.#configuration.current,
-      demo_key: demo?.secret ?? null,
+      metrics: this.#metrics,
+      demo_key,
+      sandbox_url,
       swept,
       reload: watch.reload,
       drain: () => (draining ??= this.#drain(data_plane, watch.close)),
     }
   }
 
-  #startDataPlane(): Promise<DataPlane> {
+  async #makeDemo(): Promise<string | null> {
+    const { mode } = this.#configuration.current.settings
+    if (mode !== 'demo' || !this.#roles.has('control')) return null
+    const { clock } = this.#options
+    const { records, ledger, credits, turns } = this.#mode.storage
+    const has_keys = (await records.keys('demo')).length > 0
+    const demo = await createDemo({ records, ledger, credits, turns, clock, random: this.#randomBytes, has_keys })
+    return demo?.secret ?? null
+  }
+
+  async #sandboxUrl(): Promise<string | null> {
+    if (this.#configuration.current.settings.mode !== 'demo') return null
+    if (this.#options.sandbox_url !== undefined) return this.#options.sandbox_url
+    const sandbox = await startSandbox({ port: 0 })
+    this.#undo.add(() => sandbox.close())
+    return sandbox.url
+  }
+
+  async #startDataPlane(): Promise<DataPlane> {
     const { clock, logger, random = Math.random } = this.#options
-    const { settings } = this.#configuration.current
     const deps = {
       mode: this.#mode,
       configuration: this.#configuration,
@@ -149,16 +190,27 @@ class Starter {
       randomBytes: this.#randomBytes,
       metrics: this.#metrics,
       logger,
-      end_user_secret: endUserSecret(settings.data_dir, this.#randomBytes),
+      end_user_secret: await this.#mode.endUserSecret(this.#randomBytes),
     }
-    return startDataPlane(deps, this.#undo)
+    return await startDataPlane(deps, this.#undo)
+  }
+
+  /** The admin API where this process has that role, metrics and health everywhere, unless another process of its machine answers. */
+  async #startAdmin(reload: ControlDeps['reload']): Promise<string | null> {
+    const { settings } = this.#configuration.current
+    if ((this.#options.slot ?? 0) > 0) return null
+    const { metricsOf } = this.#options
+    const metrics = metricsOf === undefined ? this.#metrics : metricsOf(this.#metrics)
+    const admin = await startAdmin({ metrics, control: this.#roles.has('control') ? this.#controlDeps(reload, metrics) : null }, settings)
+    this.#undo.add(() => admin.close())
+    return admin.url
   }
 
   get #randomBytes(): RandomBytes {
     return this.#options.randomBytes ?? randomBytes
   }
 
-  #controlDeps(reload: ControlDeps['reload']): ControlDeps {
+  #controlDeps(reload: ControlDeps['reload'], metrics: ControlDeps['metrics']): ControlDeps {
     const { env, clock, logger } = this.#options
     const { records, ledger, limits, credits, turns, changes, archive, rebuilder, cut } = this.#mode.storage
     return {
@@ -173,7 +225,7 @@ class Starter {
       changes,
       clock,
       random: this.#randomBytes,
-      metrics: this.#metrics,
+      metrics,
       logger,
       token: adminToken(env, this.#configuration.current.settings, this.#randomBytes),
       knowsModel: (name) => {
@@ -185,20 +237,14 @@ class Starter {
         return aliases.get(name) ?? (models.has(name) ? name : null)
       },
       reload,
-      caughtUp: () => this.#keys.follow(records),
+      ...(this.#roles.has('gateway') ? { caughtUp: () => this.#keys.follow(records) } : {}),
     }
   }
 
-  async #drain(data_plane: DataPlane, stopWatching: () => void): Promise<void> {
+  async #drain(data_plane: DataPlane | null, stopWatching: () => void): Promise<void> {
     stopWatching()
-    await data_plane.drain()
+    await data_plane?.drain()
     await this.#undo.run(this.#options.logger)
     await this.#mode.storage.close()
-  }
-
-  async #startSandbox(): Promise<string> {
-    const sandbox = await startSandbox({ port: 0 })
-    this.#undo.add(() => sandbox.close())
-    return sandbox.url
   }
 }

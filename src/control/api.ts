@@ -26,14 +26,20 @@ export type { ControlDeps, ReloadOutcome } from './deps.ts'
 
 const MAX_BODY_BYTES = 1_048_576
 
+/** What every process answers on its admin port, whatever its roles. */
+export function createHealthApi(metrics: ControlDeps['metrics']): Hono {
+  const app = new Hono()
+  app.get('/healthz', (c) => c.json({ status: 'ok' }))
+  app.get('/metrics', async (c) => c.body(await metrics.render(), 200, { 'content-type': metrics.content_type }))
+  return app
+}
+
 /**
  * The control plane's HTTP routes. `/admin/v1/*` needs `Authorization: Bearer <token>`; `/metrics` and `/healthz` are open to whoever reaches
  * the admin port, which listens on loopback unless configured otherwise. Errors have the data plane's shape, messages are English.
  */
 export function createControlApi(deps: ControlDeps): Hono {
-  const app = new Hono()
-  app.get('/healthz', (c) => c.json({ status: 'ok' }))
-  app.get('/metrics', async (c) => c.body(await deps.metrics.render(), 200, { 'content-type': deps.metrics.content_type }))
+  const app = createHealthApi(deps.metrics)
   app.use('/admin/*', async (c, next) => {
     if (!carriesToken(c.req.header('authorization'), deps.token)) {
       throw new AdminProblem(

@@ -1,4 +1,6 @@
+import { endUserSecret } from '../admin.ts'
 import type { Clock } from '../base/clock.ts'
+import type { RandomBytes } from '../base/ids.ts'
 import { startLoop } from '../base/loop.ts'
 import type { Settings } from '../config/model.ts'
 import type { KeyTable } from '../gateway/keys.ts'
@@ -24,8 +26,11 @@ export class EmbeddedMode implements Mode {
   readonly #logger: Logger
   readonly #swept_waiting = new Map<string, SweptHold>()
 
-  private constructor(storage: EmbeddedStorage, clock: Clock, logger: Logger) {
+  readonly #data_dir: string
+
+  private constructor(storage: EmbeddedStorage, data_dir: string, clock: Clock, logger: Logger) {
     this.storage = storage
+    this.#data_dir = data_dir
     this.#clock = clock
     this.#logger = logger
   }
@@ -34,7 +39,11 @@ export class EmbeddedMode implements Mode {
   static async open(settings: Settings, clock: Clock, logger: Logger): Promise<EmbeddedMode> {
     const { data_dir, journal } = settings
     const on_trouble = (error: Error): void => logger.error({ err: error }, 'storage')
-    return new EmbeddedMode(await openEmbedded({ data_dir, clock, ...journal, on_trouble }), clock, logger)
+    return new EmbeddedMode(await openEmbedded({ data_dir, clock, ...journal, on_trouble }), data_dir, clock, logger)
+  }
+
+  async endUserSecret(random: RandomBytes): Promise<Buffer> {
+    return endUserSecret(this.#data_dir, random)
   }
 
   unready(): null {

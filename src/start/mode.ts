@@ -1,3 +1,4 @@
+import type { RandomBytes } from '../base/ids.ts'
 import type { TradingCalendar } from '../money/price.ts'
 import type { KeyTable } from '../gateway/keys.ts'
 import type { MetricsSources } from '../observe/metrics.ts'
@@ -17,6 +18,8 @@ export interface Mode {
    * @returns how many requests were closed
    */
   prepare(keys: KeyTable, calendar: () => TradingCalendar): Promise<number>
+  /** The secret of the keyed hash that stands for end users in events: the same for every process that shares a ledger. */
+  endUserSecret(random: RandomBytes): Promise<Buffer>
   /** Starts what is to be done beside requests. */
   work(keys: KeyTable, calendar: () => TradingCalendar, undo: Undo): void
 }

@@ -1,0 +1,198 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Clock } from '../base/clock.ts'
+import { type Loop, startLoop } from '../base/loop.ts'
+import type { ClusterSettings, Role, Settings } from '../config/model.ts'
+import { RecordsFollower } from '../gateway/follower.ts'
+import type { KeyTable } from '../gateway/keys.ts'
+import type { TradingCalendar } from '../money/price.ts'
+import { windowAround } from '../money/window.ts'
+import type { Logger } from '../observe/log.ts'
+import { ALL_BUCKETS } from '../storage/cluster/post.ts'
+import { type ClusterStorage, openCluster } from '../storage/cluster/open.ts'
+import { LimitsUnavailable } from '../storage/cluster-ports.ts'
+import { recover, type RecoverDeps } from '../worker/recover.ts'
+import { closeOrphans, sweepShared, type SharedSweepDeps } from '../worker/sweep-shared.ts'
+import { startExpiring } from './expiring.ts'
+import type { Mode } from './mode.ts'
+import { readPrices } from './prices.ts'
+import type { Undo } from './undo.ts'
+
+const FORWARD_EVERY_MS = 1000
+const POST_EVERY_MS = 100
+/** When nothing waits, streams are looked at less often. */
+const POST_IDLE_MS = 500
+const OUTBOX_EVERY_MS = 500
+const SWEEP_EVERY_MS = 5000
+const RECOVER_EVERY_MS = 1000
+const UPKEEP_EVERY_MS = 5000
+const BEAT_EVERY_MS = 2000
+/** How often a process looks whether buckets are closed; more often while some are. */
+const LOOK_EVERY_MS = 2000
+const LOOK_CLOSED_MS = 250
+/** Limits that were away come back with leases that their holders could not renew: they get so long to do it. */
+const SWEEP_GRACE_MS = 10_000
+
+export interface ClusterModeOptions {
+  readonly settings: Settings
+  readonly cluster: ClusterSettings
+  readonly roles: ReadonlySet<Role>
+  /** This process's place on its machine, which names its journal. */
+  readonly slot: number
+  readonly version: string
+  readonly clock: Clock
+  readonly logger: Logger
+}
+
+/** One of many processes: what it does depends on its roles. */
+export class ClusterMode implements Mode {
+  readonly storage: ClusterStorage
+  readonly #options: ClusterModeOptions
+  #follower: RecordsFollower | null = null
+  #swept_ok_ms: number
+
+  private constructor(storage: ClusterStorage, options: ClusterModeOptions) {
+    this.storage = storage
+    this.#options = options
+    this.#swept_ok_ms = options.clock.monotonic_ms()
+  }
+
+  /** @throws DataDirectoryInUse, SchemaError, JournalUnavailable, LedgerUnavailable; Error where Redis must not be used as it is */
+  static async open(options: ClusterModeOptions): Promise<ClusterMode> {
+    const { settings, cluster, slot, clock, logger } = options
+    const on_trouble = (error: Error): void => logger.error({ err: error }, 'storage')
+    const storage = await openCluster({ data_dir: settings.data_dir, slot, clock, ...settings.journal, ...cluster, on_trouble })
+    return new ClusterMode(storage, options)
+  }
+
+  get metrics(): Mode['metrics'] {
+    return {}
+  }
+
+  unready(): string | null {
+    return this.#follower === null || this.#follower.fresh ? null : 'keys and tenants were not confirmed for 10 s'
+  }
+
+  async prepare(keys: KeyTable, calendar: () => TradingCalendar): Promise<number> {
+    const { records, log } = this.storage
+    await this.#beat(false)
+    if (this.#has('worker')) await this.#recover().catch(this.#trouble('filling buckets from the ledger'))
+    if (this.#has('gateway')) {
+      await keys.load(records)
+      this.#follower = this.#newFollower(keys)
+    }
+    const closed = await closeOrphans({ ...this.#closingDeps(calendar), unfinished: () => log.unfinished() })
+    return closed
+  }
+
+  work(_keys: KeyTable, calendar: () => TradingCalendar, undo: Undo): void {
+    const { forwarder, limits } = this.storage
+    this.#follower?.start()
+    undo.add(() => this.#follower?.stop())
+    this.#loop('forwarding events to the ledger', FORWARD_EVERY_MS, async () => void (await forwarder.run(true)), undo)
+    this.#loop('telling that this process lives', BEAT_EVERY_MS, () => this.#beat(false), undo)
+    this.#followEpochs(undo)
+    undo.add(() => limits.onClosed(null))
+    if (this.#has('worker')) this.#startWorker(calendar, undo)
+  }
+
+  #startWorker(calendar: () => TradingCalendar, undo: Undo): void {
+    const { poster, outbox, shared_ledger: ledger } = this.storage
+    const { clock, logger } = this.#options
+    this.#loop('filling buckets from the ledger', RECOVER_EVERY_MS, async () => void (await this.#recover()), undo)
+    this.#startPosting(undo, async () => await poster.round(ALL_BUCKETS))
+    this.#loop('telling limits what the ledger has', OUTBOX_EVERY_MS, () => outbox.deliver(), undo)
+    this.#loop('closing requests whose lease has ended', SWEEP_EVERY_MS, () => this.#sweep(calendar), undo)
+    this.#loop('upkeep of the ledger', UPKEEP_EVERY_MS, async () => (await ledger.ifAlone('upkeep', () => ledger.upkeep(clock.now_ms()))) ?? false, undo)
+    startExpiring(this.storage, clock, logger, undo)
+  }
+
+  #startPosting(undo: Undo, round: () => Promise<{ readonly more: boolean; readonly read: number }>): void {
+    let idle = 0
+    const work = async (): Promise<boolean> => {
+      if (idle > 0 && idle % (POST_IDLE_MS / POST_EVERY_MS) !== 0) {
+        idle += 1
+        return false
+      }
+      const { more, read } = await round()
+      idle = read === 0 ? idle + 1 : 0
+      return more
+    }
+    this.#loop('posting usage to the ledger', POST_EVERY_MS, work, undo)
+  }
+
+  /** Hears at once from limits that a bucket is closed, and looks now and then. */
+  #followEpochs(undo: Undo): void {
+    const { epochs, limits } = this.storage
+    let closed = false
+    let skipped = 0
+    const work = async (): Promise<void> => {
+      if (!closed && ++skipped < LOOK_EVERY_MS / LOOK_CLOSED_MS) return
+      skipped = 0
+      closed = await epochs.look()
+    }
+    this.#loop('looking for closed buckets', LOOK_CLOSED_MS, work, undo)
+    limits.onClosed(() => (closed = true))
+  }
+
+  async #recover(): Promise<void> {
+    const { shared, shared_ledger: ledger, records, poster } = this.storage
+    const { clock, logger } = this.#options
+    const deps: RecoverDeps = {
+      limits: shared,
+      ledger,
+      records,
+      drain: (buckets) => poster.drain(buckets),
+      clock,
+      windowAt: windowAround,
+      sleep: (ms) => sleep(ms),
+      on_progress: (message, details) => logger.warn(details, message),
+    }
+    await recover(deps)
+  }
+
+  async #sweep(calendar: () => TradingCalendar): Promise<void> {
+    const { clock, logger } = this.#options
+    const now_ms = clock.monotonic_ms()
+    // After a time without limits nobody could renew.
+    const was_away = now_ms - this.#swept_ok_ms > 3 * SWEEP_EVERY_MS
+    try {
+      await this.storage.shared.state([0])
+    } catch (error) {
+      if (!(error instanceof LimitsUnavailable)) throw error
+      return
+    }
+    if (was_away) await sleep(SWEEP_GRACE_MS)
+    this.#swept_ok_ms = clock.monotonic_ms()
+    const swept = await this.storage.shared_ledger.ifAlone('sweep', () => sweepShared({ ...this.#closingDeps(calendar), limits: this.storage.shared }))
+    if (swept !== null && swept > 0) logger.error({ swept }, 'closed requests whose lease had ended')
+  }
+
+  #closingDeps(calendar: () => TradingCalendar): Omit<SharedSweepDeps, 'limits'> {
+    const { closing, records } = this.storage
+    return { closing, clock: this.#options.clock, calendar, prices: () => readPrices(records) }
+  }
+
+  async #beat(stopped: boolean): Promise<void> {
+    const { roles, version } = this.#options
+    await this.storage.beat({ roles: [...roles], version, stopped })
+  }
+
+  #newFollower(keys: KeyTable): RecordsFollower {
+    const { records, changes } = this.storage
+    return new RecordsFollower({ keys, records, changes, clock: this.#options.clock, on_trouble: this.#trouble('following changes of records') })
+  }
+
+  #has(role: Role): boolean {
+    return this.#options.roles.has(role)
+  }
+
+  #loop(doing: string, every_ms: number, work: () => Promise<boolean | void>, undo: Undo): Loop {
+    const loop = startLoop({ every_ms, work, on_trouble: this.#trouble(doing) })
+    undo.add(() => loop.stop())
+    return loop
+  }
+
+  #trouble(doing: string): (error: unknown) => void {
+    return (error) => this.#options.logger.error({ err: error }, `${doing} failed; trying again`)
+  }
+}

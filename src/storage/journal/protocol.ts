@@ -10,6 +10,8 @@ export interface WriterStart {
   /** Name for a journal that has none yet. */
   readonly new_node: string
   readonly now_ms: number
+  /** `elsewhere`: events are read from here ({@link Ask} `events_after`) and posted to a ledger that other processes share. */
+  readonly posting: 'here' | 'elsewhere'
 }
 
 /** A journal row on its way to the writer: short tuples, because copying them between threads is on the hot path. */
@@ -31,6 +33,8 @@ export type Ask =
   | { readonly what: 'repost'; readonly seqs: readonly number[] }
   /** Has the hour or day of a tenant that holds an instant derived again. */
   | { readonly what: 'derive'; readonly grain: 'hour' | 'day'; readonly tenant: string; readonly at: number }
+  /** Events in the order of their rows, beginning after one; at most so many. */
+  | { readonly what: 'events_after'; readonly row: number; readonly limit: number }
   | { readonly what: 'close' }
 
 /** Answers by question. */
@@ -44,6 +48,7 @@ export interface Answers {
   readonly forget: number
   readonly repost: null
   readonly derive: null
+  readonly events_after: ReadonlyArray<{ readonly row: number; readonly body: string }>
   readonly close: null
 }
 

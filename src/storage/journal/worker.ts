@@ -120,7 +120,7 @@ class Writer {
   }
 
   #answer(id: number, ask: Ask): void {
-    if (ask.what === 'post') {
+    if (ask.what === 'post' && this.#start.posting === 'here') {
       this.#posts.push({ id, events: 0, transactions: 0 })
       return
     }
@@ -131,8 +131,10 @@ class Writer {
     }
   }
 
-  #do(ask: Exclude<Ask, { what: 'post' }>): Answers[keyof Answers] {
+  #do(ask: Ask): Answers[keyof Answers] {
     switch (ask.what) {
+      case 'post':
+        throw new Error('events of this journal are posted elsewhere')
       case 'write':
         this.#rows.syncFully(true)
         return inTransaction(this.#database, () => ask.statements.map((statement) => this.#run(statement)))
@@ -155,6 +157,8 @@ class Writer {
       case 'derive':
         this.#deriveAgain(ask)
         return null
+      case 'events_after':
+        return this.#rows.eventsAfter(ask.row, ask.limit)
       case 'close':
         return this.#close()
       default:
@@ -182,6 +186,7 @@ class Writer {
 
   /** Posting runs between commits: soon when many wait or someone asked, else after a quiet moment. */
   #planPosting(): void {
+    if (this.#start.posting === 'elsewhere') return
     if (this.#posts.length > 0 || this.#unposted >= POST_AT) {
       if (this.#immediate) return
       this.#immediate = true
@@ -278,8 +283,10 @@ class Writer {
   }
 
   #close(): null {
-    while (this.#poster.postSome(POST_SLICE).rows > 0);
-    this.#unposted = 0
+    if (this.#start.posting === 'here') {
+      while (this.#poster.postSome(POST_SLICE).rows > 0);
+      this.#unposted = 0
+    }
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
     if (this.#probe !== null) clearTimeout(this.#probe)

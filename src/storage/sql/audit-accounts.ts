@@ -32,7 +32,7 @@ const GRANT_CODES = "('wallet_liability', 'prepaid_grant', 'contract_commitment'
 /** The account into which a grant was given. Transactions that are no usage have seals: this is surer than the grant's record. */
 const GIVEN =
   'SELECT DISTINCT l.code, l.owner, l.ref, l.unit FROM ledger_transactions AS t CROSS JOIN ledger_entries AS l ' +
-  `ON l.transaction_id = t.id WHERE t.number IS NOT NULL AND l.code IN ${GRANT_CODES}`
+  `WHERE l.transaction_id = t.id AND t.number IS NOT NULL AND l.code IN ${GRANT_CODES}`
 
 /** Usage of which the ledger has something that cannot be: entries out of balance, or no transaction to them, or none of them. */
 const BROKEN =
@@ -118,8 +118,7 @@ const OF_RECORD =
 
 /** Records of grants against the transactions that gave them; a record that is not posted yet is not judged. */
 export const WRONG_GRANTS = plain(
-  'SELECT DISTINCT g.id FROM ledger_transactions AS t CROSS JOIN ledger_entries AS l ON l.transaction_id = t.id ' +
-    'CROSS JOIN grants AS g ON g.id = l.ref ' +
-    `WHERE t.number IS NOT NULL AND l.code IN ${GRANT_CODES} AND (l.owner <> g.tenant OR l.unit <> g.unit OR l.code <> ${OF_RECORD} ` +
+  'SELECT DISTINCT g.id FROM ledger_transactions AS t CROSS JOIN ledger_entries AS l CROSS JOIN grants AS g ' +
+    `WHERE l.transaction_id = t.id AND g.id = l.ref AND t.number IS NOT NULL AND l.code IN ${GRANT_CODES} AND (l.owner <> g.tenant OR l.unit <> g.unit OR l.code <> ${OF_RECORD} ` +
     "OR (t.id = 'grant:' || g.id AND l.amount <> -g.amount)) LIMIT 10",
 )

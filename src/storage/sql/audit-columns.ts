@@ -25,7 +25,7 @@ export const COPIES: ReadonlyArray<readonly [column: string, path: readonly stri
   ...TOKENS.map((name) => [name, ['tokens', name]] as const),
   ...AMOUNTS.map((name) => [name, [name]] as const),
 ]
-const TEXT_NAMES: ReadonlySet<string> = new Set(TEXTS)
+export const TEXT_NAMES: ReadonlySet<string> = new Set(TEXTS)
 const AMOUNT_NAMES: ReadonlySet<string> = new Set(AMOUNTS)
 
 /** A condition on `events`: some column is not what the body says. Exact, and slower than looking for rows that may differ. */

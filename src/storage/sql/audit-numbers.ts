@@ -1,5 +1,5 @@
 import { MOST, PRESENT, sumOf } from './audit-parts.ts'
-import { bigOf, numberOf, type SqlExecutor, type SqlRow, textOf } from './executor.ts'
+import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 
 /** Smallest and largest number, how many and their sum, per node, of a FROM item with runs (`first` to `last`). */
 export function countedRuns(runs: string): string {
@@ -24,10 +24,14 @@ export function gapsBetween(runs: string, events = 'events'): string {
  * @param numbers rows with `node`, `low`, `high`, `numbers` and `total`, several per node
  * @param gaps see {@link gapsBetween}
  */
-export async function readGaps(executor: Pick<SqlExecutor, 'read'>, numbers: readonly SqlRow[], gaps: string): Promise<readonly string[]> {
+export async function readGaps(
+  executor: Pick<SqlExecutor, 'read'>,
+  numbers: readonly SqlRow[],
+  gaps: (node: string) => SqlStatement,
+): Promise<readonly string[]> {
   const nodes = [...Map.groupBy(numbers, (row) => textOf(row, 'node'))].filter(([, rows]) => !isWhole(rows)).map(([node]) => node)
   if (nodes.length === 0) return []
-  const results = await executor.read(nodes.slice(0, MOST).map((node) => ({ sql: gaps, params: [node] })))
+  const results = await executor.read(nodes.slice(0, MOST).map(gaps))
   const found = results.flat().map((row) => {
     const [first, last] = [numberOf(row, 'first'), numberOf(row, 'last')]
     return `${textOf(row, 'node')} ${first === last ? first : `${first}–${last}`}`

@@ -8,6 +8,7 @@ import { UNLIKE_BODY } from './audit-columns.ts'
 import { countedRuns, gapsBetween, readGaps } from './audit-numbers.ts'
 import { commonFacts, commonStatements, idsOf, MOST, PASS_COUNTS, PRESENT, readNamed } from './audit-parts.ts'
 import { SQLITE } from './dialect.ts'
+import { BALANCES } from './balances.ts'
 import { numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 
 /**
@@ -58,9 +59,7 @@ const OTHER_RUNS =
   "UNION ALL SELECT n.value, s.value + 1, s.value + 1 FROM meta AS n JOIN meta AS s ON s.name = 'event_seq' WHERE n.name = 'node'"
 
 const OTHER_NUMBERS = countedRuns(OTHER_RUNS)
-const GAPS = gapsBetween(OTHER_RUNS)
-
-const BALANCES = 'SELECT code, owner, ref, unit, amount FROM ledger_balances'
+const gapsOf = (node: string): SqlStatement => ({ sql: gapsBetween(OTHER_RUNS), params: [node] })
 
 /** Events that were closed after the mark and are posted, each with what it superseded. */
 const AFTER =
@@ -88,7 +87,7 @@ const END = Number.MAX_SAFE_INTEGER
  */
 export async function readAuditFacts(executor: Pick<SqlExecutor, 'read'>, mark?: UsageMark): Promise<AuditFacts> {
   const of = await readNamed(executor, statementsAt(mark))
-  const gaps = await readGaps(executor, [...of('pass'), ...of('other_numbers')], GAPS)
+  const gaps = await readGaps(executor, [...of('pass'), ...of('other_numbers')], gapsOf)
   const [unlike, unexplained] = gaps.length === 0 ? [of('unlike'), of('unexplained')] : await readOlder(executor, mark)
   const missing = unlike.filter((row) => numberOf(row, 'missing') === 1)
   const common = await commonFacts(executor, SQLITE, of)
@@ -158,7 +157,7 @@ export async function lostNumbers(executor: Pick<SqlExecutor, 'read'>): Promise<
     { sql: OTHER_NUMBERS, params: [] },
   ])
   const lost: string[] = []
-  for (const gap of await readGaps(executor, [...numbers, ...others], GAPS)) {
+  for (const gap of await readGaps(executor, [...numbers, ...others], gapsOf)) {
     const [, node = '', first, last] = /^(.*) (\d+)(?:–(\d+))?$/.exec(gap) ?? []
     const [from, to] = [Number(first), Number(last ?? first)]
     const [rows] = first === undefined ? [] : await executor.read([{ sql: IN_JOURNAL, params: [from, to, node] }])

@@ -11,28 +11,28 @@ export interface SqlDialect {
   /** Builds statements and runs none: they go through an executor, wherever its database lives. */
   readonly queries: Kysely<Tables>
   /** Text at a path of a JSON text; null where there is none. */
-  jsonText(json: string, ...path: readonly string[]): string
+  readonly jsonText: (json: string, ...path: readonly string[]) => string
   /** The same as a 64-bit integer, whether it is a number or digits in a string. */
-  jsonInteger(json: string, ...path: readonly string[]): string
+  readonly jsonInteger: (json: string, ...path: readonly string[]) => string
   /** FROM item with the columns `key` and `value`, both text: the members of an object within a JSON text. */
-  jsonMembers(json: string, member: string, as: string): string
+  readonly jsonMembers: (json: string, member: string, as: string) => string
   /** FROM item with the column `value`, JSON itself: the items of a list within a JSON text. */
-  jsonItems(json: string, member: string, as: string): string
+  readonly jsonItems: (json: string, member: string, as: string) => string
   /** A JSON list of columns, and all lists of a group as one JSON text. */
-  jsonList(columns: readonly string[]): string
-  jsonGroup(list: string): string
+  readonly jsonList: (columns: readonly string[]) => string
+  readonly jsonGroup: (list: string) => string
   /** FROM item with one row per list of a JSON text, whose four columns are a text and three integers. */
-  rowsOf(json_parameter: string): string
+  readonly rowsOf: (json_parameter: string) => string
   /** A sum of integers that is an error where it leaves 64 bits. */
-  sum64(value: string): string
+  readonly sum64: (value: string) => string
   /** Texts of a group, one after the other; the separator has no quote in it. */
-  joined(value: string, separator: string, order: string): string
+  readonly joined: (value: string, separator: string, order: string) => string
   /** Start of a day (UTC+8 date), Unix ms. */
-  startOfDay(day: string): string
+  readonly startOfDay: (day: string) => string
   /** The UTC+8 date of an instant in Unix ms. */
-  dateOf(at: string): string
+  readonly dateOf: (at: string) => string
   /** A table that is to be read in one of its indexes, or, with null, whole. */
-  indexed(table: string, index: string | null): string
+  readonly indexed: (table: string, index: string | null) => string
   /** What orders the entries of one transaction as they were posted. */
   readonly entry_order: string
   /** A condition that helps to find the balance `b` of a grant `g`. */

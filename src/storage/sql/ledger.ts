@@ -19,6 +19,7 @@ import {
   type UsageQuery,
 } from '../ports.ts'
 import { readAuditFacts } from './audit.ts'
+import { BALANCES } from './balances.ts'
 import { type SqlDialect, SQLITE } from './dialect.ts'
 import { bigOf, instantOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 import { transactionsOf, transactionsStatement, transactionStatement } from './transactions.ts'
@@ -158,8 +159,6 @@ export class SqlLedger implements Ledger {
     return rows ?? []
   }
 }
-
-const BALANCES = 'SELECT code, owner, ref, unit, SUM(amount) AS amount FROM ledger_balances GROUP BY code, owner, ref, unit'
 
 function dayWithin(at_ms: number): string {
   return dayOf(Math.min(Math.max(0, at_ms), LATEST_MS))

@@ -2,7 +2,7 @@ import { dayOf } from '../../base/clock.ts'
 import { BadCursor, MAX_PERIODS, type Period, type UsageDimension, type UsagePage, type UsageQuery, type UsageRow } from '../ports.ts'
 import { bigOf, numberOf, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 import type { SqlDialect } from './dialect.ts'
-import { AMOUNTS, COUNTS, DAY_MS, dayStart, floorTo, HOUR_MS, MINUTE_MS, SUMS } from './rollup-batch.ts'
+import { AMOUNTS, type COUNTS, DAY_MS, dayStart, floorTo, HOUR_MS, MINUTE_MS, SUMS } from './rollup-batch.ts'
 
 const MAX_DIMENSIONS = 3
 const MAX_ROWS = 10_000

@@ -31,7 +31,12 @@ async function startMany(options: WeirOptions, roles: readonly Role[], workers: 
   })
   try {
     const sandbox = own.sandbox_url === null ? {} : { WEIR_SANDBOX_URL: own.sandbox_url }
-    gateways = await startGateways({ count: workers, envOf: () => ({ WEIR_ROLES: 'gateway', WEIR_WORKERS: '1', ...sandbox }), clock, logger })
+    gateways = await startGateways({
+      count: workers,
+      envOf: () => ({ WEIR_ROLES: 'gateway', WEIR_WORKERS: '1', ...sandbox }),
+      clock,
+      logger,
+    })
   } catch (error) {
     await own.drain()
     throw error

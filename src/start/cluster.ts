@@ -102,7 +102,12 @@ export class ClusterMode implements Mode {
     this.#startPosting(undo, async () => await poster.round(ALL_BUCKETS))
     this.#loop('telling limits what the ledger has', OUTBOX_EVERY_MS, () => outbox.deliver(), undo)
     this.#loop('closing requests whose lease has ended', SWEEP_EVERY_MS, () => this.#sweep(calendar), undo)
-    this.#loop('upkeep of the ledger', UPKEEP_EVERY_MS, async () => (await ledger.ifAlone('upkeep', () => ledger.upkeep(clock.now_ms()))) ?? false, undo)
+    this.#loop(
+      'upkeep of the ledger',
+      UPKEEP_EVERY_MS,
+      async () => (await ledger.ifAlone('upkeep', () => ledger.upkeep(clock.now_ms()))) ?? false,
+      undo,
+    )
     startExpiring(this.storage, clock, logger, undo)
   }
 
@@ -163,7 +168,9 @@ export class ClusterMode implements Mode {
     }
     if (was_away) await sleep(SWEEP_GRACE_MS)
     this.#swept_ok_ms = clock.monotonic_ms()
-    const swept = await this.storage.shared_ledger.ifAlone('sweep', () => sweepShared({ ...this.#closingDeps(calendar), limits: this.storage.shared }))
+    const swept = await this.storage.shared_ledger.ifAlone('sweep', () =>
+      sweepShared({ ...this.#closingDeps(calendar), limits: this.storage.shared }),
+    )
     if (swept !== null && swept > 0) logger.error({ swept }, 'closed requests whose lease had ended')
   }
 
@@ -179,7 +186,13 @@ export class ClusterMode implements Mode {
 
   #newFollower(keys: KeyTable): RecordsFollower {
     const { records, changes } = this.storage
-    return new RecordsFollower({ keys, records, changes, clock: this.#options.clock, on_trouble: this.#trouble('following changes of records') })
+    return new RecordsFollower({
+      keys,
+      records,
+      changes,
+      clock: this.#options.clock,
+      on_trouble: this.#trouble('following changes of records'),
+    })
   }
 
   #has(role: Role): boolean {

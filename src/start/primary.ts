@@ -71,7 +71,10 @@ class Group {
     const started_ms = clock.monotonic_ms()
     this.#workers.set(slot, worker)
     const ready = Promise.withResolvers<string>()
-    const timer = setTimeout(() => ready.reject(new Error(`gateway ${slot} did not listen within ${START_TIMEOUT_MS} ms`)), START_TIMEOUT_MS)
+    const timer = setTimeout(
+      () => ready.reject(new Error(`gateway ${slot} did not listen within ${START_TIMEOUT_MS} ms`)),
+      START_TIMEOUT_MS,
+    )
     worker.on('message', (message: ToPrimary) => {
       if (message.weir === 'ready') ready.resolve(message.url)
       else this.#asked.get(message.id)?.(message.snapshot)
@@ -128,7 +131,10 @@ class Group {
 }
 
 /** Metrics of this process and its gateways as one text. */
-export function metricsTogether(own: Metrics, gateways: () => Promise<readonly MetricsSnapshot[]>): Pick<Metrics, 'render' | 'content_type'> {
+export function metricsTogether(
+  own: Metrics,
+  gateways: () => Promise<readonly MetricsSnapshot[]>,
+): Pick<Metrics, 'render' | 'content_type'> {
   return {
     content_type: own.content_type,
     render: async () => await renderTogether([await own.snapshot(), ...(await gateways())]),

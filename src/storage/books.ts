@@ -20,6 +20,8 @@ export interface UsageMark {
   readonly balances?: readonly LedgerEntry[]
   /** Likewise what had been used of limits. */
   readonly used?: ReadonlyMap<LimitRule, bigint>
+  /** Where several nodes post to one ledger: of each, the number up to which every event must be there. Other nodes are not judged. */
+  readonly nodes?: ReadonlyArray<{ readonly node: string; readonly event_seq: number }>
 }
 
 /** One moment of admission and where the usage log stood at that moment, so that an audit can compare them while traffic goes on. */

@@ -255,6 +255,8 @@ export interface SharedLedger extends Ledger {
   known(keys: readonly EventKey[]): Promise<ReadonlyArray<{ readonly node: string; readonly seq: number } | null>>
   /** The oldest rows that limits have not been told of, by tenant and number; of one tenant or of all. */
   outbox(limit: number, tenant?: string): Promise<readonly OutboxRow[]>
+  /** Rows of a tenant with a number above `after`, up to and with `last`, whether limits have been told of them or not; kept for an hour. */
+  outboxBetween(tenant: string, after: number, last: number): Promise<readonly OutboxRow[]>
   /** Limits have applied every row of the tenant up to and with `seq`. */
   delivered(tenant: string, seq: number): Promise<void>
   /** Has limits told of a grant's terms, and of a correction of what they believe of it, which the ledger knows nothing of. */
@@ -272,6 +274,8 @@ export interface SharedLedger extends Ledger {
   /** The same, or null at once where another process is at it. */
   ifAlone<Result>(name: string, work: () => Promise<Result>): Promise<Result | null>
 
+  /** A secret that every process must have alike: the one that is kept, or, if there is none yet, `made`, which is kept from now on. */
+  keptSecret(name: string, made: string): Promise<string>
   beat(beat: NodeBeat): Promise<void>
   nodes(): Promise<readonly NodeState[]>
   /** A slice of what is to be done now and then: partitions of coming days, sums of hours and days, rows past their time. @returns whether there is more */

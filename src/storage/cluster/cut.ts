@@ -4,6 +4,7 @@ import {
   type AccountCut,
   bucketOf,
   type LockedBucket,
+  type OutboxRow,
   type SharedLedger,
   type SharedLimits,
   type TenantOf,
@@ -64,23 +65,27 @@ async function owners(rules: readonly LimitRule[], { tenantOf }: CutDeps): Promi
 }
 
 async function cutBucket(bucket: number, owned: ReadonlyMap<string, readonly LimitRule[]>, parts: Parts, deps: CutDeps): Promise<void> {
-  const tenants = owned.size === 0 ? await deps.limits.tenants(bucket) : [...owned.keys()].filter((tenant) => bucketOf(tenant) === bucket)
-  if (tenants.length === 0) return
   await deps.ledger.withBucket(bucket, async (locked) => {
+    const mine = [...owned.keys()].filter((tenant) => bucketOf(tenant) === bucket)
+    const tenants = owned.size > 0 ? mine : await everyone(bucket, locked, deps)
     for (let from = 0; from < tenants.length; from += MOST_TENANTS) {
       const some = tenants.slice(from, from + MOST_TENANTS)
       const rules = some.flatMap((tenant) => owned.get(tenant) ?? [])
       const cut = await deps.limits.cut(bucket, some, rules)
       if (cut.last_entry !== null) await postUntil(bucket, cut.last_entry, locked, deps)
       const books = new Map((await locked.books()).map((account) => [account.tenant, account]))
-      const outbox = await pendingOf(some, deps)
       for (const tenant of some) {
-        const account = cut.accounts.get(tenant)
-        if (account !== undefined) addAccount(tenant, account, books.get(tenant), outbox.get(tenant) ?? [], parts)
+        const [account, book] = [cut.accounts.get(tenant), books.get(tenant)]
+        addAccount(tenant, account, book, await untold(tenant, account, book, deps), parts)
       }
       for (const [index, rule] of rules.entries()) await addState(rule, cut.states[index], parts, owned, deps.ledger)
     }
   })
+}
+
+/** Whoever limits or the ledger know of. */
+async function everyone(bucket: number, locked: LockedBucket, { limits }: CutDeps): Promise<readonly string[]> {
+  return [...new Set([...(await limits.tenants(bucket)), ...(await locked.books()).map(({ tenant }) => tenant)])]
 }
 
 async function postUntil(bucket: number, last_entry: string, locked: LockedBucket, { streams }: CutDeps): Promise<void> {
@@ -93,30 +98,27 @@ async function postUntil(bucket: number, last_entry: string, locked: LockedBucke
   }
 }
 
-type Pending = readonly { readonly seq: number; readonly grant: string; readonly delta: bigint }[]
-
-async function pendingOf(tenants: readonly string[], { ledger }: CutDeps): Promise<ReadonlyMap<string, Pending>> {
-  const pending = new Map<string, Pending>()
-  for (const tenant of tenants) {
-    const rows = await ledger.outbox(MOST_ENTRIES, tenant)
-    pending.set(
-      tenant,
-      rows.map(({ seq, grant, delta }) => ({ seq, grant: grant.id, delta })),
-    )
-  }
-  return pending
+/** What the ledger had put into the outbox when it was read, and limits had not heard of at the cut. */
+async function untold(
+  tenant: string,
+  account: AccountCut | undefined,
+  books: AccountBooks | undefined,
+  { ledger }: CutDeps,
+): Promise<readonly OutboxRow[]> {
+  const applied_seq = account?.applied_seq ?? 0
+  return books === undefined || books.applied_seq <= applied_seq ? [] : await ledger.outboxBetween(tenant, applied_seq, books.applied_seq)
 }
 
 function addAccount(
   tenant: string,
-  { view, applied_seq }: AccountCut,
+  account: AccountCut | undefined,
   books: AccountBooks | undefined,
-  pending: Pending,
+  pending: readonly OutboxRow[],
   parts: Parts,
 ): void {
-  parts.balances.set(tenant, view)
+  if (account !== undefined) parts.balances.set(tenant, account.view)
   const unapplied = new Map<string, bigint>()
-  for (const { seq, grant, delta } of pending) if (seq > applied_seq) unapplied.set(grant, (unapplied.get(grant) ?? 0n) + delta)
+  for (const { grant, delta } of pending) unapplied.set(grant.id, (unapplied.get(grant.id) ?? 0n) + delta)
   for (const { terms, balance } of books?.grants ?? []) {
     const account = { code: 'wallet_liability', owner: tenant, ref: terms.id, unit: terms.unit } as const
     parts.entries.push({ account, amount: (unapplied.get(terms.id) ?? 0n) - balance })

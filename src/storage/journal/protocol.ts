@@ -10,8 +10,8 @@ export interface WriterStart {
   /** Name for a journal that has none yet. */
   readonly new_node: string
   readonly now_ms: number
-  /** The ledger is in this file too: what is committed is posted there. Elsewhere somebody forwards it (`unposted`, `posted`). */
-  readonly posts: boolean
+  /** `here`: the ledger is in this file too. `elsewhere`: events are read from here and forwarded to a ledger that processes share. */
+  readonly posting: 'here' | 'elsewhere'
 }
 
 /** What is known of an event's charge; see migration 007. `epoch` is 0 where limits never charge it. */
@@ -61,6 +61,8 @@ export type Ask =
   | { readonly what: 'posted'; readonly seq: number }
   /** The `U` row of a request's revision. */
   | { readonly what: 'event'; readonly id: string; readonly revision: number }
+  /** Events in the order of their rows, beginning after one; at most so many. */
+  | { readonly what: 'events_after'; readonly row: number; readonly limit: number }
   | { readonly what: 'close' }
 
 /** Answers by question. */
@@ -79,6 +81,7 @@ export interface Answers {
   /** `U` rows that are left. */
   readonly posted: number
   readonly event: string | null
+  readonly events_after: ReadonlyArray<{ readonly row: number; readonly body: string }>
   readonly close: null
 }
 

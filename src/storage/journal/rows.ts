@@ -127,6 +127,15 @@ export class JournalRows {
     return open.map(([id, seq]) => ({ open: String(opened.get(seq)?.['body']), last: last.get(id) ?? null }))
   }
 
+  /** Events in the order of their rows. */
+  eventsAfter(row: number, limit: number): Answers['events_after'] {
+    const sql = "SELECT seq, body FROM journal WHERE kind = 'U' AND seq > ? ORDER BY seq LIMIT ?"
+    return this.#database
+      .prepare(sql)
+      .all(row, limit)
+      .map(({ seq, body }) => ({ row: Number(seq), body: String(body) }))
+  }
+
   /** Deletes at most one small batch of posted rows older than `keep_days`; returns how many. */
   deleteOld(keep_days: number, now_ms: number): number {
     const posted_seq = Number(readMeta(this.#database, 'posted_seq') ?? 0)

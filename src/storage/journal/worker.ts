@@ -62,7 +62,7 @@ class Writer {
     migrate(this.#database, path, start.now_ms)
     this.#rows = new JournalRows(this.#database, start.new_node)
     this.#forwarding = new Forwarding(this.#database, this.#rows)
-    this.#ledger = start.posts ? this.#openLedger() : null
+    this.#ledger = start.posting === 'here' ? this.#openLedger() : null
     this.#unposted = this.#rows.countUnposted()
     this.#tell({ kind: 'ready', node: this.#rows.node, unposted: this.#unposted })
     this.#planPosting()
@@ -127,7 +127,7 @@ class Writer {
   }
 
   #answer(id: number, ask: Ask): void {
-    if (ask.what === 'post') {
+    if (ask.what === 'post' && this.#start.posting === 'here') {
       this.#posts.push({ id, events: 0, transactions: 0 })
       return
     }
@@ -138,8 +138,10 @@ class Writer {
     }
   }
 
-  #do(ask: Exclude<Ask, { what: 'post' }>): Answers[keyof Answers] {
+  #do(ask: Ask): Answers[keyof Answers] {
     switch (ask.what) {
+      case 'post':
+        throw new Error('events of this journal are posted elsewhere')
       case 'write':
         this.#rows.syncFully(true)
         return inTransaction(this.#database, () => ask.statements.map((statement) => this.#run(statement)))
@@ -176,6 +178,8 @@ class Writer {
         return this.#unposted
       case 'event':
         return this.#forwarding.event(ask.id, ask.revision)
+      case 'events_after':
+        return this.#rows.eventsAfter(ask.row, ask.limit)
       case 'close':
         return this.#close()
       default:

@@ -6,7 +6,8 @@ import { addAmounts, checkBalanced, entriesOf, EntrySums } from '../accounts.ts'
 import { inTransaction, type JournalRows, readMeta } from '../journal/rows.ts'
 import type { Account, LedgerEntry, LedgerTransaction, PostResult } from '../ports.ts'
 import type { GrantRecord } from '../records.ts'
-import { RollupBatch, type Rollups } from './rollups.ts'
+import { RollupBatch } from './rollup-batch.ts'
+import type { Rollups } from './rollups.ts'
 import { Sealer } from './seal.ts'
 
 const MAX_KNOWN_GRANTS = 10_000

@@ -3,9 +3,9 @@ import type { LostFact, RebuildChange } from '../books.ts'
 import type { Journal } from '../journal/client.ts'
 import type { LedgerEntry } from '../ports.ts'
 import {
-  ACCOUNT_STATEMENTS,
   type AccountOff,
   accountsOff,
+  accountStatements,
   accountText,
   BROKEN_STATEMENT,
   SOUND_STATEMENT,
@@ -14,6 +14,7 @@ import {
 import { notArchived, wrongDays, wrongHours } from './cells.ts'
 import { dayOf } from '../../base/clock.ts'
 import { lostNumbers } from './audit.ts'
+import { SQLITE } from './dialect.ts'
 import { numberOf, type SqlExecutor, type SqlRow, textOf } from './executor.ts'
 import { brokenSeals } from './seal.ts'
 
@@ -45,7 +46,7 @@ export async function rebuildEntries(
   archivesAreSound: () => Promise<boolean>,
 ): Promise<EntriesRebuilt> {
   // One read transaction: an event and its entries are posted together, so that both sides have it or neither.
-  const { paid, costs, given } = ACCOUNT_STATEMENTS
+  const { paid, costs, given } = accountStatements(SQLITE)
   const [broken = [], ...sums] = await options.auditing.read([BROKEN_STATEMENT, paid, costs, given, SOUND_STATEMENT])
   const names = ['paid', 'costs', 'given', 'booked'] as const
   const off = accountsOff((name) => sums[names.indexOf(name)] ?? [])
@@ -79,7 +80,7 @@ export async function rebuildEntries(
 async function notWhole({ auditing }: EntriesOptions, archivesAreSound: () => Promise<boolean>): Promise<string | null> {
   const [number] = await lostNumbers(auditing)
   if (number !== undefined) return `event ${number} is lost, so that the entries may be right`
-  const [broken] = await brokenSeals(auditing)
+  const [broken] = await brokenSeals(auditing, SQLITE)
   if (broken !== undefined) return `transaction ${broken}: what it posted is not known any more`
   const [archives] = await auditing.read([{ sql: 'SELECT 1 FROM archives LIMIT 1', params: [] }])
   const sound = archives === undefined || archives.length === 0 || (await archivesAreSound())
@@ -140,7 +141,7 @@ const RETURNED = `SELECT DISTINCT day AS id FROM events WHERE day IN (SELECT day
 
 /** Days of cells. */
 const archivedDays = (cells: string): string => `SELECT DISTINCT at FROM (${cells})`
-const ARCHIVED = `NOT (${notArchived('t.at')})`
+const ARCHIVED = `NOT (${notArchived('t.at', SQLITE)})`
 
 /** What is wrong and follows from nothing that is here. */
 export async function lostFacts({ auditing }: Pick<EntriesOptions, 'auditing'>): Promise<readonly LostFact[]> {
@@ -163,7 +164,7 @@ export async function lostFacts({ auditing }: Pick<EntriesOptions, 'auditing'>):
     ),
     ...each(
       'transaction',
-      await brokenSeals(auditing),
+      await brokenSeals(auditing, SQLITE),
       'nothing else says what was posted: compare with a copy of the database from before',
     ),
     ...each('entries without their transaction', idsOf(orphans), 'nothing else says when and why they were posted'),

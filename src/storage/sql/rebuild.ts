@@ -3,11 +3,12 @@ import type { Journal } from '../journal/client.ts'
 import type { LimitUse, LostFact, OnProgress, RebuildChange, Rebuilder, UsageMark } from '../books.ts'
 import type { LedgerEntry } from '../ports.ts'
 import { lostNumbers, readBalancesAt } from './audit.ts'
-import { DIFFERING_NAMES, DIFFERS, FROM_BODY, UNLIKE_BODY } from './audit-columns.ts'
-import { dayStartSql, FLOOR, notArchived, PLACE, SUMS, wrongCells, wrongDays, wrongHours } from './cells.ts'
+import { differingNames, differs, fromBody, UNLIKE_BODY } from './audit-columns.ts'
+import { FLOOR, notArchived, PLACE, wrongCells, wrongDays, wrongHours } from './cells.ts'
+import { dayStartSql, SQLITE } from './dialect.ts'
 import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 import { lostFacts, rebuildEntries } from './rebuild-entries.ts'
-import { DAY_MS, HOUR_MS, MINUTE_MS } from './rollups.ts'
+import { DAY_MS, HOUR_MS, MINUTE_MS, SUMS } from './rollup-batch.ts'
 import { brokenSeals } from './seal.ts'
 
 /** Rows posted again per commit. */
@@ -78,7 +79,7 @@ export class SqlRebuilder implements Rebuilder {
 
   async balances(check: boolean): Promise<readonly RebuildChange[]> {
     const wrong = await this.#read(WRONG_BALANCES)
-    const [broken] = wrong.length === 0 ? [] : await brokenSeals(this.#options.auditing)
+    const [broken] = wrong.length === 0 ? [] : await brokenSeals(this.#options.auditing, SQLITE)
     if (broken !== undefined) {
       // Of a transaction that lost its entries the balances are all that is left.
       const why = `transaction ${broken}: the balances may be right`
@@ -279,11 +280,11 @@ const LACKING =
 
 /** Rows whose columns are not what their bodies say. The first condition is the cheap one. */
 const COLUMNS_OFF =
-  `SELECT rowid AS row, id, ${DIFFERING_NAMES} AS names FROM events NOT INDEXED WHERE rowid > ? AND ${UNLIKE_BODY} AND ${DIFFERS} ` +
+  `SELECT rowid AS row, id, ${differingNames(SQLITE)} AS names FROM events NOT INDEXED WHERE rowid > ? AND ${UNLIKE_BODY} AND ${differs(SQLITE)} ` +
   "AND json_extract(body, '$.day') NOT IN (SELECT day FROM archives) ORDER BY rowid LIMIT ?"
 
 /** Another row in the place where this one belongs is not what belongs there. */
-const PUT_BACK = `UPDATE OR REPLACE events SET ${FROM_BODY} WHERE rowid = ?`
+const PUT_BACK = `UPDATE OR REPLACE events SET ${fromBody(SQLITE)} WHERE rowid = ?`
 
 const STANDING = '(e.revision = 1 AND EXISTS (SELECT 1 FROM events AS n WHERE n.day = e.day AND n.id = e.id AND n.revision = 2))'
 const STANDING_OFF =
@@ -301,7 +302,7 @@ const WRONG_BALANCES =
 const PRESENT_DAYS =
   'SELECT day FROM events WHERE day NOT IN (SELECT day FROM archives) UNION ' +
   `SELECT date(at / 1000 + 28800, 'unixepoch') FROM (SELECT DISTINCT ${dayStartSql('at')} AS at FROM usage_minutes WHERE at >= ${FLOOR}) ` +
-  `WHERE ${notArchived('at')} ORDER BY 1`
+  `WHERE ${notArchived('at', SQLITE)} ORDER BY 1`
 
 /** What the minutes of a span must be, by the same rule by which they are written: one row per dimension. */
 const EXPECTED =
@@ -324,7 +325,7 @@ const DROP_EMPTY_CELL = `DELETE FROM usage_minutes WHERE ${[...PLACE.map((name) 
 const WRONG_MINUTES = wrongCells(EXPECTED, `SELECT * FROM usage_minutes WHERE at >= ? AND at < ?`)
 
 /** Archived days keep what they have: of a minute that is lost there nothing here knows. */
-const WRONG_HOURS = wrongHours(notArchived('t.at'))
-const WRONG_DAYS = wrongDays(notArchived('t.at'))
+const WRONG_HOURS = wrongHours(notArchived('t.at', SQLITE))
+const WRONG_DAYS = wrongDays(notArchived('t.at', SQLITE))
 
 const STALE_BEFORE = "SELECT 1 FROM usage_stale WHERE (grain = 'hour' AND at < ?) OR (grain = 'day' AND at < ?) LIMIT 1"

@@ -1,0 +1,91 @@
+import type { Clock } from '../../base/clock.ts'
+import type { SharedLedger } from '../cluster-ports.ts'
+import type { PostResult } from '../ports.ts'
+import type { Records } from '../records.ts'
+import { SqlRecords } from '../sql/records.ts'
+import { Database } from './database.ts'
+import { POSTGRES } from './dialect.ts'
+import { type Databases, PostgresLedger } from './ledger.ts'
+import { migrate } from './migrate.ts'
+import { Partitions } from './partitions.ts'
+import { Retention } from './retention.ts'
+import { Rollups } from './rollups.ts'
+
+/** Most connections of each kind that one process has at once: together 14. A server allows 100 unless it is told otherwise. */
+export interface Connections {
+  readonly short: number
+  readonly posting: number
+  readonly searching: number
+  readonly long: number
+  readonly locks: number
+}
+export const CONNECTIONS: Connections = { short: 4, posting: 2, searching: 2, long: 2, locks: 4 }
+
+/** How long a statement may take: those that somebody waits for, those of searches, and those of audits, reports and upkeep. */
+const [SHORT_MS, SEARCH_MS, LONG_MS] = [10_000, 60_000, 30 * 60_000]
+/** How long anybody waits for another's lock. */
+const LOCK_MS = 8000
+const DEFAULT_SCHEMA = 'weir'
+
+export interface PostgresOptions {
+  /** `postgres://user:password@host:port/database`; its parameters are those of node-postgres (`sslmode` and so on). */
+  readonly url: string
+  /** Where its tables are; made if missing. */
+  readonly schema?: string
+  readonly clock: Clock
+  readonly connections?: Partial<Connections>
+  /** Has everything posted that usage logs have closed by now, for `Ledger.post`; without it that posts nothing. */
+  readonly forward?: () => Promise<PostResult>
+}
+
+/** The books that processes share. */
+export interface PostgresBooks {
+  readonly records: Records
+  readonly ledger: SharedLedger
+  /** Waits for what is under way, and closes every connection. */
+  close(): Promise<void>
+}
+
+/**
+ * Opens the books in a PostgreSQL database, and brings their schema to this release's. Several processes may do so at once.
+ *
+ * @throws SchemaError if the schema is of a newer release, or the server cannot have it
+ * @throws LedgerUnavailable
+ */
+export async function openPostgres(options: PostgresOptions): Promise<PostgresBooks> {
+  const { clock, schema = DEFAULT_SCHEMA } = options
+  const url = checkedUrl(options.url)
+  await migrate(url, schema, clock.now_ms())
+  const databases = connect(url, schema, { ...CONNECTIONS, ...options.connections })
+  const partitions = new Partitions(databases.short, schema)
+  const rollups = new Rollups(databases.long, schema)
+  const retention = new Retention(databases.long, partitions, schema)
+  const forward = options.forward ?? (() => Promise.resolve({ events: 0, transactions: 0 }))
+  return {
+    records: new SqlRecords(databases.short, POSTGRES),
+    ledger: new PostgresLedger({ databases, schema, partitions, rollups, retention, forward }),
+    close: async () => {
+      await Promise.all(Object.values(databases).map((database: Database) => database.close()))
+    },
+  }
+}
+
+function connect(url: string, schema: string, connections: Connections): Databases {
+  const database = (kind: keyof Connections, statement_timeout_ms: number): Database =>
+    new Database({ url, schema, name: `weir ${kind}`, connections: connections[kind], statement_timeout_ms, lock_timeout_ms: LOCK_MS })
+  return {
+    short: database('short', SHORT_MS),
+    posting: database('posting', SHORT_MS),
+    searching: database('searching', SEARCH_MS),
+    long: database('long', LONG_MS),
+    locks: database('locks', SHORT_MS),
+  }
+}
+
+/** @throws TypeError that does not quote it, since it holds a password */
+function checkedUrl(url: string): string {
+  if (!URL.canParse(url) || !/^postgres(ql)?:$/.test(new URL(url).protocol)) {
+    throw new TypeError('the URL of the database is not one: write postgres://user:password@host:port/database')
+  }
+  return url
+}

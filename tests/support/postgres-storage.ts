@@ -1,0 +1,116 @@
+import { randomBytes } from 'node:crypto'
+import { type Clock, systemClock } from '../../src/base/clock.ts'
+import { decodeEvent } from '../../src/money/event-json.ts'
+import type { AuditFacts, UsageMark } from '../../src/storage/books.ts'
+import { bucketOf, type SharedLedger } from '../../src/storage/cluster-ports.ts'
+import { Journal } from '../../src/storage/journal/client.ts'
+import { createMemoryChanges } from '../../src/storage/memory/changes.ts'
+import { createMemoryLimits } from '../../src/storage/memory/limits.ts'
+import type { Storage } from '../../src/storage/open.ts'
+import type { PostResult } from '../../src/storage/ports.ts'
+import { openPostgres, type PostgresBooks } from '../../src/storage/postgres/open.ts'
+import type { PostgresServer } from './postgres.ts'
+
+const PUMP_ROWS = 500
+
+/** Storage whose journal is in a directory and whose books are in PostgreSQL. */
+export interface PostgresStorage extends Storage {
+  readonly ledger: SharedLedger
+  readonly books: PostgresBooks
+  readonly journal: Journal
+}
+
+export interface PostgresStorageOptions {
+  readonly data_dir: string
+  readonly schema: string
+  readonly clock?: Clock
+}
+
+/**
+ * Opens a journal that posts nothing by itself and books in a schema. `ledger.post()` posts what the journal has closed, as if no limits
+ * had charged it; closing posts what is left.
+ */
+export async function openPostgresStorage(server: PostgresServer, options: PostgresStorageOptions): Promise<PostgresStorage> {
+  const { data_dir, schema, clock = systemClock() } = options
+  const rest = { clock, random: randomBytes, commit_timeout_ms: 5000, keep_days: 7, posting: 'elsewhere' } as const
+  const journal = await Journal.start({ data_dir, ...rest, on_trouble: (error) => console.warn(error) })
+  const pump = new Pump(journal)
+  const books = await openPostgres({ url: await server.url(), schema, clock, forward: () => pump.run(books.ledger) })
+  const { ledger, records } = books
+  const limits = createMemoryLimits({ clock })
+  return {
+    books,
+    journal,
+    limits,
+    log: journal,
+    ledger,
+    records,
+    changes: createMemoryChanges(),
+    node: journal.node,
+    archive: refusing('archive'),
+    rebuilder: refusing('rebuilder'),
+    cut: () => Promise.reject(new Error('a cut of shared limits is taken elsewhere')),
+    close: async () => {
+      await pump.run(ledger)
+      await books.close()
+      await journal.shutdown()
+    },
+  }
+}
+
+/** A part that a suite does not need. */
+function refusing<Part extends object>(name: string): Part {
+  return new Proxy({} as Part, {
+    get: () => {
+      throw new Error(`there is no ${name} here`)
+    },
+  })
+}
+
+/** Posts the journal's events in the order of their rows, one run at a time, and says how far the journal has come. */
+class Pump {
+  readonly #journal: Journal
+  #row = 0
+  #last: Promise<unknown> = Promise.resolve()
+
+  constructor(journal: Journal) {
+    this.#journal = journal
+  }
+
+  run(ledger: SharedLedger): Promise<PostResult> {
+    const run = this.#last.then(() => this.#postAll(ledger))
+    this.#last = run.catch(() => undefined)
+    return run
+  }
+
+  async #postAll(ledger: SharedLedger): Promise<PostResult> {
+    let [events, transactions] = [0, 0]
+    for (;;) {
+      const rows = await this.#journal.ask<'events_after'>({ what: 'events_after', row: this.#row, limit: PUMP_ROWS })
+      const last = rows.at(-1)
+      if (last === undefined) break
+      const of_bucket = Map.groupBy(rows, ({ body }) => bucketOf(decodeEvent(body).tenant))
+      const batches = [...of_bucket].map(([bucket, own]) => ({
+        bucket,
+        source: `${this.#journal.node}-${own[0]?.row}-${own.at(-1)?.row}`,
+        events: own.map(({ body }) => ({ body, charged: null })),
+      }))
+      for (const { states } of await ledger.postBatches(batches)) {
+        const posted = states.filter((state) => state === 'posted').length
+        events += posted
+        transactions += posted > 0 ? 1 : 0
+      }
+      this.#row = last.row
+    }
+    const { node, event_seq } = await this.#journal.mark()
+    await ledger.beat({ node, roles: ['gateway'], version: 'test', last_seq: event_seq, unposted: 0, stopped: false })
+    return { events, transactions }
+  }
+}
+
+/** Facts of ledger and journal together. */
+export async function factsOf({ ledger, journal }: PostgresStorage, mark?: UsageMark): Promise<AuditFacts> {
+  const facts = await ledger.auditFacts(mark)
+  const open = await journal.unfinished()
+  return { ...facts, open_requests: open.map(({ open: row }) => row.hold.id) }
+}

@@ -16,6 +16,7 @@ import { EmbeddedMode } from './start/embedded.ts'
 import type { Mode } from './start/mode.ts'
 import { Undo } from './start/undo.ts'
 import { BreakerBoard } from './upstream/breaker.ts'
+import { readVersion } from './version.ts'
 
 export interface WeirOptions {
   readonly config_dir: string
@@ -90,7 +91,7 @@ export async function startWeir(options: WeirOptions): Promise<Weir> {
 async function openMode({ settings }: Configuration, roles: ReadonlySet<Role>, { clock, logger, slot = 0 }: WeirOptions): Promise<Mode> {
   const { cluster } = settings
   if (cluster === null) return await EmbeddedMode.open(settings, clock, logger)
-  return await ClusterMode.open({ settings, cluster, roles, slot, clock, logger })
+  return await ClusterMode.open({ settings, cluster, roles, slot, version: readVersion(), clock, logger })
 }
 
 /** One start, step by step, and the way back down. */

@@ -41,9 +41,6 @@ export interface ClusterSettings {
   readonly redis_url: string
   readonly database_url: string
   readonly redis_timeout_ms: number
-  readonly database_timeout_ms: number
-  /** Most connections of one process to PostgreSQL. */
-  readonly database_connections: number
   /** Most events that wait in the usage stream of one of the 256 buckets. */
   readonly stream_cap: number
 }

@@ -150,8 +150,6 @@ export const SETTINGS = shape({
   workers: whole(1, 256, 'processes').default(1),
   cluster: shape({
     redis_timeout_ms: milliseconds.default(2000),
-    database_timeout_ms: milliseconds.default(30_000),
-    database_connections: whole(2, 100, 'connections').default(6),
     stream_cap: whole(100, 1_000_000, 'events').default(4000),
   }).prefault({}),
   log: shape({ level: oneOf(['fatal', 'error', 'warn', 'info', 'debug']).default('info') }).prefault({}),

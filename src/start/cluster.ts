@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
+import type { RandomBytes } from '../base/ids.ts'
 import { type Loop, startLoop } from '../base/loop.ts'
 import type { ClusterSettings, Role, Settings } from '../config/model.ts'
 import { RecordsFollower } from '../gateway/follower.ts'
@@ -68,6 +69,10 @@ export class ClusterMode implements Mode {
     return {}
   }
 
+  async endUserSecret(random: RandomBytes): Promise<Buffer> {
+    return Buffer.from(await this.storage.ledger.keptSecret('end_user', Buffer.from(random(32)).toString('hex')), 'hex')
+  }
+
   unready(): string | null {
     return this.#follower === null || this.#follower.fresh ? null : 'keys and tenants were not confirmed for 10 s'
   }
@@ -96,7 +101,7 @@ export class ClusterMode implements Mode {
   }
 
   #startWorker(calendar: () => TradingCalendar, undo: Undo): void {
-    const { poster, outbox, shared_ledger: ledger } = this.storage
+    const { poster, outbox, ledger } = this.storage
     const { clock, logger } = this.#options
     this.#loop('filling buckets from the ledger', RECOVER_EVERY_MS, async () => void (await this.#recover()), undo)
     this.#startPosting(undo, async () => await poster.round(ALL_BUCKETS))
@@ -140,7 +145,7 @@ export class ClusterMode implements Mode {
   }
 
   async #recover(): Promise<void> {
-    const { shared, shared_ledger: ledger, records, poster } = this.storage
+    const { shared, ledger, records, poster } = this.storage
     const { clock, logger } = this.#options
     const deps: RecoverDeps = {
       limits: shared,
@@ -168,7 +173,7 @@ export class ClusterMode implements Mode {
     }
     if (was_away) await sleep(SWEEP_GRACE_MS)
     this.#swept_ok_ms = clock.monotonic_ms()
-    const swept = await this.storage.shared_ledger.ifAlone('sweep', () =>
+    const swept = await this.storage.ledger.ifAlone('sweep', () =>
       sweepShared({ ...this.#closingDeps(calendar), limits: this.storage.shared }),
     )
     if (swept !== null && swept > 0) logger.error({ swept }, 'closed requests whose lease had ended')

@@ -46,14 +46,20 @@ export class AwayLimits implements Limits {
   readonly #local = new Map<string, LocalHold>()
   /** Lent and used in this outage, by tenant. */
   readonly #used = new Map<string, bigint>()
+  #onClosed: (() => void) | null = null
 
   constructor(deps: AwayDeps) {
     this.#deps = deps
   }
 
+  /** Has `listener` called whenever a bucket turns out to be closed. */
+  onClosed(listener: (() => void) | null): void {
+    this.#onClosed = listener
+  }
+
   async hold(request: HoldRequest): Promise<HoldResult> {
     try {
-      const result = await this.#deps.shared.hold(request)
+      const result = await this.#heard(this.#deps.shared.hold(request))
       if (this.#used.size > 0) this.#used.delete(request.tenant)
       return result
     } catch (error) {
@@ -65,12 +71,12 @@ export class AwayLimits implements Limits {
   async extend(requests: readonly ExtendRequest[]): Promise<readonly ExtendResult[]> {
     const local = requests.filter(({ id }) => this.#local.has(id)).map((request) => this.#extendLocal(request))
     const others = requests.filter(({ id }) => !this.#local.has(id))
-    return others.length === 0 ? local : [...local, ...(await this.#deps.shared.extend(others))]
+    return others.length === 0 ? local : [...local, ...(await this.#heard(this.#deps.shared.extend(others)))]
   }
 
   async settleEvent(request: SettleRequest): Promise<SettleOutcome> {
     const local = this.#local.get(request.id)
-    if (local === undefined) return await this.#deps.shared.settleEvent(request)
+    if (local === undefined) return await this.#heard(this.#deps.shared.settleEvent(request))
     this.#end(local, request.amount_nano)
     return { state: 'settled', epoch: null, appended: false, ref: request.event?.ref ?? null, replaced: false }
   }
@@ -117,6 +123,15 @@ export class AwayLimits implements Limits {
   /** Holds that this process has lent, for metrics. */
   get lent(): number {
     return this.#local.size
+  }
+
+  async #heard<Result>(answer: Promise<Result>): Promise<Result> {
+    try {
+      return await answer
+    } catch (error) {
+      if (error instanceof LimitsUnavailable && error.kind === 'closed') this.#onClosed?.()
+      throw error
+    }
   }
 
   #lend(request: HoldRequest): HoldResult {

@@ -1,21 +1,27 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
 import type { RandomBytes } from '../../base/ids.ts'
-import type { NodeBeat, SharedLedger, SharedLimits, UsageStreams } from '../cluster-ports.ts'
+import type { NodeBeat, SharedLedger, SharedLimits, TenantOf, UsageStreams } from '../cluster-ports.ts'
 import { Journal } from '../journal/client.ts'
 import type { Storage } from '../open.ts'
-import type { Turns } from '../ports.ts'
+import type { PostResult } from '../ports.ts'
+import { openPostgres, type PostgresBooks } from '../postgres/open.ts'
+import type { Records } from '../records.ts'
+import { createRedisChanges } from '../redis/changes.ts'
+import { createRedisLimits } from '../redis/limits.ts'
+import { openRedis } from '../redis/link.ts'
 import { AwayLimits } from './away.ts'
 import { createClusterClosing } from './closing.ts'
 import { Outbox, OutboxCredits } from './credits.ts'
 import { clusterCut } from './cut.ts'
 import { EpochFollower } from './epochs.ts'
 import { Forwarder } from './forward.ts'
-import { createClusterLedger } from './ledger.ts'
 import { ChargeNotes } from './notes.ts'
 import { StreamPoster } from './post.ts'
+
+/** How long a start waits for Redis: it goes on without, since it may come. */
+const REDIS_START_MS = 5000
 
 export interface ClusterOptions {
   readonly data_dir: string
@@ -27,8 +33,6 @@ export interface ClusterOptions {
   readonly redis_url: string
   readonly database_url: string
   readonly redis_timeout_ms: number
-  readonly database_timeout_ms: number
-  readonly database_connections: number
   readonly stream_cap: number
   readonly random?: RandomBytes
   /** Hears of failures that nobody waits for; they are tried again. */
@@ -40,11 +44,125 @@ export interface ClusterStorage extends Storage {
   readonly limits: AwayLimits
   readonly shared: SharedLimits
   readonly streams: UsageStreams
-  readonly shared_ledger: SharedLedger
+  readonly ledger: SharedLedger
   readonly forwarder: Forwarder
   readonly epochs: EpochFollower
   readonly outbox: Outbox
   readonly poster: StreamPoster
   /** Tells the others that this process lives, and how far its journal has come. */
   beat(beat: Pick<NodeBeat, 'roles' | 'version' | 'stopped'>): Promise<void>
+}
+
+/**
+ * Opens what one process of a cluster needs: its journal, and connections to Redis and PostgreSQL, whose schema is brought to this
+ * release's. Redis may be away.
+ *
+ * @throws DataDirectoryInUse, SchemaError, JournalUnavailable, LedgerUnavailable
+ * @throws Error where Redis must not be used as it is set up
+ */
+export async function openCluster(options: ClusterOptions): Promise<ClusterStorage> {
+  const { data_dir, slot, clock, commit_timeout_ms, keep_days, on_trouble, random = randomBytes } = options
+  const directory = join(data_dir, `slot-${slot}`)
+  const journal = await Journal.start({
+    data_dir: directory,
+    clock,
+    random,
+    commit_timeout_ms,
+    keep_days,
+    posting: 'elsewhere',
+    on_trouble,
+  })
+  try {
+    let forward = (): Promise<PostResult> => Promise.resolve({ events: 0, transactions: 0 })
+    const books = await openPostgres({ url: options.database_url, clock, forward: () => forward() })
+    try {
+      const storage = await connect(options, journal, books)
+      forward = async () => {
+        await storage.forwarder.run(true)
+        return await storage.poster.drain()
+      }
+      return storage
+    } catch (error) {
+      await books.close()
+      throw error
+    }
+  } catch (error) {
+    await journal.shutdown()
+    throw error
+  }
+}
+
+async function connect(options: ClusterOptions, journal: Journal, books: PostgresBooks): Promise<ClusterStorage> {
+  const { clock, on_trouble, random = randomBytes, stream_cap } = options
+  const { records, ledger } = books
+  const link = openRedis({ url: options.redis_url, command_timeout_ms: options.redis_timeout_ms, onError: on_trouble })
+  try {
+    await link.ready(REDIS_START_MS).catch((error: unknown) => {
+      // A server that must not be used is no reason to go on; one that is away may come back.
+      if (!(error instanceof Error) || error.name !== 'LimitsUnavailable') throw error
+      on_trouble(error)
+    })
+  } catch (error) {
+    link.close()
+    throw error
+  }
+  const tenantOf = tenantFinder(records)
+  const redis = createRedisLimits(link, { tenantOf, stream_cap, onError: on_trouble })
+  const changes = createRedisChanges(link, random, on_trouble)
+  const known = { nodes: 1 }
+  const limits = new AwayLimits({ shared: redis, clock, liveNodes: () => known.nodes })
+  const notes = new ChargeNotes(journal, on_trouble)
+  const forwarder = new Forwarder({ journal, notes, limits, ledger, clock })
+  const outbox = new Outbox({ limits: redis, ledger, on_trouble })
+  return {
+    limits,
+    shared: redis,
+    streams: redis,
+    log: journal,
+    closing: createClusterClosing({ limits, journal, notes, on_trouble }),
+    credits: new OutboxCredits({ limits: redis, ledger, on_trouble }, outbox),
+    turns: { run: (name, work) => ledger.inTurn(name, work) },
+    ledger,
+    records,
+    changes,
+    node: journal.node,
+    archive: books.archive(join(options.data_dir, 'archive')),
+    rebuilder: books.rebuilder,
+    cut: (rules = []) => clusterCut(rules, journal.node, { limits: redis, streams: redis, ledger, tenantOf }),
+    forwarder,
+    epochs: new EpochFollower({ limits: redis, ledger, forwarder, node: journal.node }),
+    outbox,
+    poster: new StreamPoster({ streams: redis, ledger }),
+    beat: async (beat) => {
+      const { event_seq } = await journal.mark()
+      await ledger.beat({ node: journal.node, last_seq: event_seq, unposted: journal.health().unposted, ...beat })
+      known.nodes = Math.max(1, (await ledger.nodes()).filter(isLiveGateway).length)
+    },
+    close: async () => {
+      await notes.flush()
+      await forwarder.run(true).catch(on_trouble)
+      redis.close()
+      changes.close()
+      link.close()
+      await books.close()
+      await journal.shutdown()
+    },
+  }
+}
+
+const SILENT_MS = 10_000
+
+function isLiveGateway({ roles, stopped, silent_ms }: { readonly roles: readonly string[]; readonly stopped: boolean; readonly silent_ms: number }): boolean {
+  return roles.includes('gateway') && !stopped && silent_ms < SILENT_MS
+}
+
+/** Whose a key or project is: asked of the records, since only the control plane asks, and seldom. */
+function tenantFinder(records: Records): TenantOf {
+  return async (scope, id) => {
+    if (scope === 'tenant') return id
+    if (scope === 'key') return (await records.key(id))?.tenant ?? null
+    // A project's id begins with its tenant's (src/control/find.ts).
+    const [tenant = ''] = id.split('/')
+    return (await records.tenant(tenant)) === null ? null : tenant
+  }
 }

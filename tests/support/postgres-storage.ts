@@ -5,7 +5,10 @@ import type { AuditFacts, UsageMark } from '../../src/storage/books.ts'
 import { bucketOf, type SharedLedger } from '../../src/storage/cluster-ports.ts'
 import { Journal } from '../../src/storage/journal/client.ts'
 import { createMemoryChanges } from '../../src/storage/memory/changes.ts'
+import { createClosing } from '../../src/storage/memory/closing.ts'
+import { MemoryCredits } from '../../src/storage/memory/credits.ts'
 import { createMemoryLimits } from '../../src/storage/memory/limits.ts'
+import { createTurns } from '../../src/storage/memory/turns.ts'
 import type { Storage } from '../../src/storage/open.ts'
 import type { PostResult } from '../../src/storage/ports.ts'
 import { openPostgres, type PostgresBooks } from '../../src/storage/postgres/open.ts'
@@ -38,7 +41,11 @@ export async function openPostgresStorage(server: PostgresServer, options: Postg
   const books = await openPostgres({ url: await server.url(), schema, clock, forward: () => pump.run(books.ledger) })
   const { ledger, records } = books
   const limits = createMemoryLimits({ clock })
+  const turns = createTurns()
   return {
+    closing: createClosing({ limits, log: journal, on_trouble: (error) => console.warn(error) }),
+    credits: new MemoryCredits({ limits, records, ledger, turns }),
+    turns,
     books,
     journal,
     limits,

@@ -152,7 +152,15 @@ async function connect(options: ClusterOptions, journal: Journal, books: Postgre
 
 const SILENT_MS = 10_000
 
-function isLiveGateway({ roles, stopped, silent_ms }: { readonly roles: readonly string[]; readonly stopped: boolean; readonly silent_ms: number }): boolean {
+function isLiveGateway({
+  roles,
+  stopped,
+  silent_ms,
+}: {
+  readonly roles: readonly string[]
+  readonly stopped: boolean
+  readonly silent_ms: number
+}): boolean {
   return roles.includes('gateway') && !stopped && silent_ms < SILENT_MS
 }
 

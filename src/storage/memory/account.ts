@@ -316,7 +316,7 @@ class Walk {
 }
 
 /** Priority, then soonest expiry, then age, then id so that equals have one order. */
-function burnOrder(a: GrantTerms, b: GrantTerms): number {
+export function burnOrder(a: GrantTerms, b: GrantTerms): number {
   if (a.priority !== b.priority) return a.priority - b.priority
   const [a_expires, b_expires] = [a.expires_at ?? Number.MAX_VALUE, b.expires_at ?? Number.MAX_VALUE]
   if (a_expires !== b_expires) return a_expires - b_expires

@@ -2,11 +2,11 @@ import { assert } from '../../base/assert.ts'
 import type { LimitRule, LimitState, RateState } from '../ports.ts'
 
 /** Bucket levels are kept in units × 60 000, so that refilling `limit` units a minute is exact in whole milliseconds. */
-const SCALE = 60_000
+export const SCALE = 60_000
 /** The largest limit whose scaled level is still a safe integer; larger ones count as this. */
 const MAX_RATE = Math.floor(Number.MAX_SAFE_INTEGER / SCALE / 2)
 const FIVE_HOURS_MS = 5 * 3_600_000
-const CONCURRENCY_RETRY_MS = 1000
+export const CONCURRENCY_RETRY_MS = 1000
 /** So long after a hold was closed by a sweep a late settle may still replace the sweep's charge (SEMANTICS 14). */
 export const LATE_SETTLE_MS = 15 * 60_000
 
@@ -119,7 +119,7 @@ export class RateCounter implements Counter {
   }
 }
 
-function rateLimit(rule: LimitRule): number {
+export function rateLimit(rule: LimitRule): number {
   return Math.min(MAX_RATE, Number(rule.limit))
 }
 
@@ -153,7 +153,7 @@ class ConcurrencyCounter implements Counter {
   }
 }
 
-interface MeterWindow {
+export interface MeterWindow {
   /** `Infinity` for a budget without a window. */
   readonly end_ms: number
   used: bigint
@@ -246,20 +246,20 @@ export class MeterCounter implements Counter {
   }
 }
 
-function noRoom({ used, held, end_ms }: MeterWindow, limit: bigint, need: bigint, now_ms: number): NoRoom | null {
+export function noRoom({ used, held, end_ms }: MeterWindow, limit: bigint, need: bigint, now_ms: number): NoRoom | null {
   if (used + held + need <= limit) return null
   const frees = need <= limit && end_ms !== Infinity && end_ms > now_ms
   return { available: positive(limit - used - held), held, frees_at_ms: frees ? end_ms : null }
 }
 
 /** The driver's clock selects between the two calendar windows that the caller gave; `5h` starts now, at its first use. */
-function windowEnd(rule: LimitRule, now_ms: number): number {
+export function windowEnd(rule: LimitRule, now_ms: number): number {
   const window = rule.window
   if (window === null) return Infinity
   if (window.name === '5h') return now_ms + FIVE_HOURS_MS
   return now_ms < window.end_ms ? window.end_ms : window.next_end_ms
 }
 
-function positive(value: bigint): bigint {
+export function positive(value: bigint): bigint {
   return value > 0n ? value : 0n
 }

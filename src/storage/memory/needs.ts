@@ -59,7 +59,7 @@ export function ratesOf(rules: readonly CheckedRule[], now_ms: number): RateStat
   return { requests, tokens }
 }
 
-function tighter(known: RateState | null, other: RateState): RateState {
+export function tighter(known: RateState | null, other: RateState): RateState {
   if (known === null) return other
   return other.remaining * known.limit < known.remaining * other.limit ? other : known
 }

@@ -1,0 +1,11 @@
+#!lua flags=no-writes
+-- include: bucket
+--
+-- The number of the last credit applied to a tenant.
+--
+-- KEYS  1 bucket, 2 account
+-- Gives {applied, number}; {closed}. O(1).
+
+local bucket, closed = open_bucket(KEYS[1])
+if not bucket then return closed end
+return { 'applied', redis.call('HGET', KEYS[2], 'seq') or '0' }

@@ -4,13 +4,17 @@ import { DatabaseSync } from 'node:sqlite'
 import { expect } from 'vitest'
 import type { AuditedEvent, AuditedGrant, Books } from './audit.ts'
 import { type GatewayProcess, startGateway, startSandboxProcess, type SandboxProcess, writeConfiguration } from './fleet.ts'
-import type { PostgresServer } from './postgres.ts'
+import { noPostgres, type PostgresServer } from './postgres.ts'
 import { spawnNode } from './processes.ts'
+import { REDIS_PROGRAM } from './redis.ts'
 import { tempDir } from './temp.ts'
 import { waitFor } from './wait.ts'
 
 const TOKEN = 'admin-token-of-a-fleet'
 const REST_TIMEOUT_MS = 60_000
+
+/** Why tests of whole clusters must be skipped; null where both servers are there. */
+export const noCluster: string | null = noPostgres ?? (REDIS_PROGRAM === null ? 'no redis-server is installed' : null)
 
 export interface FleetOptions {
   readonly redis_url: string

@@ -5,7 +5,8 @@ import type { Machine } from './machine.ts'
 export function banner(weir: Machine): string {
   const models = [...weir.configuration.catalogue.models.values()].filter((model) => model.endpoints.length > 0)
   const lines = ['']
-  if (weir.url !== null) lines.push(`Weir is listening on ${weir.url}  (OpenAI base URL: ${weir.url}/v1)`)
+  if (weir.url === null) lines.push('This machine has no gateway: requests go to those that have one.')
+  else lines.push(`Weir is listening on ${weir.url}  (OpenAI base URL: ${weir.url}/v1)`)
   lines.push(`Admin and metrics on ${weir.admin_url}`, '')
   if (weir.configuration.settings.mode === 'demo') lines.push(...models.map((model) => `  ${model.id.padEnd(24)} ${servedBy(model)}`), '')
   if (weir.demo_key !== null) {

@@ -145,7 +145,7 @@ export function spawnGateway({ config_dir, data_dir, env = {} }: GatewayFolders)
 export async function startGateway(folders: GatewayFolders): Promise<GatewayProcess> {
   const child = spawnGateway(folders)
   const [, admin_url = ''] = await child.waitForOutput(/Admin and metrics on (http:\S+)/, START_TIMEOUT_MS)
-  await child.waitForOutput(/Try it:|Make a key with/, START_TIMEOUT_MS)
+  await child.waitForOutput(/Try it:|Make a key with|has no gateway/, START_TIMEOUT_MS)
   const output = child.stdout()
   return {
     url: /Weir is listening on (http:\S+)/.exec(output)?.[1] ?? '',

@@ -1,5 +1,5 @@
 import { grantDeltas } from '../accounts.ts'
-import type { OutboxRow, SharedLedger, SharedLimits } from '../cluster-ports.ts'
+import { LimitsUnavailable, type OutboxRow, type SharedLedger, type SharedLimits } from '../cluster-ports.ts'
 import { termsOf } from '../grants.ts'
 import type { Credits, GrantTerms, LedgerTransaction } from '../ports.ts'
 import type { GrantRecord } from '../records.ts'
@@ -97,7 +97,8 @@ export class OutboxCredits implements Credits {
     try {
       while (await this.#outbox.deliver(tenant));
     } catch (error) {
-      this.#deps.on_trouble(error instanceof Error ? error : new Error(String(error)))
+      // Limits that are away hear of it once they are back: the ledger has it.
+      if (!(error instanceof LimitsUnavailable)) this.#deps.on_trouble(error instanceof Error ? error : new Error(String(error)))
     }
   }
 }

@@ -13,10 +13,13 @@ export interface HalfOpenProxy {
   heal(): void
   /** Cuts every connection. */
   cut(): void
+  /** New connections go to another port; those that are there are cut. As a name or address that is moved to another server. */
+  retarget(port: number): void
 }
 
 /** Starts a proxy in front of a port on this machine; it ends with the test. */
 export async function startHalfOpenProxy(target_port: number): Promise<HalfOpenProxy> {
+  let target = target_port
   const lost = new Set<Direction>()
   const sockets = new Set<Socket>()
   const holed = new Set<Socket>()
@@ -38,7 +41,7 @@ export async function startHalfOpenProxy(target_port: number): Promise<HalfOpenP
     })
   }
   const server = createServer((client) => {
-    const upstream = connect(target_port, '127.0.0.1')
+    const upstream = connect(target, '127.0.0.1')
     sockets.add(client).add(upstream)
     pass(client, upstream, 'to_server')
     pass(upstream, client, 'to_client')
@@ -59,5 +62,9 @@ export async function startHalfOpenProxy(target_port: number): Promise<HalfOpenP
       cut(holed)
     },
     cut: () => cut(sockets),
+    retarget: (port) => {
+      target = port
+      cut(sockets)
+    },
   }
 }

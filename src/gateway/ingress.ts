@@ -129,7 +129,7 @@ async function run(call: Call, plane: Plane): Promise<void> {
     await serve(call, plane)
   } catch (error) {
     refusal = await refuse(call, error, plane)
-    const expected = error instanceof WeirError || error instanceof UpstreamFailure
+    const expected = error instanceof WeirError || error instanceof UpstreamFailure || isStorageUnavailable(error)
     if (!expected) plane.logger.error({ request_id: call.id, err: error }, 'a request failed for a reason of our own')
   } finally {
     clearTimeout(deadline)

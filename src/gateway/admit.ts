@@ -122,6 +122,7 @@ function holdRequest(id: string, caller: Caller, route: Route, quote: Quote, now
     minimum_nano: quote.minimum_nano,
     rules: rulesFor(caller, route.model.id, now_ms),
     credit_line_nano: caller.tenant.credit_line_nano,
+    when_away: caller.tenant.on_limits_away,
   }
 }
 

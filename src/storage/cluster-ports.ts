@@ -124,8 +124,10 @@ export interface SharedLimits extends Limits {
   settleEvent(request: SettleRequest): Promise<SettleOutcome>
   /** Marks and gives holds of a bucket whose lease has ended, at most `limit`; again those marked 60 s ago that nobody has closed. */
   sweepBucket(bucket: number, limit: number): Promise<readonly SweptRequest[]>
-  /** Whether a hold of this process is open or being settled. */
+  /** Whether a hold of this process is open or being settled. One whose settle has failed is not, and keeps what it has reserved. */
   isMine(id: string): boolean
+  /** A request whose settle has failed is charged in another way: its hold is not registered anew. */
+  forget(id: string): void
   cut(bucket: number, tenants: readonly string[], rules: readonly LimitRule[]): Promise<BucketCut>
   /** Tenants that have an account in the bucket. */
   tenants(bucket: number): Promise<readonly string[]>

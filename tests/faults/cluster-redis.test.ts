@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { audit } from '../support/audit.ts'
 import { chatPlan, Crowd, type Target } from '../support/audit-clients.ts'
-import { admin, type Fleet, newFleet, newTenant, noCluster } from '../support/cluster.ts'
+import { admin, type Fleet, knownTo, newFleet, newTenant, noCluster } from '../support/cluster.ts'
 import type { GatewayProcess } from '../support/fleet.ts'
 import { startHalfOpenProxy } from '../support/half-open.ts'
 import { loadOf, openPayers, type Payer, refill } from '../support/payers.ts'
@@ -86,7 +86,7 @@ it.skipIf(noCluster !== null)(
     await underLoad(cluster, async () => {
       await redis.kill()
       await redis.start()
-      await redis.client.flushall()
+      await waitFor(() => redis.client.flushall(), { timeout_ms: OPEN_TIMEOUT_MS, what: 'the test to be connected again' })
     })
     expect(refusals(cluster.crowd, 'admission_unavailable')).toBeGreaterThan(0)
     await expectAudit(cluster)
@@ -143,6 +143,7 @@ it.skipIf(noCluster !== null)(
     const key = await newTenant(control, 'contract', '0', { credit_line_cny: '0.02', on_limits_away: 'open' })
     const [url = ''] = gateways.map((gateway) => gateway.url)
     const plan = chatPlan({ stream: false, directives: { tokens: 300 } })
+    await knownTo(gateways, key)
     expect((await crowd.send({ url, key }, plan)).outcome).toBe('completed')
     await redis.stop()
     expect(await crowd.send({ url, key: payers[0]?.key ?? '' }, plan)).toMatchObject({ outcome: 'refused', code: 'admission_unavailable' })

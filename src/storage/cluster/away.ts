@@ -24,7 +24,7 @@ export interface AwayDeps {
 }
 
 /** What closing a request takes. */
-export type ClosableLimits = Pick<SharedLimits, 'settleEvent' | 'isMine' | 'release'>
+export type ClosableLimits = Pick<SharedLimits, 'settleEvent' | 'isMine' | 'forget' | 'release'>
 
 interface LocalHold {
   receipt: HoldReceipt
@@ -94,6 +94,10 @@ export class AwayLimits implements Limits {
 
   isMine(id: string): boolean {
     return this.#local.has(id) || this.#deps.shared.isMine(id)
+  }
+
+  forget(id: string): void {
+    this.#deps.shared.forget(id)
   }
 
   sweep(now_ms: number): Promise<readonly HoldReceipt[]> {

@@ -123,6 +123,7 @@ export class Forwarder {
   async #giveUp({ id, revision }: UsageEvent): Promise<ChargeNote> {
     const note = { id, revision, epoch: 0, appended: false, void: false }
     await this.#deps.journal.ask<'note'>({ what: 'note', notes: [note] })
+    this.#deps.limits.forget(id)
     return note
   }
 

@@ -64,7 +64,7 @@ it.skipIf(noCluster !== null)(
       if (round % AUDIT_EVERY_ROUNDS === 0 && round < rounds) expect(await auditNow(), `after round ${round}`).toEqual([])
     }
     expect(await auditNow()).toEqual([])
-    expect(await fleet.weir('control', 'audit', '--sandbox', fleet.sandbox.url)).toMatchObject({ code: 0 })
+    await fleet.expectAudit('control')
     console.info(`${rounds} kills: ${JSON.stringify(tallyOf(crowd.sightings))}`)
     for (const machine of [...running.values(), control]) expect(await machine.stop()).toEqual({ code: 0, signal: null })
   },

@@ -64,7 +64,7 @@ async function served(crowd: Crowd): Promise<void> {
 async function expectAudit({ fleet, control, crowd }: Cluster): Promise<void> {
   await fleet.rest(control)
   expect(audit({ sightings: crowd.sightings, served: await fleet.sandbox.served(), books: await fleet.books() })).toEqual([])
-  expect(await fleet.weir('control', 'audit', '--sandbox', fleet.sandbox.url)).toMatchObject({ code: 0 })
+  await fleet.expectAudit('control')
 }
 
 /** How many refusals of this code clients have seen. */

@@ -12,6 +12,7 @@ import { waitFor } from './wait.ts'
 
 const TOKEN = 'admin-token-of-a-fleet'
 const REST_TIMEOUT_MS = 60_000
+const KNOWN_TIMEOUT_MS = 10_000
 
 /** Why tests of whole clusters must be skipped; null where both servers are there. */
 export const noCluster: string | null = noPostgres ?? (REDIS_PROGRAM === null ? 'no redis-server is installed' : null)
@@ -46,6 +47,8 @@ export interface Fleet {
   rest(control: GatewayProcess): Promise<void>
   /** Runs `weir` on a machine. */
   weir(name: string, ...args: readonly string[]): Promise<{ readonly code: number | null; readonly said: string }>
+  /** `weir audit` on a machine that has the control plane, the sandbox's count included, finds nothing. */
+  expectAudit(name: string): Promise<void>
 }
 
 export async function newFleet({ redis_url, postgres, database_url }: FleetOptions): Promise<Fleet> {
@@ -73,6 +76,16 @@ export async function newFleet({ redis_url, postgres, database_url }: FleetOptio
         .map((slot) => join(folder, slot))
     })
   const books = (): Promise<Books> => readClusterBooks(postgres, journals())
+  const weir: Fleet['weir'] = async (name, ...args) => {
+    const command = spawnNode('src/cli.ts', args, {
+      NODE_ENV: 'test',
+      WEIR_CONFIG_DIR: config_dir,
+      WEIR_DATA_DIR: folderOf(name),
+      ...envOf(machines.get(name) ?? {}),
+    })
+    const { code } = await command.exited
+    return { code, said: `${command.stdout()}${command.stderr()}` }
+  }
   return {
     config_dir,
     sandbox,
@@ -85,15 +98,11 @@ export async function newFleet({ redis_url, postgres, database_url }: FleetOptio
       return startGateway({ config_dir, data_dir: folderOf(name), env: envOf(options) })
     },
     rest: (control) => rest(control, books),
-    weir: async (name, ...args) => {
-      const command = spawnNode('src/cli.ts', args, {
-        NODE_ENV: 'test',
-        WEIR_CONFIG_DIR: config_dir,
-        WEIR_DATA_DIR: folderOf(name),
-        ...envOf(machines.get(name) ?? {}),
-      })
-      const { code } = await command.exited
-      return { code, said: `${command.stdout()}${command.stderr()}` }
+    weir,
+    expectAudit: async (name) => {
+      const { code, said } = await weir(name, 'audit', '--sandbox', sandbox.url)
+      expect(said).toContain('Everything agrees.')
+      expect(code).toBe(0)
     },
   }
 }
@@ -118,6 +127,13 @@ export async function newTenant(control: GatewayProcess, id: string, amount_cny:
   if (amount_cny !== '0') await admin(control, `/tenants/${id}/credit`, { id: 'opening', amount_cny })
   const { secret } = (await admin(control, '/keys', { tenant: id })) as { readonly secret: string }
   return secret
+}
+
+/** Waits until these gateways have heard of a key. */
+export async function knownTo(gateways: readonly GatewayProcess[], key: string): Promise<void> {
+  const knows = async ({ url }: GatewayProcess): Promise<boolean> =>
+    (await fetch(`${url}/v1/models`, { headers: { authorization: `Bearer ${key}` } })).ok
+  for (const gateway of gateways) await waitFor(() => knows(gateway), { timeout_ms: KNOWN_TIMEOUT_MS, what: 'a gateway to know a key' })
 }
 
 async function rest(control: GatewayProcess, books: () => Promise<Books>): Promise<void> {

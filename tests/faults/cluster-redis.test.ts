@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
-import { audit } from '../support/audit.ts'
+import { audit, type Evidence } from '../support/audit.ts'
 import { chatPlan, Crowd, type Target } from '../support/audit-clients.ts'
 import { admin, type Fleet, knownTo, newFleet, newTenant, noCluster } from '../support/cluster.ts'
 import type { GatewayProcess } from '../support/fleet.ts'
@@ -61,9 +61,9 @@ async function served(crowd: Crowd): Promise<void> {
 }
 
 /** At rest everything agrees: clients, sandbox, journals, ledger, and what Redis believes. */
-async function expectAudit({ fleet, control, crowd }: Cluster): Promise<void> {
+async function expectAudit({ fleet, control, crowd }: Cluster, lines: Evidence['lines'] = {}): Promise<void> {
   await fleet.rest(control)
-  expect(audit({ sightings: crowd.sightings, served: await fleet.sandbox.served(), books: await fleet.books() })).toEqual([])
+  expect(audit({ sightings: crowd.sightings, served: await fleet.sandbox.served(), books: await fleet.books(), lines })).toEqual([])
   await fleet.expectAudit('control')
 }
 
@@ -158,7 +158,7 @@ it.skipIf(noCluster !== null)(
       timeout_ms: OPEN_TIMEOUT_MS,
       what: 'admission to be back',
     })
-    await expectAudit(cluster)
+    await expectAudit(cluster, { contract: 20_000_000n })
     const balance = (await admin(control, '/balance/contract')) as { readonly available_cny: string }
     expect(Number(balance.available_cny)).toBeLessThan(0)
   },

@@ -64,6 +64,8 @@ export interface Evidence {
   readonly sightings: readonly Sighting[]
   readonly served: readonly ServedRow[]
   readonly books: Books
+  /** Credit lines of tenants that have one, in nano-yuan. */
+  readonly lines?: Readonly<Record<string, bigint>>
 }
 
 const MAX_FINDINGS = 20
@@ -326,7 +328,8 @@ class Auditor {
         events.flatMap((event) => event.parts),
         unit,
       )
-      const most = unit === 'nano_cny' ? credited + overrun_nano : credited
+      const line = this.#evidence.lines?.[tenant] ?? 0n
+      const most = unit === 'nano_cny' ? credited + overrun_nano + line : credited
       if (spent > most) this.#say(`tenant ${tenant}`, `spent ${spent} ${unit} of ${credited}, with overruns of ${overrun_nano}`)
     }
   }

@@ -1,71 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
-import { audit, type Evidence } from '../support/audit.ts'
-import { chatPlan, Crowd, type Target } from '../support/audit-clients.ts'
-import { admin, type Fleet, knownTo, newFleet, newTenant, noCluster } from '../support/cluster.ts'
-import type { GatewayProcess } from '../support/fleet.ts'
+import { chatPlan, type Crowd, type Target } from '../support/audit-clients.ts'
+import { admin, knownTo, newTenant, noCluster } from '../support/cluster.ts'
 import { startHalfOpenProxy } from '../support/half-open.ts'
-import { loadOf, openPayers, type Payer, refill } from '../support/payers.ts'
-import { startPostgres } from '../support/postgres.ts'
-import { faultSeed, type Random, seededRandom } from '../support/random.ts'
 import { startRedis } from '../support/redis.ts'
+import { expectAudit, newCluster, OPEN_TIMEOUT_MS, underLoad } from '../support/two-gateways.ts'
 import { waitFor } from '../support/wait.ts'
-
-const OPEN_TIMEOUT_MS = 30_000
-
-/** Two gateways and a machine with the other roles. */
-interface Cluster {
-  readonly fleet: Fleet
-  readonly gateways: readonly GatewayProcess[]
-  readonly control: GatewayProcess
-  readonly payers: readonly Payer[]
-  readonly crowd: Crowd
-  readonly random: Random
-}
-
-async function newCluster(redis_url: string, more: { readonly env?: Record<string, string> } = {}): Promise<Cluster> {
-  const random = seededRandom(faultSeed())
-  const fleet = await newFleet({ redis_url, postgres: await startPostgres() })
-  const control = await fleet.start('control', { roles: 'control,worker', ...more })
-  const gateways = [
-    await fleet.start('gateway-a', { roles: 'gateway', ...more }),
-    await fleet.start('gateway-b', { roles: 'gateway', ...more }),
-  ]
-  const payers = await openPayers(control)
-  await refill(control, payers, 1)
-  return { fleet, gateways, control, payers, crowd: new Crowd(random), random }
-}
-
-/** Load on all gateways while `work` is done, and some time more. */
-async function underLoad({ payers, gateways, crowd }: Cluster, work: () => Promise<void>): Promise<void> {
-  const over = new AbortController()
-  const urls = gateways.map(({ url }) => url)
-  const load = loadOf(payers, urls, crowd, over.signal)
-  try {
-    await sleep(1500)
-    await work()
-    await served(crowd)
-  } finally {
-    over.abort()
-    await load
-  }
-}
-
-/** Requests are answered again. */
-async function served(crowd: Crowd): Promise<void> {
-  const before = crowd.sightings.length
-  await waitFor(() => crowd.sightings.slice(before).filter(({ outcome }) => outcome === 'completed').length >= 10, {
-    timeout_ms: OPEN_TIMEOUT_MS,
-    what: 'requests to be answered again',
-  })
-}
-
-/** At rest everything agrees: clients, sandbox, journals, ledger, and what Redis believes. */
-async function expectAudit({ fleet, control, crowd }: Cluster, lines: Evidence['lines'] = {}): Promise<void> {
-  await fleet.rest(control)
-  expect(audit({ sightings: crowd.sightings, served: await fleet.sandbox.served(), books: await fleet.books(), lines })).toEqual([])
-  await fleet.expectAudit('control')
-}
 
 /** How many refusals of this code clients have seen. */
 function refusals({ sightings }: Crowd, code: string): number {
@@ -76,7 +16,7 @@ it.skipIf(noCluster !== null)(
   'Redis restarted under load, with what it had on disk and without: buckets are filled from the ledger, and nothing is lost',
   async () => {
     const redis = await startRedis({ appendonly: true })
-    const cluster = await newCluster(redis.url)
+    const cluster = await newCluster({ redis_url: redis.url })
     await underLoad(cluster, async () => {
       await redis.stop()
       await sleep(500)
@@ -99,7 +39,7 @@ it.skipIf(noCluster !== null)(
     const master = await startRedis()
     const replica = await startRedis({ replica_of: master })
     const proxy = await startHalfOpenProxy(master.port)
-    const cluster = await newCluster(`redis://127.0.0.1:${proxy.port}`)
+    const cluster = await newCluster({ redis_url: `redis://127.0.0.1:${proxy.port}` })
     await underLoad(cluster, async () => {
       // From here on the replica hears nothing: its second is lost.
       await replica.promote()
@@ -113,14 +53,14 @@ it.skipIf(noCluster !== null)(
 
 it.skipIf(noCluster !== null)('Redis flushed under load, twice: every bucket is closed until it is what the ledger says', async () => {
   const redis = await startRedis()
-  const cluster = await newCluster(redis.url)
+  const cluster = await newCluster({ redis_url: redis.url })
   for (let time = 0; time < 2; time += 1) await underLoad(cluster, async () => void (await redis.client.flushall()))
   await expectAudit(cluster)
 })
 
 it.skipIf(noCluster !== null)('Redis without memory: what is new is refused, what runs ends and is charged', async () => {
   const redis = await startRedis()
-  const cluster = await newCluster(redis.url)
+  const cluster = await newCluster({ redis_url: redis.url })
   const { crowd, gateways, payers } = cluster
   const target: Target = { url: gateways[0]?.url ?? '', key: payers[0]?.key ?? '' }
   const running = crowd.send(target, chatPlan({ stream: true, directives: { tokens: 100, token_delay_ms: 20 } }))
@@ -138,7 +78,7 @@ it.skipIf(noCluster !== null)(
   'Redis away: a tenant with a contract goes on up to its credit line, everyone else is refused, and afterwards all is charged',
   async () => {
     const redis = await startRedis()
-    const cluster = await newCluster(redis.url)
+    const cluster = await newCluster({ redis_url: redis.url })
     const { control, crowd, gateways, payers } = cluster
     const key = await newTenant(control, 'contract', '0', { credit_line_cny: '0.02', on_limits_away: 'open' })
     const [url = ''] = gateways.map((gateway) => gateway.url)

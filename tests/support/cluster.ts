@@ -1,4 +1,4 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { appendFileSync, existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { expect } from 'vitest'
@@ -22,6 +22,8 @@ export interface FleetOptions {
   readonly postgres: PostgresServer
   /** Where machines find PostgreSQL, if not at the server itself. */
   readonly database_url?: string
+  /** More of `weir.yaml`, as lines of YAML. */
+  readonly settings?: string
 }
 
 export interface MachineOptions {
@@ -51,11 +53,12 @@ export interface Fleet {
   expectAudit(name: string): Promise<void>
 }
 
-export async function newFleet({ redis_url, postgres, database_url }: FleetOptions): Promise<Fleet> {
+export async function newFleet({ redis_url, postgres, database_url, settings = '' }: FleetOptions): Promise<Fleet> {
   const root = tempDir()
   const sandbox = await startSandboxProcess()
   const config_dir = join(root, 'config')
   writeConfiguration(config_dir, sandbox.url)
+  if (settings !== '') appendFileSync(join(config_dir, 'weir.yaml'), settings)
   const default_database_url = database_url ?? (await postgres.url())
   const folderOf = (name: string): string => join(root, 'machines', name)
   const envOf = (options: MachineOptions): Record<string, string> => ({

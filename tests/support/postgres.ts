@@ -137,9 +137,16 @@ class Server implements PostgresServer {
     await this.#ended('SIGINT')
   }
 
+  /** The shell lives, so that it takes note of the server's end: a process that nobody does that for keeps its id, and with it the lock file. */
   async kill(): Promise<void> {
-    this.#killGroup()
+    const server = this.#serverId()
+    const backends = childrenOf(server)
+    for (const pid of [server, ...backends]) killNow(pid)
     await this.#ended('SIGKILL')
+    await waitFor(() => backends.every((pid) => !existsSync(`/proc/${pid}/exe`)), {
+      timeout_ms: STOP_TIMEOUT_MS,
+      what: 'every process of PostgreSQL to end',
+    })
   }
 
   async sql(text: string, database = DATABASE): Promise<readonly Record<string, unknown>[]> {
@@ -202,19 +209,18 @@ class Server implements PostgresServer {
 
   /** To the postmaster, whose id is in its file. */
   #signal(signal: NodeJS.Signals): void {
+    process.kill(this.#serverId(), signal)
+  }
+
+  #serverId(): number {
     const [pid] = readFileSync(join(this.#data, 'postmaster.pid'), 'utf8').split('\n')
-    process.kill(Number(pid), signal)
+    return Number(pid)
   }
 
   #killGroup(): void {
     const pid = this.#child?.pid
     if (pid === undefined) return
-    try {
-      process.kill(-pid, 'SIGKILL')
-    } catch (error) {
-      // It has ended by itself since.
-      if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
-    }
+    killNow(-pid)
   }
 
   async #ended(after: string): Promise<void> {
@@ -229,5 +235,32 @@ class Server implements PostgresServer {
     const env = { PATH: process.env['PATH'], LC_ALL: 'C.UTF-8' }
     const { user } = this.#installation
     return user === null ? { env } : { ...user, env }
+  }
+}
+
+/** Ids of a process's children. */
+function childrenOf(parent: number): readonly number[] {
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry) && parentOf(entry) === parent)
+    .map(Number)
+}
+
+function parentOf(pid: string): number | null {
+  try {
+    // The name, in parentheses, may have spaces: what follows the last one has not.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+  } catch (error) {
+    if (error instanceof Error && 'code' in error) return null
+    throw error
+  }
+}
+
+function killNow(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    // It has ended by itself since.
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
   }
 }

@@ -149,12 +149,15 @@ interface Span {
 export class Rollups {
   readonly #database: Database
   readonly #schema: string
+  readonly #slice: number
   /** The last tenant whose old minutes were deleted; null when there are none. */
   #cleaned: string | null = ''
 
-  constructor(database: Database, schema: string) {
+  /** @param slice hours or days that one transaction derives */
+  constructor(database: Database, schema: string, slice = DERIVE_SLICE) {
     this.#database = database
     this.#schema = schema
+    this.#slice = slice
   }
 
   /**
@@ -193,7 +196,7 @@ export class Rollups {
     const marks = rows.map((row) => ({ tenant: textOf(row, 'tenant'), at: numberOf(row, 'at'), bucket: numberOf(row, 'bucket') }))
     let derived = false
     for (const [bucket, alike] of Map.groupBy(marks, (one) => one.bucket)) {
-      const slice = alike.slice(0, DERIVE_SLICE)
+      const slice = alike.slice(0, this.#slice)
       derived = (await this.#database.transaction((session) => this.#deriveSlice(session, grain, bucket, slice))) || derived
     }
     // Where every bucket is being posted to there will be another time.

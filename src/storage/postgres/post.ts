@@ -189,7 +189,7 @@ class Posting {
     }
     const kept = seconds.map((item, index) => {
       const { day, id, revision } = item.event
-      return { day, id, revision, charged: item.charged, epoch: epochOf(item), early: (reversed[index] ?? null) === null }
+      return { day, id, revision, charged: item.charged, early: (reversed[index] ?? null) === null }
     })
     await keepSeconds(this.#session, kept)
   }

@@ -11,6 +11,11 @@ export class TransactionConflict extends Error {
   override name = 'TransactionConflict'
 }
 
+/** The day of a row has no partition (any more). */
+export class PartitionMissing extends Error {
+  override name = 'PartitionMissing'
+}
+
 /** What PostgreSQL says of an error; see its Appendix A. Its `detail` and `where` may hold values of rows, so nothing here reads them. */
 interface ServerError {
   readonly code: string
@@ -37,6 +42,8 @@ const ENDS_CONNECTION = /^(57P0|08|53300|25P03|28|3D000)/
 const CONFLICTS: ReadonlySet<string> = new Set(['40001', '40P01'])
 const UNIQUE_VIOLATION = '23505'
 const OUT_OF_RANGE = '22003'
+/** Nothing else here has conditions that a row can fail. */
+const CHECK_VIOLATION = '23514'
 
 /**
  * An error of the driver as the rest of the code sees it. Names codes and constraints, never a value, a password or an address.
@@ -75,6 +82,7 @@ function ofServer({ code, message, constraint }: ServerError): Error {
   if (what !== undefined) return new (ENDS_CONNECTION.test(code) ? ConnectionLost : LedgerUnavailable)(`${what} (${code})`)
   if (CONFLICTS.has(code)) return new TransactionConflict(`transactions were in each other's way (${code})`)
   if (code === UNIQUE_VIOLATION) return new UniqueViolation(`UNIQUE constraint ${constraint ?? ''} forbids a row`)
+  if (code === CHECK_VIOLATION) return new PartitionMissing('a row is of a day without a partition')
   if (code === OUT_OF_RANGE) return new RangeError('integer overflow: an amount left 64 bits')
   return new Error(`PostgreSQL refused a statement (${code}): ${message}`)
 }

@@ -23,7 +23,7 @@ export const CONNECTIONS: Connections = { short: 4, posting: 2, searching: 2, lo
 
 /** How long a statement may take: those that somebody waits for, those of searches, and those of audits, reports and upkeep. */
 const [SHORT_MS, SEARCH_MS, LONG_MS] = [10_000, 60_000, 30 * 60_000]
-/** How long anybody waits for another's lock. */
+/** How long anybody waits for another's lock, unless it is said otherwise. */
 const LOCK_MS = 8000
 const DEFAULT_SCHEMA = 'weir'
 
@@ -34,6 +34,8 @@ export interface PostgresOptions {
   readonly schema?: string
   readonly clock: Clock
   readonly connections?: Partial<Connections>
+  /** How long anybody waits for another's lock: a bucket's, a turn, a row. */
+  readonly lock_timeout_ms?: number
   /** Has everything posted that usage logs have closed by now, for `Ledger.post`; without it that posts nothing. */
   readonly forward?: () => Promise<PostResult>
 }
@@ -56,7 +58,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresBo
   const { clock, schema = DEFAULT_SCHEMA } = options
   const url = checkedUrl(options.url)
   await migrate(url, schema, clock.now_ms())
-  const databases = connect(url, schema, { ...CONNECTIONS, ...options.connections })
+  const databases = connect(url, schema, { ...CONNECTIONS, ...options.connections }, options.lock_timeout_ms ?? LOCK_MS)
   const partitions = new Partitions(databases.short, schema)
   const rollups = new Rollups(databases.long, schema)
   const retention = new Retention(databases.long, partitions, schema)
@@ -70,9 +72,9 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresBo
   }
 }
 
-function connect(url: string, schema: string, connections: Connections): Databases {
+function connect(url: string, schema: string, connections: Connections, lock_timeout_ms: number): Databases {
   const database = (kind: keyof Connections, statement_timeout_ms: number): Database =>
-    new Database({ url, schema, name: `weir ${kind}`, connections: connections[kind], statement_timeout_ms, lock_timeout_ms: LOCK_MS })
+    new Database({ url, schema, name: `weir ${kind}`, connections: connections[kind], statement_timeout_ms, lock_timeout_ms })
   return {
     short: database('short', SHORT_MS),
     posting: database('posting', SHORT_MS),

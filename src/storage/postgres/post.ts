@@ -11,6 +11,7 @@ import { type Change, firstPosted, firstSuperseded, OutboxSums, secondPosted, se
 import { BEGIN, type Database, inTransaction, repeated } from './database.ts'
 import { addBalances, insertEntries, insertTransaction } from './entries.ts'
 import { bodiesOf, insertEvents, keepSeconds, keyText, noLongerEarly, placesOf, postedSeconds, supersede } from './event-rows.ts'
+import { PartitionMissing } from './errors.ts'
 import { archivedAlready, chargedElsewhere, keepLate, keepSuperseded } from './events-elsewhere.ts'
 import { bucketLock, CLOSING, lockKey } from './locks.ts'
 import { putOutbox } from './outbox.ts'
@@ -38,17 +39,29 @@ export class Poster {
   async post(given: readonly BucketBatch[]): Promise<readonly PostedBatch[]> {
     const batches = batchesOf(given)
     if (batches.length === 0) return []
-    await this.#partitions.ensure(daysOf(batches))
-    const posted = await this.#database.transaction((session) => this.#post(session, batches))
+    const posted = await this.#withPartitions(batches, () => this.#database.transaction((session) => this.#post(session, batches)))
     return given.map(({ bucket }) => posted[batches.findIndex((batch) => batch.bucket === bucket)] ?? NOTHING)
   }
 
   /** The same on a connection that has the bucket's lock. */
   async postOn(session: Session, given: BucketBatch): Promise<PostedBatch> {
     const batches = batchesOf([given])
-    await this.#partitions.ensure(daysOf(batches))
-    const [posted] = await repeated(() => inTransaction(session, BEGIN, () => this.#post(session, batches)))
+    const post = () => repeated(() => inTransaction(session, BEGIN, () => this.#post(session, batches)))
+    const [posted] = await this.#withPartitions(batches, post)
     return posted ?? NOTHING
+  }
+
+  /** Once more where a partition that was there has been taken away. */
+  async #withPartitions<Result>(batches: readonly Batch[], post: () => Promise<Result>): Promise<Result> {
+    await this.#partitions.ensure(daysOf(batches))
+    try {
+      return await post()
+    } catch (error) {
+      if (!(error instanceof PartitionMissing)) throw error
+      this.#partitions.forget()
+      await this.#partitions.ensure(daysOf(batches))
+      return await post()
+    }
   }
 
   async #post(session: Session, batches: readonly Batch[]): Promise<readonly PostedBatch[]> {

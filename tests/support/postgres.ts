@@ -133,12 +133,12 @@ class Server implements PostgresServer {
   }
 
   async stop(): Promise<void> {
-    this.#signal('SIGINT')
+    process.kill(this.#postmaster(), 'SIGINT')
     await this.#ended('SIGINT')
   }
 
   async kill(): Promise<void> {
-    this.#killGroup()
+    for (const pid of withChildren(this.#postmaster())) killNow(pid)
     await this.#ended('SIGKILL')
   }
 
@@ -157,7 +157,7 @@ class Server implements PostgresServer {
   }
 
   async end(): Promise<void> {
-    this.#killGroup()
+    if (this.#child !== null) await this.kill()
     await this.#exited
     rmSync(this.#data, { recursive: true, force: true, maxRetries: 5 })
   }
@@ -200,21 +200,10 @@ class Server implements PostgresServer {
     })
   }
 
-  /** To the postmaster, whose id is in its file. */
-  #signal(signal: NodeJS.Signals): void {
+  /** Process id, which is in its file. The shell that stands between reaps it: a dead one that nobody reaps looks as if it lived. */
+  #postmaster(): number {
     const [pid] = readFileSync(join(this.#data, 'postmaster.pid'), 'utf8').split('\n')
-    process.kill(Number(pid), signal)
-  }
-
-  #killGroup(): void {
-    const pid = this.#child?.pid
-    if (pid === undefined) return
-    try {
-      process.kill(-pid, 'SIGKILL')
-    } catch (error) {
-      // It has ended by itself since.
-      if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
-    }
+    return Number(pid)
   }
 
   async #ended(after: string): Promise<void> {
@@ -230,4 +219,36 @@ class Server implements PostgresServer {
     const { user } = this.#installation
     return user === null ? { env } : { ...user, env }
   }
+}
+
+/** A process and its children, which each have a session of their own, so that no one signal reaches all. */
+function withChildren(pid: number): readonly number[] {
+  if (!existsSync('/proc/self')) return [pid]
+  const children = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number)
+    .filter((other) => parentOf(other) === pid)
+  return [pid, ...children]
+}
+
+function parentOf(pid: number): number | null {
+  try {
+    return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1])
+  } catch (error) {
+    if (hasEnded(error)) return null
+    throw error
+  }
+}
+
+function killNow(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch (error) {
+    if (!hasEnded(error)) throw error
+  }
+}
+
+/** A process that has ended by itself since it was looked for. */
+function hasEnded(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && ['ENOENT', 'ESRCH'].includes(String(error.code))
 }

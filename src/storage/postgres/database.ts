@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type CustomTypesConfig, Pool, type PoolClient } from 'pg'
 import { LedgerUnavailable } from '../cluster-ports.ts'
 import type { SqlExecutor, SqlRow, SqlStatement } from '../sql/executor.ts'
-import { ConnectionLost, TransactionConflict, translatedConnecting } from './errors.ts'
+import { ConnectionLost, NoAnswer, TransactionConflict, translatedConnecting } from './errors.ts'
 import { Session } from './session.ts'
 
 export interface DatabaseOptions {
@@ -170,7 +170,7 @@ async function onceMore<Result>(reading: () => Promise<Result>): Promise<Result>
   try {
     return await reading()
   } catch (error) {
-    if (!(error instanceof ConnectionLost)) throw error
+    if (!(error instanceof ConnectionLost) || error instanceof NoAnswer) throw error
     return await reading()
   }
 }

@@ -6,6 +6,11 @@ export class ConnectionLost extends LedgerUnavailable {
   override name = 'ConnectionLost'
 }
 
+/** The server said nothing for longer than a statement may take. Asking again would only wait as long again. */
+export class NoAnswer extends ConnectionLost {
+  override name = 'NoAnswer'
+}
+
 /** Two transactions were in each other's way; nothing of this one stays, and it may be run again. */
 export class TransactionConflict extends Error {
   override name = 'TransactionConflict'
@@ -94,6 +99,6 @@ const NO_CONNECTION =
 function ofDriver(error: Error): Error {
   if (!NO_CONNECTION.test(error.message)) return error
   if (error.message.startsWith('timeout exceeded')) return new LedgerUnavailable('no connection to PostgreSQL was free in time')
-  if (error.message.startsWith('Query read')) return new ConnectionLost('PostgreSQL did not answer in time')
+  if (error.message.startsWith('Query read')) return new NoAnswer('PostgreSQL did not answer in time')
   return new ConnectionLost(`the connection to PostgreSQL failed: ${error.message}`)
 }

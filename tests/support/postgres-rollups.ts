@@ -4,7 +4,7 @@ import { bucketOf } from '../../src/storage/cluster-ports.ts'
 import { Database } from '../../src/storage/postgres/database.ts'
 import { openPostgres } from '../../src/storage/postgres/open.ts'
 import { Rollups } from '../../src/storage/postgres/rollups.ts'
-import type { PostgresServer } from './postgres.ts'
+import type { PostgresServer } from './postgres-server.ts'
 import type { RollupSubject } from './rollups.ts'
 
 /** On PostgreSQL. @param slice hours or days of one slice */

@@ -9,7 +9,7 @@ import { createMemoryLimits } from '../../src/storage/memory/limits.ts'
 import type { Storage } from '../../src/storage/open.ts'
 import type { PostResult } from '../../src/storage/ports.ts'
 import { openPostgres, type PostgresBooks } from '../../src/storage/postgres/open.ts'
-import type { PostgresServer } from './postgres.ts'
+import type { PostgresServer } from './postgres-server.ts'
 
 const PUMP_ROWS = 500
 

@@ -5,7 +5,7 @@ import { bucketOf, type ChargedEvent, type PostState, type SharedLedger } from '
 import { openPostgres, type PostgresBooks, type PostgresOptions } from '../../src/storage/postgres/open.ts'
 import type { ClosingEvent } from '../../src/storage/ports.ts'
 import { atEnd } from './cleanup.ts'
-import type { PostgresServer } from './postgres.ts'
+import type { PostgresServer } from './postgres-server.ts'
 import { closingEvent } from './storage.ts'
 
 let schemas = 0

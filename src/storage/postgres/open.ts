@@ -73,8 +73,18 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresBo
 }
 
 function connect(url: string, schema: string, connections: Connections, lock_timeout_ms: number): Databases {
-  const database = (kind: keyof Connections, statement_timeout_ms: number): Database =>
-    new Database({ url, schema, name: `weir ${kind}`, connections: connections[kind], statement_timeout_ms, lock_timeout_ms })
+  const database = (kind: keyof Connections, statement_timeout_ms: number): Database => {
+    const looks_up = kind === 'posting' || kind === 'locks'
+    return new Database({
+      url,
+      schema,
+      name: `weir ${kind}`,
+      connections: connections[kind],
+      statement_timeout_ms,
+      lock_timeout_ms,
+      looks_up,
+    })
+  }
   return {
     short: database('short', SHORT_MS),
     posting: database('posting', SHORT_MS),

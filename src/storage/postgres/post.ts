@@ -88,12 +88,15 @@ interface Context {
   /** Of the days that are posted to. */
   readonly archived: ReadonlySet<string>
   readonly floor_ms: number
+  /** Whether any second revision is there without its first one. */
+  readonly early: boolean
 }
 
 const CONTEXT =
   "SELECT 'epoch' AS what, bucket::text AS name, epoch AS value FROM bucket_epochs WHERE bucket = ANY ($1::bigint[]) " +
   "UNION ALL SELECT 'archived', day, 0 FROM archives WHERE day = ANY ($2::text[]) " +
-  "UNION ALL SELECT 'floor', '', value::bigint FROM meta WHERE name = 'usage_floor'"
+  "UNION ALL SELECT 'floor', '', value::bigint FROM meta WHERE name = 'usage_floor' " +
+  "UNION ALL SELECT 'early', '', 0 WHERE EXISTS (SELECT 1 FROM second_revisions WHERE early)"
 
 async function readContext(session: Session, batches: readonly Batch[]): Promise<Context> {
   const days = new Set(batches.flatMap(({ items }) => items.map(({ event }) => event.day)))
@@ -103,6 +106,7 @@ async function readContext(session: Session, batches: readonly Batch[]): Promise
     epochs: new Map(of('epoch').map((row) => [Number(textOf(row, 'name')), numberOf(row, 'value')])),
     archived: new Set(of('archived').map((row) => textOf(row, 'name'))),
     floor_ms: of('floor').reduce((floor, row) => Math.max(floor, numberOf(row, 'value')), 0),
+    early: of('early').length > 0,
   }
 }
 
@@ -160,11 +164,7 @@ class Posting {
   /** Entries, sums of usage and outbox of events that are new in the ledger. */
   async #account(posted: readonly Item[]): Promise<void> {
     const [firsts, seconds] = [posted.filter(({ event }) => event.revision === 1), posted.filter(({ event }) => event.revision === 2)]
-    const early = await postedSeconds(
-      this.#session,
-      firsts.map(({ event }) => event),
-      'early',
-    )
+    const early = await postedSeconds(this.#session, this.#context.early ? firsts.map(({ event }) => event) : [], 'early')
     const overtaken = firsts.filter(({ event }) => early.has(requestOf(event)))
     const replaced = await supersede(
       this.#session,

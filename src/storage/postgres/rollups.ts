@@ -17,17 +17,20 @@ const DELETE_SLICE = 2000
 const KEYS: readonly string[] = ['tenant', ...PLACE]
 const COLUMNS: readonly string[] = [...KEYS, ...SUMS]
 const cast = (name: string): string => (name === 'at' || SUMS.includes(name) ? 'bigint[]' : 'text[]')
-const added = (table: string): string =>
-  `ON CONFLICT (${KEYS.join(', ')}) DO UPDATE SET ${SUMS.map((name) => `${name} = ${table}.${name} + excluded.${name}`).join(', ')}`
 const unnested = (columns: readonly string[]): string =>
-  `unnest(${columns.map((name, index) => `$${index + 1}::${cast(name)}`).join(', ')})`
+  `unnest(${columns.map((name, index) => `$${index + 1}::${cast(name)}`).join(', ')}) AS x (${columns.join(', ')})`
 
-const ADD = {
-  minute: `INSERT INTO usage_minutes (${COLUMNS.join(', ')}) SELECT * FROM ${unnested(COLUMNS)} ${added('usage_minutes')}`,
-  hour: `INSERT INTO usage_hours (${COLUMNS.join(', ')}) SELECT * FROM ${unnested(COLUMNS)} ${added('usage_hours')}`,
-} as const
+/**
+ * Adds to rows that are there and inserts the others. Under the bucket's lock nobody else does: `ON CONFLICT` would lock each row before
+ * it changes it, which costs as much again.
+ */
+const add = (table: string): string =>
+  `MERGE INTO ${table} AS r USING ${unnested(COLUMNS)} ON ${KEYS.map((name) => `r.${name} = x.${name}`).join(' AND ')} ` +
+  `WHEN MATCHED THEN UPDATE SET ${SUMS.map((name) => `${name} = r.${name} + x.${name}`).join(', ')} ` +
+  `WHEN NOT MATCHED THEN INSERT (${COLUMNS.join(', ')}) VALUES (${COLUMNS.map((name) => `x.${name}`).join(', ')})`
+const ADD = { minute: add('usage_minutes'), hour: add('usage_hours') } as const
 const dropEmpty = (table: string): string =>
-  `DELETE FROM ${table} AS r USING ${unnested(KEYS)} AS x (${KEYS.join(', ')}) ` +
+  `DELETE FROM ${table} AS r USING ${unnested(KEYS)} ` +
   `WHERE ${KEYS.map((name) => `r.${name} = x.${name}`).join(' AND ')} AND r.requests = 0`
 const DROP_EMPTY = { minute: dropEmpty('usage_minutes'), hour: dropEmpty('usage_hours') } as const
 const MARK =

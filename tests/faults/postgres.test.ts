@@ -117,7 +117,7 @@ describe.skipIf(noPostgres !== null)('PostgreSQL', () => {
     const other = (await openBooks(server, { schema })).ledger
     let seq = 0
     let away = 0
-    let running = true
+    const stop = new AbortController()
     /** Until it is in the ledger, whatever happens. */
     const persist = async <Result>(work: () => Promise<Result>): Promise<Result> => {
       for (;;) {
@@ -131,7 +131,7 @@ describe.skipIf(noPostgres !== null)('PostgreSQL', () => {
       }
     }
     const poster = async (by: SharedLedger, own: readonly string[]): Promise<void> => {
-      while (running) {
+      while (!stop.signal.aborted) {
         const tenant = own[random.whole(0, own.length - 1)] ?? 'acme'
         const events: ChargedEvent[] = Array.from({ length: random.whole(1, 40) }, () => {
           seq += 1
@@ -142,7 +142,7 @@ describe.skipIf(noPostgres !== null)('PostgreSQL', () => {
       }
     }
     const keeper = async (): Promise<void> => {
-      for (let number = 0; running; number += 1) {
+      for (let number = 0; !stop.signal.aborted; number += 1) {
         await persist(() => ledger.transact(topUp(`t${number}`)))
         await persist(() => ledger.upkeep(Date.now() + 2 * 86_400_000))
       }
@@ -155,7 +155,7 @@ describe.skipIf(noPostgres !== null)('PostgreSQL', () => {
       await server.start()
     }
     await sleep(300)
-    running = false
+    stop.abort()
     await Promise.all(work)
     await persist(() => ledger.beat({ node: 'n-1', roles: [], version: '1', last_seq: seq, unposted: 0, stopped: false }))
     while (await ledger.upkeep(Date.now() + 2 * 86_400_000));

@@ -16,6 +16,6 @@ async function open(): Promise<LedgerSubject> {
   }
 }
 
-describe.skipIf(noPostgres !== null)('ledger model', () => {
+describe.skipIf(noPostgres !== null)('with a server', () => {
   ledgerModel('PostgreSQL', open, 40)
 })

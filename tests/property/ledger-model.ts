@@ -82,7 +82,7 @@ let tenants = 0
 
 /** Every driver of the ledger does what the model says. @param usual_runs as many as find something; `$WEIR_PROPERTY_RUNS` wins */
 export function ledgerModel(name: string, open: () => Promise<LedgerSubject>, usual_runs: number): void {
-  describe(name, () => {
+  describe(`ledger model: ${name}`, () => {
     let subject: LedgerSubject
     beforeAll(async () => {
       subject = await open()

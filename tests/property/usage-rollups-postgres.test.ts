@@ -3,7 +3,7 @@ import { noPostgres, startPostgres, type PostgresServer } from '../support/postg
 import { postgresRollupSubject } from '../support/postgres-rollups.ts'
 import { usageRollups } from './usage-rollups.ts'
 
-describe.skipIf(noPostgres !== null)('sums of usage', () => {
+describe.skipIf(noPostgres !== null)('with a server', () => {
   let server: Promise<PostgresServer> | null = null
   let schemas = 0
   usageRollups(

@@ -221,7 +221,7 @@ async function expectParts(subject: RollupSubject, query: Omit<UsageQuery, 'limi
  * @param open a ledger with nothing in it, whose slices of derivation are at most so large
  */
 export function usageRollups(name: string, open: (slice: number) => Promise<RollupSubject>, runs: number): void {
-  describe(name, () => {
+  describe(`sums of usage: ${name}`, () => {
     let subject: RollupSubject
     beforeAll(async () => {
       subject = await open(3)

@@ -3,7 +3,6 @@ import { encodeEvent } from '../../src/money/event-json.ts'
 import type { UsageEvent } from '../../src/money/event.ts'
 import { bucketOf, type ChargedEvent, type PostState, type SharedLedger } from '../../src/storage/cluster-ports.ts'
 import { openPostgres, type PostgresBooks, type PostgresOptions } from '../../src/storage/postgres/open.ts'
-import type { ClosingEvent } from '../../src/storage/ports.ts'
 import { atEnd } from './cleanup.ts'
 import type { PostgresServer } from './postgres-server.ts'
 import { closingEvent } from './storage.ts'
@@ -30,7 +29,7 @@ export async function openBooks(
 
 /** An event that a journal has numbered. */
 export function numbered(id: string, seq: number, overrides: Partial<UsageEvent> = {}): UsageEvent {
-  return { ...closingEvent(id, overrides as Partial<ClosingEvent>), node: 'n-1', seq, ...overrides }
+  return { ...closingEvent(id, overrides), node: 'n-1', seq, ...overrides }
 }
 
 export function charged(event: UsageEvent, epoch: number | null, rest: Pick<ChargedEvent, 'void'> = {}): ChargedEvent {

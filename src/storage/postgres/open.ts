@@ -1,13 +1,17 @@
 import type { Clock } from '../../base/clock.ts'
+import type { EventArchive, Rebuilder } from '../books.ts'
 import type { SharedLedger } from '../cluster-ports.ts'
 import type { PostResult } from '../ports.ts'
 import type { Records } from '../records.ts'
+import { SqlArchive } from '../sql/archive.ts'
 import { SqlRecords } from '../sql/records.ts'
+import { PostgresArchiveDriver } from './archive.ts'
 import { Database } from './database.ts'
 import { POSTGRES } from './dialect.ts'
 import { type Databases, PostgresLedger } from './ledger.ts'
 import { migrate } from './migrate.ts'
 import { Partitions } from './partitions.ts'
+import { PostgresRebuilder } from './rebuild.ts'
 import { Retention } from './retention.ts'
 import { Rollups } from './rollups.ts'
 
@@ -44,6 +48,13 @@ export interface PostgresOptions {
 export interface PostgresBooks {
   readonly records: Records
   readonly ledger: SharedLedger
+  /** Recomputes what is derived, beside running traffic. */
+  readonly rebuilder: Rebuilder
+  /**
+   * Events of closed days as files in a directory, which every process that archives must share.
+   * @param keep_days how long journals keep rows that were posted
+   */
+  archiveIn(directory: string, keep_days: number): EventArchive
   /** Waits for what is under way, and closes every connection. */
   close(): Promise<void>
 }
@@ -58,14 +69,22 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresBo
   const { clock, schema = DEFAULT_SCHEMA } = options
   const url = checkedUrl(options.url)
   await migrate(url, schema, clock.now_ms())
-  const databases = connect(url, schema, { ...CONNECTIONS, ...options.connections }, options.lock_timeout_ms ?? LOCK_MS)
-  const partitions = new Partitions(databases.short, schema)
-  const rollups = new Rollups(databases.long, schema)
-  const retention = new Retention(databases.long, partitions, schema)
+  const lock_timeout_ms = options.lock_timeout_ms ?? LOCK_MS
+  const databases = connect(url, schema, { ...CONNECTIONS, ...options.connections }, lock_timeout_ms)
+  const { short, long, locks } = databases
+  const partitions = new Partitions(short, schema)
+  const rollups = new Rollups(long, schema)
+  const retention = new Retention(long, partitions, schema)
   const forward = options.forward ?? (() => Promise.resolve({ events: 0, transactions: 0 }))
+  const connection = { url, schema, statement_timeout_ms: LONG_MS, lock_timeout_ms }
   return {
-    records: new SqlRecords(databases.short, POSTGRES),
+    records: new SqlRecords(short, POSTGRES),
     ledger: new PostgresLedger({ databases, schema, partitions, rollups, retention, forward }),
+    rebuilder: new PostgresRebuilder({ database: long, rollups, partitions, schema, clock }),
+    archiveIn: (directory, keep_days) => {
+      const driver = new PostgresArchiveDriver({ database: long, locks, connection, retention, clock, keep_days })
+      return new SqlArchive({ directory, driver, clock })
+    },
     close: async () => {
       await Promise.all(Object.values(databases).map((database: Database) => database.close()))
     },

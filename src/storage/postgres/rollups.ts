@@ -1,6 +1,6 @@
 import { assert } from '../../base/assert.ts'
 import { type Cell, DAY_MS, dayStart, floorTo, HOUR_MS, MINUTES_KEPT_DAYS, PLACE, type RollupBatch, SUMS } from '../sql/rollup-batch.ts'
-import { numberOf, textOf } from '../sql/executor.ts'
+import { bigOf, numberOf, type SqlRow, textOf } from '../sql/executor.ts'
 import { bigints, texts } from './arrays.ts'
 import type { Database } from './database.ts'
 import { bucketLock, CLOSING, lockKey } from './locks.ts'
@@ -55,6 +55,16 @@ export async function writeRollups(
   // Several minutes of an hour: one statement adds to a row only once.
   for (const alike of byMinute(hours)) await write(session, 'hour', alike)
   await mark(session, cells, floor_ms, bucketOf)
+}
+
+/** Adds to minutes what each of these rows of sums lacks, under the lock of their bucket. A row that comes to nothing is none. */
+export async function correctMinutes(session: Session, lacking: readonly SqlRow[]): Promise<void> {
+  if (lacking.length === 0) return
+  const keys = KEYS.map((name) =>
+    name === 'at' ? bigints(lacking.map((row) => bigOf(row, name))) : texts(lacking.map((row) => textOf(row, name))),
+  )
+  await session.run(ADD.minute, [...keys, ...SUMS.map((name) => bigints(lacking.map((row) => bigOf(row, name))))])
+  await session.run(DROP_EMPTY.minute, keys)
 }
 
 function inOrder(a: Cell, b: Cell): number {

@@ -25,6 +25,7 @@ export interface PostgresStorageOptions {
   readonly data_dir: string
   readonly schema: string
   readonly clock?: Clock
+  readonly database?: string
 }
 
 /**
@@ -36,7 +37,7 @@ export async function openPostgresStorage(server: PostgresServer, options: Postg
   const rest = { clock, random: randomBytes, commit_timeout_ms: 5000, keep_days: KEEP_DAYS, posting: 'elsewhere' } as const
   const journal = await Journal.start({ data_dir, ...rest, on_trouble: (error) => console.warn(error) })
   const pump = new Pump(journal)
-  const books = await openPostgres({ url: await server.url(), schema, clock, forward: () => pump.run(books.ledger) })
+  const books = await openPostgres({ url: await server.url(options.database), schema, clock, forward: () => pump.run(books.ledger) })
   const { ledger, records } = books
   const limits = createMemoryLimits({ clock })
   return {

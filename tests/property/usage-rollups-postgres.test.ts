@@ -13,6 +13,6 @@ describe.skipIf(noPostgres !== null)('with a server', () => {
       schemas += 1
       return await postgresRollupSubject(await server, `rollups_${schemas}`, slice)
     },
-    80,
+    50,
   )
 })

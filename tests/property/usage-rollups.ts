@@ -12,6 +12,7 @@ const DAY_MS = 24 * HOUR_MS
 /** A midnight of UTC+8, where a day of the rollups begins. */
 const START_MS = Date.parse('2026-11-20T00:00:00+08:00')
 const SPAN_MS = 5 * DAY_MS
+const TIMEOUT_MS = 10 * 60_000
 
 type Event = ReturnType<typeof closingEvent>
 
@@ -229,40 +230,44 @@ export function usageRollups(name: string, open: (slice: number) => Promise<Roll
     })
     afterAll(() => subject.end())
 
-    it('usage is the sum over events for any period, filter and grouping, however far rollups are derived; pages and parts add up to the whole', async () => {
-      const seed = propertySeed()
-      await fc.assert(
-        fc.asyncProperty(
-          fc.array(step, { maxLength: 8 }),
-          fc.array(asked.filter(canBeAsked), { minLength: 1, maxLength: 4 }),
-          fc.integer({ min: 1, max: 3 }),
-          async (steps, questions, limit) => {
-            tenants += 1
-            const tenant = `t${tenants}`
-            await play(subject, tenant, steps)
-            const own = [...known.values()].filter((one) => one.tenant === tenant)
-            for (const question of questions) {
-              const query = { tenant, periods: periodsOf(question), by: question.by, ...question.filter }
-              const rows = await pagesOf(subject, query, 10_000)
-              expect(rows).toEqual(summed(own, query))
-              expect(await pagesOf(subject, query, limit)).toEqual(rows)
-              await expectParts(subject, query, rows)
-            }
-          },
-        ),
-        { seed, numRuns: runs },
-      )
-      expect(known.size).toBeGreaterThan(3 * runs)
-      const everything = { periods: [{ from_ms: START_MS + 12_345, to_ms: START_MS + 3 * DAY_MS + 1 }], by: ['tenant', 'model'] as const }
-      expect(await pagesOf(subject, everything, 100)).toEqual(summed(known.values(), everything))
-      // Everything is derived at last, and says the same.
-      while (await subject.deriveSome(START_MS + 30 * DAY_MS));
-      expect(await subject.count('usage_stale')).toBe(0)
-      expect(await pagesOf(subject, everything, 10_000)).toEqual(summed(known.values(), everything))
-      for (const table of ['usage_minutes', 'usage_hours', 'usage_days']) {
-        expect(await subject.count(`${table} WHERE requests = 0`)).toBe(0)
-      }
-    })
+    it(
+      'usage is the sum over events for any period, filter and grouping, however far rollups are derived; pages and parts add up to the whole',
+      async () => {
+        const seed = propertySeed()
+        await fc.assert(
+          fc.asyncProperty(
+            fc.array(step, { maxLength: 8 }),
+            fc.array(asked.filter(canBeAsked), { minLength: 1, maxLength: 4 }),
+            fc.integer({ min: 1, max: 3 }),
+            async (steps, questions, limit) => {
+              tenants += 1
+              const tenant = `t${tenants}`
+              await play(subject, tenant, steps)
+              const own = [...known.values()].filter((one) => one.tenant === tenant)
+              for (const question of questions) {
+                const query = { tenant, periods: periodsOf(question), by: question.by, ...question.filter }
+                const rows = await pagesOf(subject, query, 10_000)
+                expect(rows).toEqual(summed(own, query))
+                expect(await pagesOf(subject, query, limit)).toEqual(rows)
+                await expectParts(subject, query, rows)
+              }
+            },
+          ),
+          { seed, numRuns: runs },
+        )
+        expect(known.size).toBeGreaterThan(3 * runs)
+        const everything = { periods: [{ from_ms: START_MS + 12_345, to_ms: START_MS + 3 * DAY_MS + 1 }], by: ['tenant', 'model'] as const }
+        expect(await pagesOf(subject, everything, 100)).toEqual(summed(known.values(), everything))
+        // Everything is derived at last, and says the same.
+        while (await subject.deriveSome(START_MS + 30 * DAY_MS));
+        expect(await subject.count('usage_stale')).toBe(0)
+        expect(await pagesOf(subject, everything, 10_000)).toEqual(summed(known.values(), everything))
+        for (const table of ['usage_minutes', 'usage_hours', 'usage_days']) {
+          expect(await subject.count(`${table} WHERE requests = 0`)).toBe(0)
+        }
+      },
+      TIMEOUT_MS,
+    )
 
     it('minutes older than they are kept are deleted; from then on usage is exact to the hour, also for what arrives later', async () => {
       const old = await open(2)

@@ -14,6 +14,7 @@ import type { Changes, Closing, Credits, Ledger, LimitRule, Limits, Turns, Usage
 import type { Records } from './records.ts'
 import type { SqlExecutor } from './sql/executor.ts'
 import { SqlArchive } from './sql/archive.ts'
+import { SqliteArchiveDriver } from './sql/archive-sqlite.ts'
 import { SqlLedger, type LedgerWriter } from './sql/ledger.ts'
 import { SqlRebuilder } from './sql/rebuild.ts'
 import { SqlRecords } from './sql/records.ts'
@@ -110,7 +111,11 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedSt
     records,
     changes: createMemoryChanges(),
     node: journal.node,
-    archive: new SqlArchive({ data_dir, executor, auditing, journal, clock }),
+    archive: new SqlArchive({
+      directory: join(data_dir, 'archive'),
+      driver: new SqliteArchiveDriver({ data_dir, executor, auditing, journal, clock }),
+      clock,
+    }),
     rebuilder: new SqlRebuilder({ executor, auditing, journal, clock }),
     cut,
     close: async () => {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
 import { type Clock, systemClock } from '../../src/base/clock.ts'
 import { decodeEvent } from '../../src/money/event-json.ts'
-import type { AuditFacts, UsageMark } from '../../src/storage/books.ts'
 import { bucketOf, type SharedLedger } from '../../src/storage/cluster-ports.ts'
 import { Journal } from '../../src/storage/journal/client.ts'
 import { createMemoryChanges } from '../../src/storage/memory/changes.ts'
@@ -12,9 +12,10 @@ import { createTurns } from '../../src/storage/memory/turns.ts'
 import type { Storage } from '../../src/storage/open.ts'
 import type { PostResult } from '../../src/storage/ports.ts'
 import { openPostgres, type PostgresBooks } from '../../src/storage/postgres/open.ts'
-import type { PostgresServer } from './postgres.ts'
+import type { PostgresServer } from './postgres-server.ts'
 
 const PUMP_ROWS = 500
+const KEEP_DAYS = 7
 
 /** Storage whose journal is in a directory and whose books are in PostgreSQL. */
 export interface PostgresStorage extends Storage {
@@ -27,6 +28,7 @@ export interface PostgresStorageOptions {
   readonly data_dir: string
   readonly schema: string
   readonly clock?: Clock
+  readonly database?: string
 }
 
 /**
@@ -35,10 +37,10 @@ export interface PostgresStorageOptions {
  */
 export async function openPostgresStorage(server: PostgresServer, options: PostgresStorageOptions): Promise<PostgresStorage> {
   const { data_dir, schema, clock = systemClock() } = options
-  const rest = { clock, random: randomBytes, commit_timeout_ms: 5000, keep_days: 7, posting: 'elsewhere' } as const
+  const rest = { clock, random: randomBytes, commit_timeout_ms: 5000, keep_days: KEEP_DAYS, posting: 'elsewhere' } as const
   const journal = await Journal.start({ data_dir, ...rest, on_trouble: (error) => console.warn(error) })
   const pump = new Pump(journal)
-  const books = await openPostgres({ url: await server.url(), schema, clock, forward: () => pump.run(books.ledger) })
+  const books = await openPostgres({ url: await server.url(options.database), schema, clock, forward: () => pump.run(books.ledger) })
   const { ledger, records } = books
   const limits = createMemoryLimits({ clock })
   const turns = createTurns()
@@ -54,8 +56,8 @@ export async function openPostgresStorage(server: PostgresServer, options: Postg
     records,
     changes: createMemoryChanges(),
     node: journal.node,
-    archive: refusing('archive'),
-    rebuilder: refusing('rebuilder'),
+    archive: books.archiveIn(join(data_dir, 'archive'), KEEP_DAYS),
+    rebuilder: books.rebuilder,
     cut: () => Promise.reject(new Error('a cut of shared limits is taken elsewhere')),
     close: async () => {
       await pump.run(ledger)
@@ -63,15 +65,6 @@ export async function openPostgresStorage(server: PostgresServer, options: Postg
       await journal.shutdown()
     },
   }
-}
-
-/** A part that a suite does not need. */
-function refusing<Part extends object>(name: string): Part {
-  return new Proxy({} as Part, {
-    get: () => {
-      throw new Error(`there is no ${name} here`)
-    },
-  })
 }
 
 /** Posts the journal's events in the order of their rows, one run at a time, and says how far the journal has come. */
@@ -113,11 +106,4 @@ class Pump {
     await ledger.beat({ node, roles: ['gateway'], version: 'test', last_seq: event_seq, unposted: 0, stopped: false })
     return { events, transactions }
   }
-}
-
-/** Facts of ledger and journal together. */
-export async function factsOf({ ledger, journal }: PostgresStorage, mark?: UsageMark): Promise<AuditFacts> {
-  const facts = await ledger.auditFacts(mark)
-  const open = await journal.unfinished()
-  return { ...facts, open_requests: open.map(({ open: row }) => row.hold.id) }
 }

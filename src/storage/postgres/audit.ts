@@ -1,26 +1,20 @@
 import type { AuditFacts, UsageMark } from '../books.ts'
-import { COPIES, TEXT_NAMES } from '../sql/audit-columns.ts'
 import { entryFrom } from '../sql/audit-accounts.ts'
 import { countedRuns, gapsBetween, readGaps } from '../sql/audit-numbers.ts'
 import { commonFacts, commonStatements, PASS_COUNTS, PRESENT, readNamed } from '../sql/audit-parts.ts'
 import { numberOf, type SqlExecutor, type SqlStatement, textOf } from '../sql/executor.ts'
 import { BALANCES } from '../sql/balances.ts'
 import { POSTGRES } from './dialect.ts'
+import { BODY_ROW, UNLIKE_BODY } from './rebuild-rows.ts'
 
 const plain = (sql: string): SqlStatement => ({ sql, params: [] })
-
-const NESTED = COPIES.filter(([, path]) => path.length > 1)
-const OWN = COPIES.filter(([, path]) => path.length === 1)
-const FIELDS = [...OWN.map(([name]) => `${name} ${TEXT_NAMES.has(name) ? 'text' : 'bigint'}`), 'tokens json', 'calls json']
-const columns = [...OWN, ...NESTED].map(([name]) => `e.${name}`)
-const values = [...OWN.map(([name]) => `j.${name}`), ...NESTED.map(([, [member, name]]) => `(j.${member} ->> '${name}')::bigint`)]
 
 /** One pass over the events, in which each body is read once: counts, calls, and how many rows are not what their bodies say. */
 const PASS =
   `SELECT node, day, tenant, ${PASS_COUNTS} FROM (SELECT e.node, e.day, e.tenant, e.superseded, e.revision, e.amount_nano, ` +
-  `CASE WHEN (${columns.join(', ')}) IS DISTINCT FROM (${values.join(', ')}) THEN 1 ELSE 0 END AS unlike, ` +
+  `CASE WHEN ${UNLIKE_BODY} THEN 1 ELSE 0 END AS unlike, ` +
   "(j.calls ->> 'search')::bigint AS searches, (j.calls ->> 'image')::bigint AS images " +
-  `FROM events AS e CROSS JOIN LATERAL json_to_record(event_json(e.body)) AS j (${FIELDS.join(', ')}) WHERE e.${PRESENT}) AS p ` +
+  `FROM events AS e ${BODY_ROW} WHERE e.${PRESENT}) AS p ` +
   'GROUP BY node, day, tenant'
 
 /** Up to which number events of a node are judged; its parameter is a JSON object. */

@@ -20,8 +20,6 @@ type Parts = readonly PaymentPart[]
 /** A revision in the ledger of which the outbox must know how it was posted. */
 export interface PostedSecond {
   readonly charged: number | null
-  /** The bucket's epoch when it was posted. */
-  readonly epoch: number
   /** It came before its first revision. */
   readonly early: boolean
 }
@@ -40,8 +38,7 @@ export function firstPosted(parts: Parts, charged: number | null, epoch: number,
   const by_limits = charged === epoch
   if (second === null) return by_limits ? [] : [taken(parts)]
   // The second stands for both in the ledger. Posting it has told limits of itself as if there were no first one.
-  const replaced_by_limits = second.epoch === epoch && second.charged === epoch
-  if (replaced_by_limits) return by_limits ? [] : [taken(parts)]
+  if (second.charged === epoch) return by_limits ? [] : [taken(parts)]
   return by_limits ? [given(parts)] : []
 }
 
@@ -75,7 +72,7 @@ export function firstSuperseded(
 ): readonly Change[] {
   if (charged !== epoch) return []
   // Limits have given it back already, where the ledger has given back the one in its place.
-  return second !== null && second.charged === epoch && second.epoch === epoch ? [given(first)] : [given(parts)]
+  return second?.charged === epoch ? [given(first)] : [given(parts)]
 }
 
 /** A second revision whose place another has. @param first parts of the first one in the ledger, if it is there */

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type CustomTypesConfig, Pool, type PoolClient } from 'pg'
 import { LedgerUnavailable } from '../cluster-ports.ts'
 import type { SqlExecutor, SqlRow, SqlStatement } from '../sql/executor.ts'
-import { ConnectionLost, TransactionConflict, translatedConnecting } from './errors.ts'
+import { ConnectionLost, NoAnswer, TransactionConflict, translatedConnecting } from './errors.ts'
 import { Session } from './session.ts'
 
 export interface DatabaseOptions {
@@ -14,6 +14,11 @@ export interface DatabaseOptions {
   readonly connections: number
   readonly statement_timeout_ms: number
   readonly lock_timeout_ms: number
+  /**
+   * Every statement looks rows up one by one. Without this, plans that were made while tables were small would read them whole when
+   * they no longer are.
+   */
+  readonly looks_up?: boolean
 }
 
 /** How long a caller waits for a connection, new or used. */
@@ -170,13 +175,13 @@ async function onceMore<Result>(reading: () => Promise<Result>): Promise<Result>
   try {
     return await reading()
   } catch (error) {
-    if (!(error instanceof ConnectionLost)) throw error
+    if (!(error instanceof ConnectionLost) || error instanceof NoAnswer) throw error
     return await reading()
   }
 }
 
 /** Of the connection itself, so that no transaction has to set them. */
-function settings({ schema, statement_timeout_ms, lock_timeout_ms }: DatabaseOptions): string {
+function settings({ schema, statement_timeout_ms, lock_timeout_ms, looks_up = false }: DatabaseOptions): string {
   const values = {
     search_path: schema,
     statement_timeout: statement_timeout_ms,
@@ -184,6 +189,7 @@ function settings({ schema, statement_timeout_ms, lock_timeout_ms }: DatabaseOpt
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
     // Compiling a plan takes longer than what is asked here.
     jit: 'off',
+    ...(looks_up ? { enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off' } : {}),
   }
   return Object.entries(values)
     .map(([name, value]) => `-c ${name}=${value}`)

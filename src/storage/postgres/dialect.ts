@@ -28,6 +28,10 @@ export const POSTGRES: SqlDialect = {
   joined: (value, separator, order) => `string_agg(${value}, '${separator}' ORDER BY ${order})`,
   startOfDay: (day) => `((${day}::date - DATE '1970-01-01')::bigint * ${DAY_MS} - ${8 * HOUR_MS})`,
   dateOf: (instant) => `(DATE '1970-01-01' + ((${instant} + ${8 * HOUR_MS}) / ${DAY_MS})::integer)::text`,
+  // Nothing is pulled out of a subquery with an offset, so that it stays the inner side of a loop.
+  lookedUp: (each, table, where, members = null) =>
+    `${each} CROSS JOIN LATERAL (SELECT * FROM ${table} WHERE ${where} OFFSET 0) AS ${table.slice(-1)}` +
+    `${members === null ? '' : ` CROSS JOIN ${members.from}`} WHERE ${members === null ? 'TRUE' : members.where}`,
   indexed: (table) => table,
   entry_order: 'line',
   balance_of_grant: 'b.bucket = g.bucket',

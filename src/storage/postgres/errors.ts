@@ -6,9 +6,19 @@ export class ConnectionLost extends LedgerUnavailable {
   override name = 'ConnectionLost'
 }
 
+/** The server said nothing for longer than a statement may take. Asking again would only wait as long again. */
+export class NoAnswer extends ConnectionLost {
+  override name = 'NoAnswer'
+}
+
 /** Two transactions were in each other's way; nothing of this one stays, and it may be run again. */
 export class TransactionConflict extends Error {
   override name = 'TransactionConflict'
+}
+
+/** The day of a row has no partition (any more). */
+export class PartitionMissing extends Error {
+  override name = 'PartitionMissing'
 }
 
 /** What PostgreSQL says of an error; see its Appendix A. Its `detail` and `where` may hold values of rows, so nothing here reads them. */
@@ -37,6 +47,8 @@ const ENDS_CONNECTION = /^(57P0|08|53300|25P03|28|3D000)/
 const CONFLICTS: ReadonlySet<string> = new Set(['40001', '40P01'])
 const UNIQUE_VIOLATION = '23505'
 const OUT_OF_RANGE = '22003'
+/** Nothing else here has conditions that a row can fail. */
+const CHECK_VIOLATION = '23514'
 
 /**
  * An error of the driver as the rest of the code sees it. Names codes and constraints, never a value, a password or an address.
@@ -75,6 +87,7 @@ function ofServer({ code, message, constraint }: ServerError): Error {
   if (what !== undefined) return new (ENDS_CONNECTION.test(code) ? ConnectionLost : LedgerUnavailable)(`${what} (${code})`)
   if (CONFLICTS.has(code)) return new TransactionConflict(`transactions were in each other's way (${code})`)
   if (code === UNIQUE_VIOLATION) return new UniqueViolation(`UNIQUE constraint ${constraint ?? ''} forbids a row`)
+  if (code === CHECK_VIOLATION) return new PartitionMissing('a row is of a day without a partition')
   if (code === OUT_OF_RANGE) return new RangeError('integer overflow: an amount left 64 bits')
   return new Error(`PostgreSQL refused a statement (${code}): ${message}`)
 }
@@ -86,6 +99,6 @@ const NO_CONNECTION =
 function ofDriver(error: Error): Error {
   if (!NO_CONNECTION.test(error.message)) return error
   if (error.message.startsWith('timeout exceeded')) return new LedgerUnavailable('no connection to PostgreSQL was free in time')
-  if (error.message.startsWith('Query read')) return new ConnectionLost('PostgreSQL did not answer in time')
+  if (error.message.startsWith('Query read')) return new NoAnswer('PostgreSQL did not answer in time')
   return new ConnectionLost(`the connection to PostgreSQL failed: ${error.message}`)
 }

@@ -112,7 +112,7 @@ async function bodies(session: Session, sql: string, keys: readonly EventKey[]):
   return new Map(rows.map((row) => [keyText(keyOf(row)), textOf(row, 'body')]))
 }
 
-const SECOND_COLUMNS = 's.day, s.id, s.charged, s.epoch, s.early'
+const SECOND_COLUMNS = 's.day, s.id, s.charged, s.early'
 const IDS = 'unnest($1::text[], $2::text[]) AS k (day, id)'
 /** There are hardly ever any, so that nothing is looked up for each first revision. */
 const EARLY = `SELECT ${SECOND_COLUMNS} FROM (SELECT * FROM second_revisions WHERE early) AS s JOIN ${IDS} ON s.day = k.day AND s.id = k.id`
@@ -135,15 +135,15 @@ export async function postedSeconds(
   return new Map(
     rows.map((row) => {
       const charged = row['charged'] === null ? null : numberOf(row, 'charged')
-      return [`${textOf(row, 'day')} ${textOf(row, 'id')}`, { charged, epoch: numberOf(row, 'epoch'), early: row['early'] === 1n }]
+      return [`${textOf(row, 'day')} ${textOf(row, 'id')}`, { charged, early: row['early'] === 1n }]
     }),
   )
 }
 
 const KEEP_SECONDS =
-  'INSERT INTO second_revisions (day, id, charged, epoch, early) ' +
-  'SELECT day, id, charged, epoch, early = 1 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) ' +
-  'AS k (day, id, charged, epoch, early) ON CONFLICT DO NOTHING'
+  'INSERT INTO second_revisions (day, id, charged, early) ' +
+  'SELECT day, id, charged, early = 1 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ' +
+  'AS k (day, id, charged, early) ON CONFLICT DO NOTHING'
 
 export async function keepSeconds(session: Session, seconds: ReadonlyArray<EventKey & PostedSecond>): Promise<void> {
   if (seconds.length === 0) return
@@ -151,7 +151,6 @@ export async function keepSeconds(session: Session, seconds: ReadonlyArray<Event
     texts(seconds.map(({ day }) => day)),
     texts(seconds.map(({ id }) => id)),
     bigints(seconds.map(({ charged }) => charged)),
-    bigints(seconds.map(({ epoch }) => epoch)),
     bigints(seconds.map(({ early }) => (early ? 1 : 0))),
   ])
 }

@@ -1,13 +1,17 @@
 import type { Clock } from '../../base/clock.ts'
+import type { EventArchive, Rebuilder } from '../books.ts'
 import type { SharedLedger } from '../cluster-ports.ts'
 import type { PostResult } from '../ports.ts'
 import type { Records } from '../records.ts'
+import { SqlArchive } from '../sql/archive.ts'
 import { SqlRecords } from '../sql/records.ts'
+import { PostgresArchiveDriver } from './archive.ts'
 import { Database } from './database.ts'
 import { POSTGRES } from './dialect.ts'
 import { type Databases, PostgresLedger } from './ledger.ts'
 import { migrate } from './migrate.ts'
 import { Partitions } from './partitions.ts'
+import { PostgresRebuilder } from './rebuild.ts'
 import { Retention } from './retention.ts'
 import { Rollups } from './rollups.ts'
 
@@ -23,7 +27,7 @@ export const CONNECTIONS: Connections = { short: 4, posting: 2, searching: 2, lo
 
 /** How long a statement may take: those that somebody waits for, those of searches, and those of audits, reports and upkeep. */
 const [SHORT_MS, SEARCH_MS, LONG_MS] = [10_000, 60_000, 30 * 60_000]
-/** How long anybody waits for another's lock. */
+/** How long anybody waits for another's lock, unless it is said otherwise. */
 const LOCK_MS = 8000
 const DEFAULT_SCHEMA = 'weir'
 
@@ -34,6 +38,8 @@ export interface PostgresOptions {
   readonly schema?: string
   readonly clock: Clock
   readonly connections?: Partial<Connections>
+  /** How long anybody waits for another's lock: a bucket's, a turn, a row. */
+  readonly lock_timeout_ms?: number
   /** Has everything posted that usage logs have closed by now, for `Ledger.post`; without it that posts nothing. */
   readonly forward?: () => Promise<PostResult>
 }
@@ -42,6 +48,13 @@ export interface PostgresOptions {
 export interface PostgresBooks {
   readonly records: Records
   readonly ledger: SharedLedger
+  /** Recomputes what is derived, beside running traffic. */
+  readonly rebuilder: Rebuilder
+  /**
+   * Events of closed days as files in a directory, which every process that archives must share.
+   * @param keep_days how long journals keep rows that were posted
+   */
+  archiveIn(directory: string, keep_days: number): EventArchive
   /** Waits for what is under way, and closes every connection. */
   close(): Promise<void>
 }
@@ -56,23 +69,41 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresBo
   const { clock, schema = DEFAULT_SCHEMA } = options
   const url = checkedUrl(options.url)
   await migrate(url, schema, clock.now_ms())
-  const databases = connect(url, schema, { ...CONNECTIONS, ...options.connections })
-  const partitions = new Partitions(databases.short, schema)
-  const rollups = new Rollups(databases.long, schema)
-  const retention = new Retention(databases.long, partitions, schema)
+  const lock_timeout_ms = options.lock_timeout_ms ?? LOCK_MS
+  const databases = connect(url, schema, { ...CONNECTIONS, ...options.connections }, lock_timeout_ms)
+  const { short, long, locks } = databases
+  const partitions = new Partitions(short, schema)
+  const rollups = new Rollups(long, schema)
+  const retention = new Retention(long, partitions, schema)
   const forward = options.forward ?? (() => Promise.resolve({ events: 0, transactions: 0 }))
+  const connection = { url, schema, statement_timeout_ms: LONG_MS, lock_timeout_ms }
   return {
-    records: new SqlRecords(databases.short, POSTGRES),
+    records: new SqlRecords(short, POSTGRES),
     ledger: new PostgresLedger({ databases, schema, partitions, rollups, retention, forward }),
+    rebuilder: new PostgresRebuilder({ database: long, rollups, partitions, schema, clock }),
+    archiveIn: (directory, keep_days) => {
+      const driver = new PostgresArchiveDriver({ database: long, locks, connection, retention, clock, keep_days })
+      return new SqlArchive({ directory, driver, clock })
+    },
     close: async () => {
       await Promise.all(Object.values(databases).map((database: Database) => database.close()))
     },
   }
 }
 
-function connect(url: string, schema: string, connections: Connections): Databases {
-  const database = (kind: keyof Connections, statement_timeout_ms: number): Database =>
-    new Database({ url, schema, name: `weir ${kind}`, connections: connections[kind], statement_timeout_ms, lock_timeout_ms: LOCK_MS })
+function connect(url: string, schema: string, connections: Connections, lock_timeout_ms: number): Databases {
+  const database = (kind: keyof Connections, statement_timeout_ms: number): Database => {
+    const looks_up = kind === 'posting' || kind === 'locks'
+    return new Database({
+      url,
+      schema,
+      name: `weir ${kind}`,
+      connections: connections[kind],
+      statement_timeout_ms,
+      lock_timeout_ms,
+      looks_up,
+    })
+  }
   return {
     short: database('short', SHORT_MS),
     posting: database('posting', SHORT_MS),

@@ -11,6 +11,7 @@ import { type Change, firstPosted, firstSuperseded, OutboxSums, secondPosted, se
 import { BEGIN, type Database, inTransaction, repeated } from './database.ts'
 import { addBalances, insertEntries, insertTransaction } from './entries.ts'
 import { bodiesOf, insertEvents, keepSeconds, keyText, noLongerEarly, placesOf, postedSeconds, supersede } from './event-rows.ts'
+import { PartitionMissing } from './errors.ts'
 import { archivedAlready, chargedElsewhere, keepLate, keepSuperseded } from './events-elsewhere.ts'
 import { bucketLock, CLOSING, lockKey } from './locks.ts'
 import { putOutbox } from './outbox.ts'
@@ -38,17 +39,29 @@ export class Poster {
   async post(given: readonly BucketBatch[]): Promise<readonly PostedBatch[]> {
     const batches = batchesOf(given)
     if (batches.length === 0) return []
-    await this.#partitions.ensure(daysOf(batches))
-    const posted = await this.#database.transaction((session) => this.#post(session, batches))
+    const posted = await this.#withPartitions(batches, () => this.#database.transaction((session) => this.#post(session, batches)))
     return given.map(({ bucket }) => posted[batches.findIndex((batch) => batch.bucket === bucket)] ?? NOTHING)
   }
 
   /** The same on a connection that has the bucket's lock. */
   async postOn(session: Session, given: BucketBatch): Promise<PostedBatch> {
     const batches = batchesOf([given])
-    await this.#partitions.ensure(daysOf(batches))
-    const [posted] = await repeated(() => inTransaction(session, BEGIN, () => this.#post(session, batches)))
+    const post = () => repeated(() => inTransaction(session, BEGIN, () => this.#post(session, batches)))
+    const [posted] = await this.#withPartitions(batches, post)
     return posted ?? NOTHING
+  }
+
+  /** Once more where a partition that was there has been taken away. */
+  async #withPartitions<Result>(batches: readonly Batch[], post: () => Promise<Result>): Promise<Result> {
+    await this.#partitions.ensure(daysOf(batches))
+    try {
+      return await post()
+    } catch (error) {
+      if (!(error instanceof PartitionMissing)) throw error
+      this.#partitions.forget()
+      await this.#partitions.ensure(daysOf(batches))
+      return await post()
+    }
   }
 
   async #post(session: Session, batches: readonly Batch[]): Promise<readonly PostedBatch[]> {
@@ -75,12 +88,15 @@ interface Context {
   /** Of the days that are posted to. */
   readonly archived: ReadonlySet<string>
   readonly floor_ms: number
+  /** Whether any second revision is there without its first one. */
+  readonly early: boolean
 }
 
 const CONTEXT =
   "SELECT 'epoch' AS what, bucket::text AS name, epoch AS value FROM bucket_epochs WHERE bucket = ANY ($1::bigint[]) " +
   "UNION ALL SELECT 'archived', day, 0 FROM archives WHERE day = ANY ($2::text[]) " +
-  "UNION ALL SELECT 'floor', '', value::bigint FROM meta WHERE name = 'usage_floor'"
+  "UNION ALL SELECT 'floor', '', value::bigint FROM meta WHERE name = 'usage_floor' " +
+  "UNION ALL SELECT 'early', '', 0 WHERE EXISTS (SELECT 1 FROM second_revisions WHERE early)"
 
 async function readContext(session: Session, batches: readonly Batch[]): Promise<Context> {
   const days = new Set(batches.flatMap(({ items }) => items.map(({ event }) => event.day)))
@@ -90,6 +106,7 @@ async function readContext(session: Session, batches: readonly Batch[]): Promise
     epochs: new Map(of('epoch').map((row) => [Number(textOf(row, 'name')), numberOf(row, 'value')])),
     archived: new Set(of('archived').map((row) => textOf(row, 'name'))),
     floor_ms: of('floor').reduce((floor, row) => Math.max(floor, numberOf(row, 'value')), 0),
+    early: of('early').length > 0,
   }
 }
 
@@ -147,11 +164,7 @@ class Posting {
   /** Entries, sums of usage and outbox of events that are new in the ledger. */
   async #account(posted: readonly Item[]): Promise<void> {
     const [firsts, seconds] = [posted.filter(({ event }) => event.revision === 1), posted.filter(({ event }) => event.revision === 2)]
-    const early = await postedSeconds(
-      this.#session,
-      firsts.map(({ event }) => event),
-      'early',
-    )
+    const early = await postedSeconds(this.#session, this.#context.early ? firsts.map(({ event }) => event) : [], 'early')
     const overtaken = firsts.filter(({ event }) => early.has(requestOf(event)))
     const replaced = await supersede(
       this.#session,
@@ -189,7 +202,7 @@ class Posting {
     }
     const kept = seconds.map((item, index) => {
       const { day, id, revision } = item.event
-      return { day, id, revision, charged: item.charged, epoch: epochOf(item), early: (reversed[index] ?? null) === null }
+      return { day, id, revision, charged: item.charged, early: (reversed[index] ?? null) === null }
     })
     await keepSeconds(this.#session, kept)
   }

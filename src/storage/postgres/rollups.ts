@@ -1,6 +1,6 @@
 import { assert } from '../../base/assert.ts'
 import { type Cell, DAY_MS, dayStart, floorTo, HOUR_MS, MINUTES_KEPT_DAYS, PLACE, type RollupBatch, SUMS } from '../sql/rollup-batch.ts'
-import { numberOf, textOf } from '../sql/executor.ts'
+import { bigOf, numberOf, type SqlRow, textOf } from '../sql/executor.ts'
 import { bigints, texts } from './arrays.ts'
 import type { Database } from './database.ts'
 import { bucketLock, CLOSING, lockKey } from './locks.ts'
@@ -17,17 +17,20 @@ const DELETE_SLICE = 2000
 const KEYS: readonly string[] = ['tenant', ...PLACE]
 const COLUMNS: readonly string[] = [...KEYS, ...SUMS]
 const cast = (name: string): string => (name === 'at' || SUMS.includes(name) ? 'bigint[]' : 'text[]')
-const added = (table: string): string =>
-  `ON CONFLICT (${KEYS.join(', ')}) DO UPDATE SET ${SUMS.map((name) => `${name} = ${table}.${name} + excluded.${name}`).join(', ')}`
 const unnested = (columns: readonly string[]): string =>
-  `unnest(${columns.map((name, index) => `$${index + 1}::${cast(name)}`).join(', ')})`
+  `unnest(${columns.map((name, index) => `$${index + 1}::${cast(name)}`).join(', ')}) AS x (${columns.join(', ')})`
 
-const ADD = {
-  minute: `INSERT INTO usage_minutes (${COLUMNS.join(', ')}) SELECT * FROM ${unnested(COLUMNS)} ${added('usage_minutes')}`,
-  hour: `INSERT INTO usage_hours (${COLUMNS.join(', ')}) SELECT * FROM ${unnested(COLUMNS)} ${added('usage_hours')}`,
-} as const
+/**
+ * Adds to rows that are there and inserts the others. Under the bucket's lock nobody else does: `ON CONFLICT` would lock each row before
+ * it changes it, which costs as much again.
+ */
+const add = (table: string): string =>
+  `MERGE INTO ${table} AS r USING ${unnested(COLUMNS)} ON ${KEYS.map((name) => `r.${name} = x.${name}`).join(' AND ')} ` +
+  `WHEN MATCHED THEN UPDATE SET ${SUMS.map((name) => `${name} = r.${name} + x.${name}`).join(', ')} ` +
+  `WHEN NOT MATCHED THEN INSERT (${COLUMNS.join(', ')}) VALUES (${COLUMNS.map((name) => `x.${name}`).join(', ')})`
+const ADD = { minute: add('usage_minutes'), hour: add('usage_hours') } as const
 const dropEmpty = (table: string): string =>
-  `DELETE FROM ${table} AS r USING ${unnested(KEYS)} AS x (${KEYS.join(', ')}) ` +
+  `DELETE FROM ${table} AS r USING ${unnested(KEYS)} ` +
   `WHERE ${KEYS.map((name) => `r.${name} = x.${name}`).join(' AND ')} AND r.requests = 0`
 const DROP_EMPTY = { minute: dropEmpty('usage_minutes'), hour: dropEmpty('usage_hours') } as const
 const MARK =
@@ -52,6 +55,16 @@ export async function writeRollups(
   // Several minutes of an hour: one statement adds to a row only once.
   for (const alike of byMinute(hours)) await write(session, 'hour', alike)
   await mark(session, cells, floor_ms, bucketOf)
+}
+
+/** Adds to minutes what each of these rows of sums lacks, under the lock of their bucket. A row that comes to nothing is none. */
+export async function correctMinutes(session: Session, lacking: readonly SqlRow[]): Promise<void> {
+  if (lacking.length === 0) return
+  const keys = KEYS.map((name) =>
+    name === 'at' ? bigints(lacking.map((row) => bigOf(row, name))) : texts(lacking.map((row) => textOf(row, name))),
+  )
+  await session.run(ADD.minute, [...keys, ...SUMS.map((name) => bigints(lacking.map((row) => bigOf(row, name))))])
+  await session.run(DROP_EMPTY.minute, keys)
 }
 
 function inOrder(a: Cell, b: Cell): number {
@@ -149,12 +162,15 @@ interface Span {
 export class Rollups {
   readonly #database: Database
   readonly #schema: string
+  readonly #slice: number
   /** The last tenant whose old minutes were deleted; null when there are none. */
   #cleaned: string | null = ''
 
-  constructor(database: Database, schema: string) {
+  /** @param slice hours or days that one transaction derives */
+  constructor(database: Database, schema: string, slice = DERIVE_SLICE) {
     this.#database = database
     this.#schema = schema
+    this.#slice = slice
   }
 
   /**
@@ -193,7 +209,7 @@ export class Rollups {
     const marks = rows.map((row) => ({ tenant: textOf(row, 'tenant'), at: numberOf(row, 'at'), bucket: numberOf(row, 'bucket') }))
     let derived = false
     for (const [bucket, alike] of Map.groupBy(marks, (one) => one.bucket)) {
-      const slice = alike.slice(0, DERIVE_SLICE)
+      const slice = alike.slice(0, this.#slice)
       derived = (await this.#database.transaction((session) => this.#deriveSlice(session, grain, bucket, slice))) || derived
     }
     // Where every bucket is being posted to there will be another time.

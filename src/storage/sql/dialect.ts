@@ -31,6 +31,16 @@ export interface SqlDialect {
   readonly startOfDay: (day: string) => string
   /** The UTC+8 date of an instant in Unix ms. */
   readonly dateOf: (at: string) => string
+  /**
+   * FROM and WHERE clauses: for each row of one, rows of another that a condition finds through an index, in this order, whatever the
+   * planner believes of their numbers; and with the members of an object in each of those. Further conditions may follow.
+   */
+  readonly lookedUp: (
+    each: string,
+    table: string,
+    where: string,
+    members?: { readonly from: string; readonly where: string } | null,
+  ) => string
   /** A table that is to be read in one of its indexes, or, with null, whole. */
   readonly indexed: (table: string, index: string | null) => string
   /** What orders the entries of one transaction as they were posted. */
@@ -63,6 +73,9 @@ export const SQLITE: SqlDialect = {
   joined: (value, separator, order) => `group_concat(${value}, '${separator}' ORDER BY ${order})`,
   startOfDay: (day) => `(unixepoch(${day}) * 1000 - ${8 * HOUR_MS})`,
   dateOf: (at) => `date(${at} / 1000 + ${(8 * HOUR_MS) / 1000}, 'unixepoch')`,
+  lookedUp: (each, table, where, members = null) =>
+    `${each} CROSS JOIN ${table}${members === null ? '' : ` CROSS JOIN ${members.from}`} ` +
+    `WHERE ${where}${members === null ? '' : ` AND ${members.where}`}`,
   indexed: (table, index) => (index === null ? `${table} NOT INDEXED` : `${table} INDEXED BY ${index}`),
   entry_order: 'rowid',
   balance_of_grant: '1 = 1',

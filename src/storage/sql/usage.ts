@@ -142,9 +142,10 @@ function planned(segments: readonly Segment[], { tenant }: UsageQuery, bind: Bin
   const pieces = bind(JSON.stringify(segments.map(({ grain, period, from_ms, to_ms }) => [grain, period, from_ms, to_ms])))
   const whole = (grain: string): string =>
     `SELECT s.period, w.tenant, s.lo, s.hi FROM seg AS s CROSS JOIN who AS w WHERE s.grain = '${grain}'`
-  const stale = (grain: string, span: string): string =>
-    `SELECT p.period, p.tenant, m.at FROM ${span} AS p CROSS JOIN usage_stale AS m ` +
-    `WHERE m.grain = '${grain}' AND m.tenant = p.tenant AND m.at >= p.lo AND m.at < p.hi`
+  const stale = (grain: string, span: string): string => {
+    const where = `m.grain = '${grain}' AND m.tenant = p.tenant AND m.at >= p.lo AND m.at < p.hi`
+    return `SELECT p.period, p.tenant, m.at FROM ${dialect.lookedUp(`${span} AS p`, 'usage_stale AS m', where)}`
+  }
   return [
     `seg (grain, period, lo, hi) AS MATERIALIZED (SELECT * FROM ${dialect.rowsOf(pieces)} AS r)`,
     tenant === undefined ? EVERYONE : `who (tenant) AS (VALUES (${bind(tenant)}))`,
@@ -187,15 +188,18 @@ interface Planned {
 }
 
 function cells(query: UsageQuery, dimension: string, bind: Bind, plan: Planned): string {
-  const derived = (instants: string, table: string, grain: string | null): string =>
-    `SELECT a.period, ${[...PLACE, ...SUMS].map((name) => `r.${name}`).join(', ')} FROM ${instants} AS a CROSS JOIN ${table} AS r ` +
-    `WHERE a.at IS NOT NULL AND r.tenant = a.tenant AND r.at = a.at AND r.dimension = ${bind(dimension)}` +
-    filters('r', query, bind) +
-    (query.end_user === undefined ? '' : ` AND r.value = ${bind(query.end_user)}`) +
-    (query.tag === undefined ? '' : ` AND r.value = ${bind(query.tag.value)}`) +
-    (grain === null
-      ? ''
-      : ` AND NOT EXISTS (SELECT 1 FROM usage_stale AS m WHERE m.grain = '${grain}' AND m.tenant = a.tenant AND m.at = a.at)`)
+  const derived = (instants: string, table: string, grain: string | null): string => {
+    const where =
+      `r.tenant = a.tenant AND r.at = a.at AND r.dimension = ${bind(dimension)}` +
+      filters('r', query, bind) +
+      (query.end_user === undefined ? '' : ` AND r.value = ${bind(query.end_user)}`) +
+      (query.tag === undefined ? '' : ` AND r.value = ${bind(query.tag.value)}`) +
+      (grain === null
+        ? ''
+        : ` AND NOT EXISTS (SELECT 1 FROM usage_stale AS m WHERE m.grain = '${grain}' AND m.tenant = a.tenant AND m.at = a.at)`)
+    const columns = [...PLACE, ...SUMS].map((name) => `r.${name}`).join(', ')
+    return `SELECT a.period, ${columns} FROM ${plan.dialect.lookedUp(`${instants} AS a`, `${table} AS r`, where)} AND a.at IS NOT NULL`
+  }
   return [
     derived('dat', 'usage_days', 'day'),
     derived('hat', 'usage_hours', 'hour'),
@@ -221,18 +225,23 @@ function ofEvents(query: UsageQuery, dimension: string, bind: Bind, { segments, 
     ...AMOUNTS.map((name) => `e.${name}`),
   ]
   const index = query.tenant === undefined ? 'events_by_time' : 'events_by_tenant'
-  return (
-    `SELECT s.period, e.tenant, e.project, e.key, e.model, e.endpoint, ${value}, ${sums.join(', ')} ` +
-    `FROM seg AS s CROSS JOIN ${dialect.indexed('events AS e', index)}` +
-    (tag === null ? ' ' : ` CROSS JOIN ${dialect.jsonMembers('e.body', 'tags', 't')} `) +
-    "WHERE s.grain = 'event' AND e.admitted_at >= s.lo AND e.admitted_at < s.hi AND e.superseded = 0" +
+  const where =
+    'e.admitted_at >= s.lo AND e.admitted_at < s.hi AND e.superseded = 0' +
     (dialect.day_partitions ? ` AND e.day IN (${edgeDays(segments).map(bind).join(', ')})` : '') +
     (query.tenant === undefined ? '' : ` AND e.tenant = ${bind(query.tenant)}`) +
     filters('e', query, bind) +
-    (tag === null ? '' : ` AND t.key = ${bind(tag)}`) +
-    (query.tag === undefined ? '' : ` AND t.value = ${bind(query.tag.value)}`) +
     (dimension === 'end_user' ? ' AND e.end_user IS NOT NULL' : '') +
     (query.end_user === undefined ? '' : ` AND e.end_user = ${bind(query.end_user)}`)
+  const of_tag =
+    tag === null
+      ? null
+      : {
+          from: dialect.jsonMembers('e.body', 'tags', 't'),
+          where: `t.key = ${bind(tag)}${query.tag === undefined ? '' : ` AND t.value = ${bind(query.tag.value)}`}`,
+        }
+  return (
+    `SELECT s.period, e.tenant, e.project, e.key, e.model, e.endpoint, ${value}, ${sums.join(', ')} ` +
+    `FROM ${dialect.lookedUp('seg AS s', dialect.indexed('events AS e', index), where, of_tag)} AND s.grain = 'event'`
   )
 }
 

@@ -56,12 +56,11 @@ CREATE INDEX events_by_tenant ON events (tenant, admitted_at, id);
 -- Requests beyond their hold are few: a list of them reads nothing else.
 CREATE INDEX events_overrun ON events (tenant, admitted_at, id) WHERE overrun_nano > 0;
 
--- Second revisions, and by which epoch they were charged and posted in: a first one that comes after its second is corrected by that.
+-- Second revisions, and in which epoch limits charged them: a first one that comes after its second is corrected by that.
 CREATE TABLE second_revisions (
   day text COLLATE "C" NOT NULL,
   id text COLLATE "C" NOT NULL,
   charged bigint,
-  epoch bigint NOT NULL,
   early boolean NOT NULL,
   PRIMARY KEY (day, id)
 );

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
@@ -59,6 +60,8 @@ export interface Storage {
 /** `limits` are empty: fill them with `rebuildLimits` once the journal is posted. */
 export interface EmbeddedStorage extends Storage {
   readonly limits: MemoryLimits
+  /** Its database, to be read table by table. */
+  readonly database: Pick<SqlExecutor, 'read'>
 }
 
 /**
@@ -68,12 +71,14 @@ export interface EmbeddedStorage extends Storage {
  * @throws DataDirectoryInUse if another process owns it
  * @throws SchemaError if its database is of a newer release
  * @throws JournalUnavailable if it cannot be opened
+ * @throws DataDirectoryMoved if a cluster has its books now
  */
 export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedStorage> {
   const { data_dir, clock, commit_timeout_ms, keep_days, random = randomBytes } = options
   const on_trouble = options.on_trouble ?? ((error) => process.emitWarning(error))
+  refuseMoved(data_dir)
   const journal = await Journal.start({ data_dir, clock, commit_timeout_ms, keep_days, random, on_trouble })
-  const path = join(data_dir, 'weir.db')
+  const path = join(data_dir, DATABASE)
   const reader = startReader(path)
   const auditing = lazyReader(path)
   const searching = lazyReader(path)
@@ -103,6 +108,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedSt
     })
   return {
     limits,
+    database: executor,
     log: journal,
     closing: createClosing({ limits, log: journal, on_trouble }),
     credits: new MemoryCredits({ limits, records, ledger, turns }),
@@ -112,7 +118,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedSt
     changes: createMemoryChanges(),
     node: journal.node,
     archive: new SqlArchive({
-      directory: join(data_dir, 'archive'),
+      directory: archiveDirectory(data_dir),
       driver: new SqliteArchiveDriver({ data_dir, executor, auditing, journal, clock }),
       clock,
     }),
@@ -125,6 +131,34 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedSt
       await journal.shutdown()
     },
   }
+}
+
+/** Where a data directory has the files of archived days. */
+export function archiveDirectory(data_dir: string): string {
+  return join(data_dir, 'archive')
+}
+
+const DATABASE = 'weir.db'
+const MOVED_DATABASE = 'weir.db.moved'
+
+/** The books of this data directory are a cluster's now. */
+export class DataDirectoryMoved extends Error {
+  override name = 'DataDirectoryMoved'
+}
+
+/** An empty database must not be taken for the one that was moved away. */
+function refuseMoved(data_dir: string): void {
+  const moved = join(data_dir, MOVED_DATABASE)
+  if (existsSync(join(data_dir, DATABASE)) || !existsSync(moved)) return
+  throw new DataDirectoryMoved(
+    `the books of ${data_dir} were moved into a cluster. Set WEIR_REDIS_URL and WEIR_DATABASE_URL as that cluster has them. ` +
+      `To go back to what they were before the move, and lose everything since, rename ${moved} to ${DATABASE}.`,
+  )
+}
+
+/** Keeps a database whose books were moved, under another name. To be called when nothing has it open. */
+export function setAside(data_dir: string): void {
+  renameSync(join(data_dir, DATABASE), join(data_dir, MOVED_DATABASE))
 }
 
 /** Transactions that somebody waits for: in the ledger already or not, and not applied to limits. One id may be asked for twice at once. */

@@ -5,7 +5,7 @@ import { expect } from 'vitest'
 import type { AuditedEvent, AuditedGrant, Books } from './audit.ts'
 import { type GatewayProcess, startGateway, startSandboxProcess, type SandboxProcess, writeConfiguration } from './fleet.ts'
 import { noPostgres, type PostgresServer } from './postgres.ts'
-import { spawnNode } from './processes.ts'
+import { spawnNode, type SpawnedProcess } from './processes.ts'
 import { REDIS_PROGRAM } from './redis.ts'
 import { tempDir } from './temp.ts'
 import { waitFor } from './wait.ts'
@@ -47,6 +47,8 @@ export interface Fleet {
   books(): Promise<Books>
   /** Waits until nothing is open and everything is posted. */
   rest(control: GatewayProcess): Promise<void>
+  /** Starts `weir` on a machine, to be waited for or killed. */
+  spawnWeir(name: string, ...args: readonly string[]): SpawnedProcess
   /** Runs `weir` on a machine. */
   weir(name: string, ...args: readonly string[]): Promise<{ readonly code: number | null; readonly said: string }>
   /** `weir audit` on a machine that has the control plane, the sandbox's count included, finds nothing. */
@@ -79,13 +81,12 @@ export async function newFleet({ redis_url, postgres, database_url, settings = '
         .map((slot) => join(folder, slot))
     })
   const books = (): Promise<Books> => readClusterBooks(postgres, journals())
+  const spawnWeir: Fleet['spawnWeir'] = (name, ...args) => {
+    const folders = { WEIR_CONFIG_DIR: config_dir, WEIR_DATA_DIR: folderOf(name) }
+    return spawnNode('src/cli.ts', args, { NODE_ENV: 'test', ...folders, ...envOf(machines.get(name) ?? {}) })
+  }
   const weir: Fleet['weir'] = async (name, ...args) => {
-    const command = spawnNode('src/cli.ts', args, {
-      NODE_ENV: 'test',
-      WEIR_CONFIG_DIR: config_dir,
-      WEIR_DATA_DIR: folderOf(name),
-      ...envOf(machines.get(name) ?? {}),
-    })
+    const command = spawnWeir(name, ...args)
     const { code } = await command.exited
     return { code, said: `${command.stdout()}${command.stderr()}` }
   }
@@ -101,6 +102,7 @@ export async function newFleet({ redis_url, postgres, database_url, settings = '
       return startGateway({ config_dir, data_dir: folderOf(name), env: envOf(options) })
     },
     rest: (control) => rest(control, books),
+    spawnWeir,
     weir,
     expectAudit: async (name) => {
       const { code, said } = await weir(name, 'audit', '--sandbox', sandbox.url)

@@ -17,7 +17,7 @@ const WALLET: GrantRecord = {
   expires_at: null,
   created_at: 0,
 }
-const PACK: GrantRecord = { ...WALLET, id: 'pack', kind: 'pack', unit: 'tokens', amount: 500n }
+export const PACK: GrantRecord = { ...WALLET, id: 'pack', kind: 'pack', unit: 'tokens', amount: 500n }
 
 /** Events, top-ups and a grant, posted. */
 export async function serveAgreeing({ records, log, ledger }: Pick<Storage, 'records' | 'log' | 'ledger'>): Promise<void> {

@@ -4,7 +4,7 @@ import type { Clock } from '../../base/clock.ts'
 import type { RandomBytes } from '../../base/ids.ts'
 import type { NodeBeat, SharedLedger, SharedLimits, TenantOf, UsageStreams } from '../cluster-ports.ts'
 import { Journal } from '../journal/client.ts'
-import type { Storage } from '../open.ts'
+import { archiveDirectory, type Storage } from '../open.ts'
 import type { PostResult } from '../ports.ts'
 import { openPostgres, type PostgresBooks } from '../postgres/open.ts'
 import type { Records } from '../records.ts'
@@ -126,7 +126,7 @@ async function connect(options: ClusterOptions, journal: Journal, books: Postgre
     records,
     changes,
     node: journal.node,
-    archive: books.archive(join(options.data_dir, 'archive')),
+    archive: books.archiveIn(archiveDirectory(options.data_dir), options.keep_days),
     rebuilder: books.rebuilder,
     cut: (rules = []) => clusterCut(rules, journal.node, { limits: redis, streams: redis, ledger, tenantOf }),
     forwarder,

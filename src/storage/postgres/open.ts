@@ -4,12 +4,14 @@ import type { SharedLedger } from '../cluster-ports.ts'
 import type { PostResult } from '../ports.ts'
 import type { Records } from '../records.ts'
 import { SqlArchive } from '../sql/archive.ts'
+import { SchemaError } from '../sql/migrate.ts'
 import { SqlRecords } from '../sql/records.ts'
 import { PostgresArchiveDriver } from './archive.ts'
 import { Database } from './database.ts'
 import { POSTGRES } from './dialect.ts'
 import { type Databases, PostgresLedger } from './ledger.ts'
 import { migrate } from './migrate.ts'
+import { MoveTarget, unfinishedMove } from './move.ts'
 import { Partitions } from './partitions.ts'
 import { PostgresRebuilder } from './rebuild.ts'
 import { Retention } from './retention.ts'
@@ -40,6 +42,8 @@ export interface PostgresOptions {
   readonly connections?: Partial<Connections>
   /** How long anybody waits for another's lock: a bucket's, a turn, a row. */
   readonly lock_timeout_ms?: number
+  /** Whether books are to be moved here; nobody else may use them until they are all here. */
+  readonly moving?: boolean
   /** Has everything posted that usage logs have closed by now, for `Ledger.post`; without it that posts nothing. */
   readonly forward?: () => Promise<PostResult>
 }
@@ -55,6 +59,8 @@ export interface PostgresBooks {
    * @param keep_days how long journals keep rows that were posted
    */
   archiveIn(directory: string, keep_days: number): EventArchive
+  /** Takes an embedded installation's books in. */
+  readonly move_target: MoveTarget
   /** Waits for what is under way, and closes every connection. */
   close(): Promise<void>
 }
@@ -72,6 +78,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresBo
   const lock_timeout_ms = options.lock_timeout_ms ?? LOCK_MS
   const databases = connect(url, schema, { ...CONNECTIONS, ...options.connections }, lock_timeout_ms)
   const { short, long, locks } = databases
+  if (options.moving !== true) await refuseUnfinished(databases)
   const partitions = new Partitions(short, schema)
   const rollups = new Rollups(long, schema)
   const retention = new Retention(long, partitions, schema)
@@ -85,10 +92,25 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresBo
       const driver = new PostgresArchiveDriver({ database: long, locks, connection, retention, clock, keep_days })
       return new SqlArchive({ directory, driver, clock })
     },
-    close: async () => {
-      await Promise.all(Object.values(databases).map((database: Database) => database.close()))
-    },
+    move_target: new MoveTarget(long, partitions),
+    close: () => closeAll(databases),
   }
+}
+
+async function closeAll(databases: Databases): Promise<void> {
+  await Promise.all(Object.values(databases).map((database: Database) => database.close()))
+}
+
+/** @throws SchemaError while an installation is being moved here, with everything closed */
+async function refuseUnfinished(databases: Databases): Promise<void> {
+  try {
+    if ((await unfinishedMove(databases.short)) === null) return
+  } catch (error) {
+    await closeAll(databases)
+    throw error
+  }
+  await closeAll(databases)
+  throw new SchemaError('an installation is being moved into this database and not everything is here: run "weir move" again until it says so')
 }
 
 function connect(url: string, schema: string, connections: Connections, lock_timeout_ms: number): Databases {

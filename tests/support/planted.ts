@@ -5,7 +5,7 @@ import type { GrantRecord } from '../../src/storage/records.ts'
 import { closingEvent } from './storage.ts'
 
 const DAY_MS = 86_400_000
-const WALLET: GrantRecord = {
+export const WALLET: GrantRecord = {
   id: 'wallet-acme',
   tenant: 'acme',
   kind: 'wallet',

@@ -11,7 +11,7 @@ export const MOVED = [
 export type MovedTable = (typeof MOVED)[number]
 
 /** Of the journal's rows everything is in the ledger; its numbers go on under another name. */
-export const LEFT_BEHIND = ['meta', 'journal', 'migrations'] as const
+export const LEFT_BEHIND = ['meta', 'journal', 'charges', 'migrations'] as const
 
 /** A column as it is selected, and what it holds. */
 export interface MovedColumn {

@@ -265,8 +265,11 @@ export interface SharedLedger extends Ledger {
   tell(terms: GrantTerms, delta: bigint): Promise<void>
 
   epochs(): Promise<readonly BucketEpoch[]>
-  /** Closes buckets in a new epoch, the same for all of them, greater than every one before. Waits for posts that run. */
-  beginEpoch(buckets: readonly number[]): Promise<number>
+  /**
+   * Closes buckets in a new epoch, the same for all of them, greater than every one before and than `above`: books that were restored from
+   * a copy do not know of every epoch that limits have seen. Waits for posts that run.
+   */
+  beginEpoch(buckets: readonly number[], above?: number): Promise<number>
   /** @returns false, changing nothing, unless all of them are in this epoch */
   openEpoch(buckets: readonly number[], epoch: number): Promise<boolean>
   /** Runs `work` under the bucket's lock. Waits for it at most some seconds. */

@@ -51,9 +51,9 @@ export async function recover(deps: RecoverDeps): Promise<number> {
 
 async function recoverAlone(deps: RecoverDeps): Promise<number> {
   const { limits, ledger, on_progress } = deps
-  const buckets = await unsound(deps)
+  const { buckets, last_epoch } = await unsound(deps)
   if (buckets.length === 0) return 0
-  const epoch = await ledger.beginEpoch(buckets)
+  const epoch = await ledger.beginEpoch(buckets, last_epoch)
   on_progress('filling buckets from the ledger', { buckets: buckets.length, epoch })
   await deps.drain(buckets)
   await limits.beginEpoch(buckets, epoch)
@@ -69,11 +69,15 @@ async function recoverAlone(deps: RecoverDeps): Promise<number> {
 
 const ALL: readonly number[] = Array.from({ length: BUCKETS }, (_, bucket) => bucket)
 
-/** Buckets that are not open, or were opened on another server, or of which Redis and the ledger say different things. */
-async function unsound({ limits, ledger }: RecoverDeps): Promise<readonly number[]> {
+/**
+ * Buckets that are not open, or were opened on another server, or of which Redis and the ledger say different things; and the last epoch
+ * that Redis knows of.
+ */
+async function unsound({ limits, ledger }: RecoverDeps): Promise<{ readonly buckets: readonly number[]; readonly last_epoch: number }> {
   const [states, epochs, runs] = [await limits.state(ALL), await ledger.epochs(), await limits.serverRuns()]
   const epoch_of = new Map(epochs.map((epoch) => [epoch.bucket, epoch]))
-  return ALL.filter((bucket) => !isSound(states[bucket], epoch_of.get(bucket), runs(bucket)))
+  const buckets = ALL.filter((bucket) => !isSound(states[bucket], epoch_of.get(bucket), runs(bucket)))
+  return { buckets, last_epoch: Math.max(0, ...states.map(({ epoch }) => epoch ?? 0)) }
 }
 
 function isSound(state: BucketState | undefined, epoch: BucketEpoch | undefined, run_id: string | null): boolean {

@@ -52,6 +52,8 @@ describe.skipIf(noPostgres !== null)('shared ledger: PostgreSQL', () => {
       expect(await ledger.epochs()).toEqual(Array.from({ length: BUCKETS }, (_, bucket) => ({ bucket, epoch: 0, state: 'closed' })))
       const [first, second] = [await ledger.beginEpoch([3, 1, 2]), await ledger.beginEpoch([2])]
       expect(second).toBeGreaterThan(first)
+      expect(await ledger.beginEpoch([7], second + 40)).toBe(second + 41)
+      expect(await ledger.beginEpoch([7], 3)).toBe(second + 42)
       expect((await ledger.epochs()).slice(1, 4)).toEqual([
         { bucket: 1, epoch: first, state: 'closed' },
         { bucket: 2, epoch: second, state: 'closed' },

@@ -34,11 +34,12 @@ export class Buckets {
     }))
   }
 
-  async begin(buckets: readonly number[]): Promise<number> {
+  async begin(buckets: readonly number[], above: number): Promise<number> {
     const wanted = checked(buckets)
     return await this.#database.transaction(async (session) => {
       const keys = wanted.map((bucket) => lockKey(this.#schema, bucketLock(bucket)))
       await session.run('SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS l (key)', [bigints(keys)])
+      await session.run("UPDATE meta SET value = $1::bigint::text WHERE name = 'epoch_number' AND value::bigint < $1::bigint", [above])
       const [row] = (await session.run("SELECT next_number('epoch_number') AS epoch")).rows
       assert(row !== undefined, 'an epoch got no number')
       const epoch = numberOf(row, 'epoch')

@@ -176,8 +176,8 @@ export class PostgresLedger implements SharedLedger {
     return this.#buckets.epochs()
   }
 
-  beginEpoch(buckets: readonly number[]): Promise<number> {
-    return this.#buckets.begin(buckets)
+  beginEpoch(buckets: readonly number[], above = 0): Promise<number> {
+    return this.#buckets.begin(buckets, above)
   }
 
   openEpoch(buckets: readonly number[], epoch: number): Promise<boolean> {

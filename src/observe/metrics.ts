@@ -227,6 +227,7 @@ function registerGauges(registry: Registry, sources: MetricsSources, known: Know
       },
     })
   }
+  gauge('processes', 'Processes that these figures are of', () => 1)
   gauge('open_requests', 'Requests being served', () => open.requests)
   gauge('open_streams', 'Streamed answers being relayed', () => open.streams)
   // Where processes share holds, each of them knows of all.

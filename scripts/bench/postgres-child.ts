@@ -10,7 +10,7 @@ import type { UsageEvent } from '../../src/money/event.ts'
 import { walletOf } from '../../src/money/grant.ts'
 import { bucketOf, type BucketBatch, type ChargedEvent, type SharedLedger } from '../../src/storage/cluster-ports.ts'
 import { openPostgres } from '../../src/storage/postgres/open.ts'
-import { cpuMicroseconds, withChildren } from './procfs.ts'
+import { treeMicroseconds } from './procfs.ts'
 
 export interface PostgresOrder {
   readonly url: string
@@ -100,12 +100,12 @@ async function post(order: PostgresOrder): Promise<PostgresReport> {
   // Connections, partitions and plans are there before anything is measured.
   const warm_up = waiting.splice(0, posters * 2)
   await Promise.all(warm_up.map((one) => books.ledger.postBatches([one])))
-  const server_before = cpuMicroseconds(withChildren(server_pid))
+  const server_before = treeMicroseconds(server_pid)
   const [started_at, before] = [performance.now(), process.cpuUsage()]
   const counts = await Promise.all(Array.from({ length: posters }, () => postAll(books.ledger, waiting)))
   const { user, system } = process.cpuUsage(before)
   const wall_ms = performance.now() - started_at
-  const server_cpu_us = cpuMicroseconds(withChildren(server_pid)) - server_before
+  const server_cpu_us = treeMicroseconds(server_pid) - server_before
   await books.close()
   const done = counts.reduce((sum, count) => sum + count, 0)
   return { done, wall_ms, cpu_us: user + system, server_cpu_us, body_characters }

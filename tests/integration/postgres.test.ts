@@ -241,6 +241,16 @@ describe.skipIf(noPostgres !== null)('books in PostgreSQL', () => {
       await database.close()
     })
 
+    it('a process that is gone without a word, with locks or in the middle of a transaction, is noticed within seconds', async () => {
+      const rest = { name: 'gone', connections: 1, lock_timeout_ms: 1000, statement_timeout_ms: 5000 }
+      const database = new Database({ url: await server.url(), schema: books.schema, ...rest })
+      const show = async (name: string): Promise<unknown> =>
+        (await database.read([{ sql: `SELECT current_setting('${name}') AS value`, params: [] }]))[0]?.[0]?.['value']
+      const names = ['tcp_keepalives_idle', 'tcp_keepalives_interval', 'tcp_keepalives_count', 'idle_in_transaction_session_timeout']
+      expect(await Promise.all(names.map(show))).toEqual(['10', '5', '3', '30s'])
+      await database.close()
+    })
+
     it('more than its connections wait, and are told when they have waited too long', async () => {
       const rest = { name: 'few', connections: 1, lock_timeout_ms: 1000, statement_timeout_ms: 20_000 }
       const database = new Database({ url: await server.url(), schema: books.schema, ...rest })

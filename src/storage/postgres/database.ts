@@ -29,6 +29,8 @@ const SILENCE_MS = 5000
 const IDLE_IN_TRANSACTION_MS = 30_000
 const IDLE_CONNECTION_MS = 30_000
 const KEEPALIVE_MS = 10_000
+/** The server asks too whether the process is still there: one whose machine is gone would keep its locks for hours otherwise. */
+const SERVER_KEEPALIVE = { tcp_keepalives_idle: 10, tcp_keepalives_interval: 5, tcp_keepalives_count: 3 }
 /** Runs of a transaction that others are in the way of. */
 const MAX_RUNS = 6
 const PAUSE_MS = 10
@@ -187,6 +189,7 @@ function settings({ schema, statement_timeout_ms, lock_timeout_ms, looks_up = fa
     statement_timeout: statement_timeout_ms,
     lock_timeout: lock_timeout_ms,
     idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS,
+    ...SERVER_KEEPALIVE,
     // Compiling a plan takes longer than what is asked here.
     jit: 'off',
     ...(looks_up ? { enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off' } : {}),

@@ -24,6 +24,7 @@ import { brokenSeals } from '../sql/seal.ts'
 import { missingNumbers } from './audit.ts'
 import { COLUMNS_OFF, PUT_BACK, STANDING_OFF, SET_STANDING, TAKE_PLACE } from './rebuild-rows.ts'
 import type { Database } from './database.ts'
+import { addBalances, type BalanceChange } from './entries.ts'
 import { POSTGRES } from './dialect.ts'
 import { bucketLock, lockKey } from './locks.ts'
 import type { Partitions } from './partitions.ts'
@@ -89,7 +90,7 @@ export class PostgresRebuilder implements Rebuilder {
       return []
     }
     // The difference and not the sum: what is posted meanwhile moves both sides.
-    if (!check && wrong.length > 0) await database.write(wrong.map(correction))
+    if (!check) await database.transaction((session) => addBalances(session, wrong.map(correction)))
     return told(wrong.map(balanceChange))
   }
 
@@ -237,14 +238,9 @@ function keyOf(row: SqlRow): readonly [string, string, number] {
 }
 
 /** A tenant's accounts are in its bucket; of a supplier's rows any may take it. */
-function correction(row: SqlRow): SqlStatement {
-  const names = ['code', 'owner', 'ref', 'unit'].map((name) => textOf(row, name))
-  return {
-    sql:
-      'INSERT INTO ledger_balances (bucket, code, owner, ref, unit, amount) VALUES (?, ?, ?, ?, ?, ?) ' +
-      'ON CONFLICT (bucket, code, owner, ref, unit) DO UPDATE SET amount = ledger_balances.amount + excluded.amount',
-    params: [bucketOf(textOf(row, 'owner')), ...names, bigOf(row, 'missing')],
-  }
+function correction(row: SqlRow): BalanceChange {
+  const { account } = entryFrom({ ...row, amount: 0n })
+  return { account, amount: bigOf(row, 'missing'), bucket: bucketOf(account.owner) }
 }
 
 const DAYS = 'SELECT DISTINCT day FROM events WHERE day NOT IN (SELECT day FROM archives) ORDER BY day'

@@ -250,10 +250,13 @@ export interface SharedLedger extends Ledger {
    *
    * Whatever the ledger has charged and limits have not, or the other way round, goes into the outbox in the same transaction: what an
    * event charges when its `charged` is not the bucket's epoch; what limits have charged in this epoch for an event that is superseded,
-   * or that had been posted as one that they had not charged (it goes back to the grants).
+   * or that had been posted as one that they had not charged in it (once, however often it comes; it goes back to the grants).
    */
   postBatches(batches: readonly BucketBatch[]): Promise<readonly PostedBatch[]>
-  /** Which events the ledger has (late ones included), with the node and number that they have there; null for those that it has not. */
+  /**
+   * Which events the ledger has (late ones included), with the node and number that they have there; null for those that it has not.
+   * One that is superseded has the node and number of the event in its place.
+   */
   known(keys: readonly EventKey[]): Promise<ReadonlyArray<{ readonly node: string; readonly seq: number } | null>>
   /** The oldest rows that limits have not been told of, by tenant and number; of one tenant or of all. */
   outbox(limit: number, tenant?: string): Promise<readonly OutboxRow[]>

@@ -17,7 +17,7 @@ export const SILENT_MS = 10_000
 const REPORTS_MS = 15_000
 const LOOK_EVERY_MS = 100
 /** Buckets that are filled side by side. */
-const AT_ONCE = 8
+const AT_ONCE = 4
 /** Keys revoked longer ago are known to every node. */
 const REVOKED_LATELY_MS = 3_600_000
 

@@ -6,6 +6,7 @@ import type { PostgresBooks } from '../../src/storage/postgres/open.ts'
 import type { LedgerTransaction } from '../../src/storage/ports.ts'
 import type { GrantRecord } from '../../src/storage/records.ts'
 import { ADMITTED_AT } from '../support/clock.ts'
+import { termsOf } from '../../src/storage/grants.ts'
 import { noPostgres, type PostgresServer, startPostgres } from '../support/postgres.ts'
 import { charged, numbered, openBooks, openEpochOf, outboxOf, postEvents, wrongFactsOf } from '../support/shared-ledger.ts'
 
@@ -187,7 +188,7 @@ describe.skipIf(noPostgres !== null)('shared ledger: PostgreSQL', () => {
     })
 
     it('lets limits know of terms alone, also of a grant that is not on record', async () => {
-      await ledger.putTerms(walletOf('acme'))
+      await ledger.tell(termsOf(walletOf('acme')), 0n)
       expect(await ledger.outbox(5)).toMatchObject([{ seq: 1, delta: 0n, grant: { id: 'wallet-acme', priority: 100, created_at: 5 } }])
       await books.records.put({ kind: 'grant', record: { ...walletOf('acme'), priority: 1 } })
       expect(await ledger.outbox(5)).toMatchObject([{ seq: 1, delta: 0n, grant: { priority: 1 } }])
@@ -373,7 +374,7 @@ describe.skipIf(noPostgres !== null)('shared ledger: PostgreSQL', () => {
 
     it('work whose lock was lost is told so', async () => {
       const lost = ledger.withBucket(ACME, async () => {
-        await server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weir locks'")
+        await server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'weir buckets'")
         await new Promise((resolve) => setTimeout(resolve, 100))
       })
       await expect(lost).rejects.toBeInstanceOf(LedgerUnavailable)

@@ -27,6 +27,8 @@ const step = fc.oneof(
   { weight: 4, arbitrary: fc.record({ do: fc.constant('settle' as const), amounts }) },
   /** A settle of which limits have heard nothing. */
   { weight: 2, arbitrary: fc.record({ do: fc.constant('settle away' as const), amounts }) },
+  /** One that was taken for lost arrives, in the epoch in which it was sent; its event is posted once more. */
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('arrive' as const), which }) },
   /** A sweep that limits have charged; whoever served the request has closed it too, without a charge, and may not know that that is void. */
   { weight: 3, arbitrary: fc.record({ do: fc.constant('sweep' as const), amounts, own: amounts, is_void: fc.boolean() }) },
   /** A late settle after a sweep in this epoch: limits replace the sweep's charge in one step. */
@@ -80,9 +82,18 @@ class BelievedBalances {
 interface Served {
   /** Its first charge by limits, and in which epoch. */
   readonly parts: readonly PaymentPart[]
-  readonly epoch: number | null
+  epoch: number | null
   readonly by: 'settle' | 'sweep'
   replaced: boolean
+}
+
+/** A settle on its way, sent in an epoch. */
+interface Underway {
+  readonly event: UsageEvent
+  readonly sent: number
+  /** What it takes back. */
+  readonly replaces: readonly PaymentPart[]
+  readonly served: Served
 }
 
 let tenants = 0
@@ -96,6 +107,7 @@ class Run {
   readonly #served: Served[] = []
   readonly #waiting: ChargedEvent[] = []
   readonly #posted: ChargedEvent[] = []
+  readonly #underway: Underway[] = []
   #epoch = 0
   #given = 0
 
@@ -109,6 +121,8 @@ class Run {
       case 'settle':
       case 'settle away':
         return this.#settle(one)
+      case 'arrive':
+        return this.#arrive(one.which)
       case 'sweep':
         return this.#sweep(one)
       case 'late':
@@ -163,8 +177,23 @@ class Run {
     const parts = partsOf(this.#tenant, of)
     const epoch = how === 'settle' ? this.#epoch : null
     if (epoch !== null) this.#limits.change(parts, -1n)
-    const n = this.#served.push({ parts, epoch, by: 'settle', replaced: false }) - 1
-    this.#close(n, 'n-1', { parts }, epoch)
+    const served: Served = { parts, epoch, by: 'settle', replaced: false }
+    const event = this.#close(this.#served.push(served) - 1, 'n-1', { parts }, epoch)
+    if (epoch === null) this.#underway.push({ event, sent: this.#epoch, replaces: [], served })
+  }
+
+  #arrive(nth: number): void {
+    const able = this.#underway.filter(({ sent }) => sent === this.#epoch)
+    const arriving = able[nth % Math.max(1, able.length)]
+    if (arriving === undefined) return
+    this.#underway.splice(this.#underway.indexOf(arriving), 1)
+    const { event, replaces, served } = arriving
+    // The first must have arrived before its second can.
+    if (event.revision === 2 && served.epoch !== this.#epoch) return
+    this.#limits.change(replaces, 1n)
+    this.#limits.change(event.parts, -1n)
+    if (event.revision === 1) served.epoch = this.#epoch
+    this.#waiting.push(charged(event, this.#epoch))
   }
 
   #sweep({ amounts: of, own, is_void }: Extract<Step, { do: 'sweep' }>): void {
@@ -192,15 +221,17 @@ class Run {
       this.#limits.change(served.parts, 1n)
       this.#limits.change(parts, -1n)
     }
-    this.#close(this.#served.indexOf(served), 'n-1', { parts, revision: 2, flags: [flag] }, heard ? this.#epoch : null)
+    const second = this.#close(this.#served.indexOf(served), 'n-1', { parts, revision: 2, flags: [flag] }, heard ? this.#epoch : null)
+    if (!heard) this.#underway.push({ event: second, sent: this.#epoch, replaces: served.parts, served })
   }
 
-  #close(n: number, node: string, of: Partial<UsageEvent>, epoch: number | null, is_void = false): void {
+  #close(n: number, node: string, of: Partial<UsageEvent>, epoch: number | null, is_void = false): UsageEvent {
     const seq = (seqs.get(node) ?? 0) + 1
     seqs.set(node, seq)
     const names = { tenant: this.#tenant, project: 'p', key: 'k', hold: { ...closingEvent('x').hold, parts: [] } }
     const event = numbered(`${this.#tenant}-${n}`, seq, { ...names, node, ...of, amount_nano: 0n, cost_nano: 0n })
     this.#waiting.push(charged(event, epoch, is_void ? { void: true } : {}))
+    return event
   }
 
   async #give(of: number): Promise<void> {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { PaymentPart } from '../../src/money/grant.ts'
 import {
   type Change,
+  chargedSince,
   firstPosted,
   firstSuperseded,
   OutboxSums,
@@ -47,6 +48,14 @@ describe('what limits must be told of a posting', () => {
   ] as const)('a second revision where %s', (...[, charged, first, other, expected]) => {
     const partsOrNone = (amount: bigint | null) => (amount === null ? null : parts(amount))
     expect(told(secondPosted(parts(SECOND), charged, NOW, partsOrNone(first), partsOrNone(other)))).toBe(expected)
+  })
+
+  it.each([
+    ['is a first one', FIRST, null, FIRST],
+    ['is a second one, in place of the first', SECOND, FIRST, SECOND - FIRST],
+    ['is a second one whose first is not there yet', SECOND, null, SECOND],
+  ] as const)('a revision whose settle has arrived since, and that %s', (...[, own, replaced, expected]) => {
+    expect(told(chargedSince(parts(own), replaced === null ? null : parts(replaced)))).toBe(expected)
   })
 
   it.each([

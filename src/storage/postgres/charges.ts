@@ -9,6 +9,7 @@
  * | a first revision | − its parts | − its parts |
  * | a second one | + the first's − its own | + those of the charge that it replaced − its own |
  * | one whose place another has, or whose day is archived | none | as above |
+ * | one that was posted before as not charged in this epoch | none now | as above |
  *
  * The charge that a second revision replaced is nearly always the first revision in the ledger. It is another where two processes closed
  * the request, the one that limits did not charge was posted first, and so the other one is superseded.
@@ -79,6 +80,16 @@ export function firstSuperseded(
 export function secondSuperseded(parts: Parts, charged: number | null, epoch: number, first: Parts | null): readonly Change[] {
   if (charged !== epoch) return []
   return [given(parts), ...(first === null ? [] : [taken(first)])]
+}
+
+/**
+ * A revision that is in the ledger and was posted as one that limits had not charged in this epoch; now they have, since its settle was
+ * on its way all the time. What follows is the difference between what they were told and what they would have been told.
+ *
+ * @param replaced of a second revision, the parts of the charge that it replaced; null if there is none yet
+ */
+export function chargedSince(parts: Parts, replaced: Parts | null): readonly Change[] {
+  return [given(parts), ...(replaced === null ? [] : [taken(replaced)])]
 }
 
 /** What one grant of a tenant is told. */

@@ -6,14 +6,15 @@ import { bigints, texts } from './arrays.ts'
 import type { PostedSecond } from './charges.ts'
 import type { Parameter, Session } from './session.ts'
 
-/** An event and its JSON. */
+/** An event, its JSON, and the epoch in which limits have charged it. */
 export interface EventBody {
   readonly event: UsageEvent
   readonly body: string
+  readonly charged: number | null
 }
 
 type TextColumn = (one: EventBody) => string | null
-type IntegerColumn = (event: UsageEvent) => number | bigint
+type IntegerColumn = (event: UsageEvent, charged: number | null) => number | bigint | null
 
 const TEXTS: Readonly<Record<string, TextColumn>> = {
   day: ({ event }) => event.day,
@@ -42,6 +43,7 @@ const INTEGERS: Readonly<Record<string, IntegerColumn>> = {
   cost_nano: ({ cost_nano }) => cost_nano,
   overrun_nano: ({ overrun_nano }) => overrun_nano,
   seq: ({ seq }) => seq,
+  charged: (_, charged) => charged,
 }
 const COLUMNS = [...Object.keys(TEXTS), ...Object.keys(INTEGERS)]
 const ARRAYS = COLUMNS.map((name, index) => `$${index + 1}::${name in TEXTS ? 'text' : 'bigint'}[]`)
@@ -55,6 +57,10 @@ export function keyText({ day, id, revision }: EventKey): string {
   return `${day} ${revision} ${id}`
 }
 
+function chargedOf(row: SqlRow): number | null {
+  return row['charged'] === null ? null : numberOf(row, 'charged')
+}
+
 function keyOf(row: SqlRow): EventKey {
   return { day: textOf(row, 'day'), id: textOf(row, 'id'), revision: numberOf(row, 'revision') }
 }
@@ -64,17 +70,18 @@ export async function insertEvents(session: Session, events: readonly EventBody[
   if (events.length === 0) return new Set()
   const values = [
     ...Object.values(TEXTS).map((column) => texts(events.map(column))),
-    ...Object.values(INTEGERS).map((column) => bigints(events.map(({ event }) => column(event)))),
+    ...Object.values(INTEGERS).map((column) => bigints(events.map(({ event, charged }) => column(event, charged)))),
   ]
   const { rows, count } = await session.prepared(INSERT, values)
   if (count === events.length) return new Set(events.map(({ event }) => keyText(event)))
   return new Set(rows.map((row) => keyText(keyOf(row))))
 }
 
-/** Who has a place: the node and its number of the event. */
+/** Who has a place: the node, its number of the event, and the epoch in which limits have charged it. */
 export interface Place {
   readonly node: string
   readonly seq: number
+  readonly charged: number | null
 }
 
 /** Days are given apart too, so that a plan is made for their partitions alone. */
@@ -85,7 +92,7 @@ function keyColumns(keys: readonly EventKey[]): readonly Parameter[] {
 
 const KEYS = 'unnest($2::text[], $3::text[], $4::bigint[]) AS k (day, id, revision)'
 const THERE = 'e.day = ANY ($1::text[]) AND e.day = k.day AND e.id = k.id AND e.revision = k.revision'
-const PLACES = `SELECT e.day, e.id, e.revision, e.node, e.seq FROM ${KEYS} JOIN events AS e ON ${THERE}`
+const PLACES = `SELECT e.day, e.id, e.revision, e.node, e.seq, e.charged FROM ${KEYS} JOIN events AS e ON ${THERE}`
 const BODIES = `SELECT e.day, e.id, e.revision, e.body FROM ${KEYS} JOIN events AS e ON ${THERE}`
 const SUPERSEDE = `UPDATE events AS e SET superseded = 1 FROM ${KEYS} WHERE ${THERE} RETURNING e.day, e.id, e.revision, e.body`
 
@@ -93,7 +100,7 @@ const SUPERSEDE = `UPDATE events AS e SET superseded = 1 FROM ${KEYS} WHERE ${TH
 export async function placesOf(session: Session, keys: readonly EventKey[]): Promise<ReadonlyMap<string, Place>> {
   if (keys.length === 0) return new Map()
   const { rows } = await session.run(PLACES, keyColumns(keys))
-  return new Map(rows.map((row) => [keyText(keyOf(row)), { node: textOf(row, 'node'), seq: numberOf(row, 'seq') }]))
+  return new Map(rows.map((row) => [keyText(keyOf(row)), { node: textOf(row, 'node'), seq: numberOf(row, 'seq'), charged: chargedOf(row) }]))
 }
 
 /** Bodies of events that are there, by key. */
@@ -134,8 +141,7 @@ export async function postedSeconds(
   ])
   return new Map(
     rows.map((row) => {
-      const charged = row['charged'] === null ? null : numberOf(row, 'charged')
-      return [`${textOf(row, 'day')} ${textOf(row, 'id')}`, { charged, early: row['early'] === 1n }]
+      return [`${textOf(row, 'day')} ${textOf(row, 'id')}`, { charged: chargedOf(row), early: row['early'] === 1n }]
     }),
   )
 }
@@ -152,6 +158,26 @@ export async function keepSeconds(session: Session, seconds: ReadonlyArray<Event
     texts(seconds.map(({ id }) => id)),
     bigints(seconds.map(({ charged }) => charged)),
     bigints(seconds.map(({ early }) => (early ? 1 : 0))),
+  ])
+}
+
+const RECHARGE =
+  'UPDATE events AS e SET charged = k.charged FROM unnest($2::text[], $3::text[], $4::bigint[], $5::bigint[]) ' +
+  'AS k (day, id, revision, charged) WHERE e.day = ANY ($1::text[]) AND e.day = k.day AND e.id = k.id AND e.revision = k.revision'
+const RECHARGE_SECONDS =
+  'UPDATE second_revisions AS s SET charged = k.charged FROM unnest($1::text[], $2::text[], $3::bigint[]) AS k (day, id, charged) ' +
+  'WHERE s.day = k.day AND s.id = k.id'
+
+/** Limits have charged these in another epoch than was known. */
+export async function recharge(session: Session, events: readonly (EventKey & { readonly charged: number | null })[]): Promise<void> {
+  if (events.length === 0) return
+  await session.run(RECHARGE, [...keyColumns(events), bigints(events.map(({ charged }) => charged))])
+  const seconds = events.filter(({ revision }) => revision > 1)
+  if (seconds.length === 0) return
+  await session.run(RECHARGE_SECONDS, [
+    texts(seconds.map(({ day }) => day)),
+    texts(seconds.map(({ id }) => id)),
+    bigints(seconds.map(({ charged }) => charged)),
   ])
 }
 

@@ -25,9 +25,10 @@ const KEEP_SUPERSEDED =
   'INSERT INTO superseded_numbers (node, seq, day, id, revision, void, charged, parts) ' +
   'SELECT node, seq, day, id, revision, void = 1, charged, parts FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], ' +
   '$5::bigint[], $6::bigint[], $7::bigint[], $8::text[]) AS s (node, seq, day, id, revision, void, charged, parts) ' +
-  'ON CONFLICT DO NOTHING RETURNING node, seq'
+  'ON CONFLICT (node, seq) DO UPDATE SET charged = excluded.charged, parts = excluded.parts ' +
+  'WHERE excluded.charged > COALESCE(superseded_numbers.charged, -1) RETURNING node, seq'
 
-/** Records numbers, so that audits do not take them for lost. @returns the items that were not recorded before */
+/** Records numbers, so that audits do not take them for lost. @returns the items that were not recorded before, or not as charged since */
 export async function keepSuperseded(session: Session, items: readonly Item[]): Promise<readonly Item[]> {
   if (items.length === 0) return []
   const first = new Map<string, Item>()

@@ -54,8 +54,10 @@ export interface Databases {
   readonly searching: Database
   /** Audits, reports over all tenants, upkeep. */
   readonly long: Database
-  /** Locks that are held while somebody works. */
-  readonly locks: Database
+  /** Turns that are held while somebody works, who may need any of the others meanwhile. */
+  readonly turns: Database
+  /** Work that nothing may be posted to a bucket beside. */
+  readonly buckets: Database
 }
 
 export interface LedgerParts {
@@ -78,7 +80,7 @@ export class PostgresLedger implements SharedLedger {
 
   constructor(parts: LedgerParts) {
     const { databases, partitions, schema, forward } = parts
-    const { short, posting, searching, long, locks } = databases
+    const { short, posting, searching, long, buckets } = databases
     this.#parts = parts
     this.#reads = new SqlLedger(
       short,
@@ -88,7 +90,7 @@ export class PostgresLedger implements SharedLedger {
       POSTGRES,
     )
     this.#poster = new Poster(posting, partitions, schema)
-    this.#buckets = new Buckets(short, locks, this.#poster, schema)
+    this.#buckets = new Buckets(short, buckets, this.#poster, schema)
     this.#outbox = new Outbox(short)
   }
 
@@ -189,13 +191,13 @@ export class PostgresLedger implements SharedLedger {
   }
 
   inTurn<Result>(name: string, work: () => Promise<Result>): Promise<Result> {
-    return underLock(this.#parts.databases.locks, this.#turn(name), 'wait', work)
+    return underLock(this.#parts.databases.turns, this.#turn(name), 'wait', work)
   }
 
   async ifAlone<Result>(name: string, work: () => Promise<Result>): Promise<Result | null> {
     const key = this.#turn(name)
     try {
-      return await underLock(this.#parts.databases.locks, key, 'try', work)
+      return await underLock(this.#parts.databases.turns, key, 'try', work)
     } catch (error) {
       if (error instanceof LockTaken && error.key === key) return null
       throw error
@@ -212,7 +214,7 @@ export class PostgresLedger implements SharedLedger {
 
   upkeep(now_ms: number): Promise<boolean> {
     const { partitions, rollups, retention, databases, schema } = this.#parts
-    return upkeep(now_ms, { partitions, rollups, retention, outbox: this.#outbox, locks: databases.locks, schema })
+    return upkeep(now_ms, { partitions, rollups, retention, outbox: this.#outbox, locks: databases.turns, schema })
   }
 
   #turn(name: string): bigint {

@@ -17,15 +17,19 @@ import { PostgresRebuilder } from './rebuild.ts'
 import { Retention } from './retention.ts'
 import { Rollups } from './rollups.ts'
 
-/** Most connections of each kind that one process has at once: together 14. A server allows 100 unless it is told otherwise. */
+/**
+ * Most connections of each kind that one process has at once: together 17, of which a gateway alone uses 6. Those that nobody has used
+ * for a while are closed. A server allows 100 unless it is told otherwise.
+ */
 export interface Connections {
   readonly short: number
   readonly posting: number
   readonly searching: number
   readonly long: number
-  readonly locks: number
+  readonly turns: number
+  readonly buckets: number
 }
-export const CONNECTIONS: Connections = { short: 4, posting: 2, searching: 2, long: 2, locks: 4 }
+export const CONNECTIONS: Connections = { short: 4, posting: 2, searching: 2, long: 2, turns: 3, buckets: 4 }
 
 /** How long a statement may take: those that somebody waits for, those of searches, and those of audits, reports and upkeep. */
 const [SHORT_MS, SEARCH_MS, LONG_MS] = [10_000, 60_000, 30 * 60_000]
@@ -77,7 +81,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresBo
   await migrate(url, schema, clock.now_ms())
   const lock_timeout_ms = options.lock_timeout_ms ?? LOCK_MS
   const databases = connect(url, schema, { ...CONNECTIONS, ...options.connections }, lock_timeout_ms)
-  const { short, long, locks } = databases
+  const { short, long, turns } = databases
   if (options.moving !== true) await refuseUnfinished(databases)
   const partitions = new Partitions(short, schema)
   const rollups = new Rollups(long, schema)
@@ -89,7 +93,7 @@ export async function openPostgres(options: PostgresOptions): Promise<PostgresBo
     ledger: new PostgresLedger({ databases, schema, partitions, rollups, retention, forward }),
     rebuilder: new PostgresRebuilder({ database: long, rollups, partitions, schema, clock }),
     archiveIn: (directory, keep_days) => {
-      const driver = new PostgresArchiveDriver({ database: long, locks, connection, retention, clock, keep_days })
+      const driver = new PostgresArchiveDriver({ database: long, locks: turns, connection, retention, clock, keep_days })
       return new SqlArchive({ directory, driver, clock })
     },
     move_target: new MoveTarget(long, partitions),
@@ -115,7 +119,7 @@ async function refuseUnfinished(databases: Databases): Promise<void> {
 
 function connect(url: string, schema: string, connections: Connections, lock_timeout_ms: number): Databases {
   const database = (kind: keyof Connections, statement_timeout_ms: number): Database => {
-    const looks_up = kind === 'posting' || kind === 'locks'
+    const looks_up = kind === 'posting' || kind === 'buckets'
     return new Database({
       url,
       schema,
@@ -131,7 +135,8 @@ function connect(url: string, schema: string, connections: Connections, lock_tim
     posting: database('posting', SHORT_MS),
     searching: database('searching', SEARCH_MS),
     long: database('long', LONG_MS),
-    locks: database('locks', SHORT_MS),
+    turns: database('turns', SHORT_MS),
+    buckets: database('buckets', SHORT_MS),
   }
 }
 

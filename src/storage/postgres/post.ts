@@ -7,10 +7,10 @@ import type { GrantRecord } from '../records.ts'
 import { numberOf, textOf } from '../sql/executor.ts'
 import { RollupBatch } from '../sql/rollup-batch.ts'
 import { bigints, texts } from './arrays.ts'
-import { type Change, firstPosted, firstSuperseded, OutboxSums, secondPosted, secondSuperseded } from './charges.ts'
+import { type Change, chargedSince, firstPosted, firstSuperseded, OutboxSums, secondPosted, secondSuperseded } from './charges.ts'
 import { BEGIN, type Database, inTransaction, repeated } from './database.ts'
 import { addBalances, insertEntries, insertTransaction } from './entries.ts'
-import { bodiesOf, insertEvents, keepSeconds, keyText, noLongerEarly, placesOf, postedSeconds, supersede } from './event-rows.ts'
+import { bodiesOf, insertEvents, keepSeconds, keyText, noLongerEarly, placesOf, postedSeconds, recharge, supersede } from './event-rows.ts'
 import { PartitionMissing } from './errors.ts'
 import { archivedAlready, chargedElsewhere, keepLate, keepSuperseded } from './events-elsewhere.ts'
 import { bucketLock, CLOSING, lockKey } from './locks.ts'
@@ -229,10 +229,14 @@ class Posting {
     )
     const known = items.filter((item) => isSame(item, places.get(item.key)))
     this.#states.set(known, 'known')
-    const superseded = this.#states.open(items)
+    await this.#recharge(known.filter((item) => this.#isChargedNow(item) && places.get(item.key)?.charged !== item.charged))
+    await this.#supersede(this.#states.open(items))
+  }
+
+  async #supersede(superseded: readonly Item[]): Promise<void> {
     this.#states.set(superseded, 'superseded')
     const fresh = await keepSuperseded(this.#session, superseded)
-    const charged = fresh.filter((item) => !item.void && item.charged === this.#epochOf(item))
+    const charged = fresh.filter((item) => this.#isChargedNow(item))
     if (charged.length === 0) return
     const firsts = await bodiesOf(
       this.#session,
@@ -255,6 +259,43 @@ class Posting {
           : secondSuperseded(parts, item.charged, epoch, first),
       )
     }
+  }
+
+  /** Those that were posted before their settle arrived where it was sent: limits have charged them as well. */
+  async #recharge(items: readonly Item[]): Promise<void> {
+    const once = [...new Map(items.map((item) => [item.key, item])).values()]
+    if (once.length === 0) return
+    await recharge(
+      this.#session,
+      once.map(({ event: { day, id, revision }, charged }) => ({ day, id, revision, charged })),
+    )
+    const seconds = once.filter(({ event }) => event.revision === 2)
+    const replaced = await this.#replacedBy(seconds)
+    for (const item of once) this.#tell(item, chargedSince(item.event.parts, replaced.get(item.key) ?? null))
+  }
+
+  /** What limits have replaced by second revisions in this epoch, by key: the first one in the ledger, or one that is superseded. */
+  async #replacedBy(seconds: readonly Item[]): Promise<ReadonlyMap<string, readonly PaymentPart[]>> {
+    const firsts = await bodiesOf(
+      this.#session,
+      seconds.map(({ event }) => firstOf(event)),
+    )
+    const others = await chargedElsewhere(
+      this.#session,
+      seconds.map((item) => ({ ...firstOf(item.event), epoch: this.#epochOf(item) })),
+    )
+    return new Map(
+      seconds.flatMap((item) => {
+        const first = keyText(firstOf(item.event))
+        const body = firsts.get(first)
+        const parts = body === undefined ? undefined : (others.get(first) ?? decodeEvent(body).parts)
+        return parts === undefined ? [] : [[item.key, parts] as const]
+      }),
+    )
+  }
+
+  #isChargedNow(item: Item): boolean {
+    return !item.void && item.charged === this.#epochOf(item)
   }
 
   /** Those whose day's file is written: in it already, or kept apart. What limits charged for them they get back. */

@@ -48,6 +48,8 @@ CREATE TABLE events (
   node text COLLATE "C" NOT NULL,
   seq bigint NOT NULL,
   end_user text COLLATE "C",
+  -- The epoch in which limits have charged it, as far as the outbox has taken account of it; null: in none.
+  charged bigint,
   body text COLLATE "C" NOT NULL,
   PRIMARY KEY (day, id, revision)
 ) PARTITION BY LIST (day);
@@ -349,6 +351,12 @@ CREATE TABLE archive_numbers (
   first_seq bigint NOT NULL,
   last_seq bigint NOT NULL,
   PRIMARY KEY (day, node, first_seq)
+);
+
+-- Secrets that every process must have alike, such as that of the keyed hash of end users: made by the first process that needs them.
+CREATE TABLE kept_secrets (
+  name text COLLATE "C" PRIMARY KEY,
+  value text NOT NULL
 );
 
 -- Bodies are long: a faster compression than PostgreSQL's own, where the server has it.

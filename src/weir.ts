@@ -224,6 +224,7 @@ class Starter {
       ledger,
       limits,
       changes,
+      nodes: this.#mode.nodes,
       clock,
       random: this.#randomBytes,
       metrics,

@@ -8,6 +8,7 @@ import { windowAround } from '../money/window.ts'
 import { createLogger } from '../observe/log.ts'
 import { DataDirectoryInUse } from '../storage/journal/lock.ts'
 import { rebuildLimits } from '../storage/memory/rebuild.ts'
+import { NO_NODES } from '../storage/nodes.ts'
 import { openEmbedded } from '../storage/open.ts'
 import { PROVIDERS } from '../upstream/providers/registry.ts'
 import { CommandFailed, Unreachable, type CliContext } from './io.ts'
@@ -136,6 +137,7 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
   const token = randomBytes(OFFLINE_TOKEN_BYTES).toString('base64url')
   const deps: ControlDeps = {
     ...storage,
+    nodes: NO_NODES,
     clock,
     random: randomBytes,
     metrics: { render: () => Promise.resolve(''), content_type: 'text/plain' },

@@ -5,6 +5,7 @@ import { CommandFailed, UsageError, type CliContext } from './io.ts'
 import { LEDGER_COMMANDS } from './ledger.ts'
 import { LIMIT_COMMANDS } from './limits.ts'
 import { type MoveBooks, moveCommand } from './move.ts'
+import { NODE_COMMANDS } from './nodes.ts'
 import { REPORT_COMMANDS } from './reports.ts'
 import { UPKEEP_COMMANDS } from './upkeep.ts'
 
@@ -29,6 +30,7 @@ export async function run(args: readonly string[], context: CliContext, options:
     ...LEDGER_COMMANDS,
     ...REPORT_COMMANDS,
     ...UPKEEP_COMMANDS,
+    ...NODE_COMMANDS,
     moveCommand(options.moveBooks),
   ]
   const [first = '--help', second = ''] = args

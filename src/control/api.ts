@@ -15,6 +15,7 @@ import { Jobs, jobView } from './jobs.ts'
 import { changeKey, createKey, listKeys, revokeKey } from './keys.ts'
 import { ledgerBalances, listTransactions } from './ledger.ts'
 import { listLimits, removeLimit, setLimit } from './limits.ts'
+import { listNodes, retireNode } from './nodes.ts'
 import { AdminProblem, parse, problemBody } from './problem.ts'
 import { reverse } from './reversals.ts'
 import { rebuild } from './rebuild.ts'
@@ -59,6 +60,7 @@ export function createControlApi(deps: ControlDeps): Hono {
   routeAccounts(app, deps)
   routeGrants(app, deps)
   routeReports(app, deps)
+  routeNodes(app, deps)
   routeWork(app, deps)
   app.notFound((c) => refuse(c, new WeirError('not_found', { values: { path: printable(c.req.path) } }), deps))
   app.onError((error, c) => refuse(c, error, deps))
@@ -120,6 +122,11 @@ function routeReports(app: Hono, deps: ControlDeps): void {
 }
 
 const RebuildBody = z.strictObject({ check: z.boolean().default(false) })
+
+function routeNodes(app: Hono, deps: ControlDeps): void {
+  app.get('/admin/v1/nodes', async (c) => c.json(await listNodes(deps)))
+  app.post('/admin/v1/nodes/:node/retire', async (c) => c.json(await retireNode(c.req.param('node'), deps)))
+}
 
 /** Work that may take long: answered at once with a job, whose end is to be asked for. */
 function routeWork(app: Hono, deps: ControlDeps): void {

@@ -4,6 +4,7 @@ import type { ConfigIssue } from '../config/model.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Cut, EventArchive, Rebuilder } from '../storage/books.ts'
+import type { Nodes } from '../storage/nodes.ts'
 import type { Changes, Credits, Ledger, LimitRule, Limits, Turns } from '../storage/ports.ts'
 import type { Records } from '../storage/records.ts'
 
@@ -18,6 +19,7 @@ export interface ControlDeps {
   readonly credits: Credits
   readonly turns: Turns
   readonly changes: Changes
+  readonly nodes: Nodes
   readonly archive: EventArchive
   readonly rebuilder: Rebuilder
   /** Admission and journal at one moment. */

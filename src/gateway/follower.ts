@@ -48,7 +48,12 @@ export class RecordsFollower {
 
   /** Whether what is known was the newest there is at some moment of the last 10 s. */
   get fresh(): boolean {
-    return this.#deps.clock.monotonic_ms() - this.#confirmed_ms <= TRUST_MS
+    return this.age_ms <= TRUST_MS
+  }
+
+  /** How long ago what is known was the newest there is. */
+  get age_ms(): number {
+    return this.#deps.clock.monotonic_ms() - this.#confirmed_ms
   }
 
   async #look(): Promise<void> {

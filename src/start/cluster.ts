@@ -8,14 +8,17 @@ import type { KeyTable } from '../gateway/keys.ts'
 import type { TradingCalendar } from '../money/price.ts'
 import { windowAround } from '../money/window.ts'
 import type { Logger } from '../observe/log.ts'
+import type { ClusterSources } from '../observe/metrics.ts'
 import { ALL_BUCKETS } from '../storage/cluster/post.ts'
 import { type ClusterStorage, openCluster } from '../storage/cluster/open.ts'
 import { LimitsUnavailable } from '../storage/cluster-ports.ts'
+import { isSilent, type Nodes } from '../storage/nodes.ts'
 import { recover, type RecoverDeps } from '../worker/recover.ts'
 import { closeOrphans, sweepShared, type SharedSweepDeps } from '../worker/sweep-shared.ts'
 import { startExpiring } from './expiring.ts'
 import type { Mode } from './mode.ts'
 import { readPrices } from './prices.ts'
+import { Troubles } from './troubles.ts'
 import type { Undo } from './undo.ts'
 
 const FORWARD_EVERY_MS = 1000
@@ -48,11 +51,15 @@ export interface ClusterModeOptions {
 export class ClusterMode implements Mode {
   readonly storage: ClusterStorage
   readonly #options: ClusterModeOptions
+  readonly #troubles: Troubles
   #follower: RecordsFollower | null = null
+  /** Nodes that are silent, and were told of. */
+  #silent: ReadonlySet<string> = new Set()
   #swept_ok_ms: number
 
-  private constructor(storage: ClusterStorage, options: ClusterModeOptions) {
+  private constructor(storage: ClusterStorage, options: ClusterModeOptions, troubles: Troubles) {
     this.storage = storage
+    this.#troubles = troubles
     this.#options = options
     this.#swept_ok_ms = options.clock.monotonic_ms()
   }
@@ -60,13 +67,42 @@ export class ClusterMode implements Mode {
   /** @throws DataDirectoryInUse, SchemaError, JournalUnavailable, LedgerUnavailable; Error where Redis must not be used as it is */
   static async open(options: ClusterModeOptions): Promise<ClusterMode> {
     const { settings, cluster, slot, clock, logger } = options
-    const on_trouble = (error: Error): void => logger.error({ err: error }, 'storage')
+    const troubles = new Troubles(clock, logger)
+    const on_trouble = troubles.of('work of the storage')
     const storage = await openCluster({ data_dir: settings.data_dir, slot, clock, ...settings.journal, ...cluster, on_trouble })
-    return new ClusterMode(storage, options)
+    return new ClusterMode(storage, options, troubles)
   }
 
   get metrics(): Mode['metrics'] {
-    return {}
+    const { known, epochs, limits, streams, outbox } = this.storage
+    const works = this.#has('worker')
+    const cluster: ClusterSources = {
+      limitsUp: () => known.limits_up,
+      ledgerUp: () => known.ledger_up,
+      closedBuckets: () => epochs.closed,
+      lentHolds: () => limits.lent,
+      recordsAge_ms: this.#has('gateway') ? () => this.#follower?.age_ms ?? 0 : null,
+      streamEntries: works ? async () => (await streams.lengths(ALL_BUCKETS)).reduce((sum, length) => sum + length, 0) : null,
+      outboxWaiting: works ? () => outbox.waiting : null,
+      silentNodes: () => {
+        const silent = known.nodes.filter(isSilent)
+        return { nodes: silent.length, unposted: silent.reduce((sum, { unposted }) => sum + unposted, 0) }
+      },
+    }
+    return { failures: () => this.#troubles.counts, cluster }
+  }
+
+  get nodes(): Nodes {
+    const { ledger } = this.storage
+    return {
+      list: () => ledger.nodes(),
+      retire: async (name) => {
+        const node = (await ledger.nodes()).find(({ node: other }) => other === name)
+        if (node === undefined || !isSilent(node)) return node?.stopped ?? false
+        await ledger.beat({ ...node, unposted: 0, stopped: true })
+        return true
+      },
+    }
   }
 
   async endUserSecret(random: RandomBytes): Promise<Buffer> {
@@ -91,6 +127,7 @@ export class ClusterMode implements Mode {
 
   work(_keys: KeyTable, calendar: () => TradingCalendar, undo: Undo): void {
     const { forwarder, limits } = this.storage
+    undo.add(() => this.#stop())
     this.#follower?.start()
     undo.add(() => this.#follower?.stop())
     this.#loop('forwarding events to the ledger', FORWARD_EVERY_MS, async () => void (await forwarder.run(true)), undo)
@@ -103,7 +140,7 @@ export class ClusterMode implements Mode {
   #startWorker(calendar: () => TradingCalendar, undo: Undo): void {
     const { poster, outbox, ledger } = this.storage
     const { clock, logger } = this.#options
-    this.#loop('filling buckets from the ledger', RECOVER_EVERY_MS, async () => void (await this.#recover()), undo)
+    this.#loop('filling buckets from the ledger', RECOVER_EVERY_MS, () => this.#recover(), undo)
     this.#startPosting(undo, async () => await poster.round(ALL_BUCKETS))
     this.#loop('telling limits what the ledger has', OUTBOX_EVERY_MS, () => outbox.deliver(), undo)
     this.#loop('closing requests whose lease has ended', SWEEP_EVERY_MS, () => this.#sweep(calendar), undo)
@@ -113,7 +150,7 @@ export class ClusterMode implements Mode {
       async () => (await ledger.ifAlone('upkeep', () => ledger.upkeep(clock.now_ms()))) ?? false,
       undo,
     )
-    startExpiring(this.storage, clock, logger, undo)
+    startExpiring({ storage: this.storage, clock, logger, troubles: this.#troubles }, undo)
   }
 
   #startPosting(undo: Undo, round: () => Promise<{ readonly more: boolean; readonly read: number }>): void {
@@ -187,6 +224,24 @@ export class ClusterMode implements Mode {
   async #beat(stopped: boolean): Promise<void> {
     const { roles, version } = this.#options
     await this.storage.beat({ roles: [...roles], version, stopped })
+    if (this.#has('worker')) this.#tellSilent()
+  }
+
+  /** The last thing: everything that can be posted is, and nobody waits for this process. */
+  async #stop(): Promise<void> {
+    await this.storage.forwarder.run(true)
+    await this.#beat(true)
+  }
+
+  #tellSilent(): void {
+    const { logger } = this.#options
+    const silent = this.storage.known.nodes.filter(isSilent)
+    for (const { node, last_seq, unposted, silent_ms } of silent) {
+      if (!this.#silent.has(node)) logger.error({ node, last_seq, unposted, silent_ms }, 'a node is silent; what only its journal has is missing until it is back')
+    }
+    const now = new Set(silent.map(({ node }) => node))
+    for (const node of this.#silent) if (!now.has(node)) logger.warn({ node }, 'a node that was silent is back, or was retired')
+    this.#silent = now
   }
 
   #newFollower(keys: KeyTable): RecordsFollower {
@@ -211,6 +266,6 @@ export class ClusterMode implements Mode {
   }
 
   #trouble(doing: string): (error: unknown) => void {
-    return (error) => this.#options.logger.error({ err: error }, `${doing} failed; trying again`)
+    return this.#troubles.of(doing)
   }
 }

@@ -3,43 +3,62 @@ import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
 import { startLoop } from '../base/loop.ts'
 import type { Settings } from '../config/model.ts'
+import { ROLES } from '../config/schema.ts'
 import type { KeyTable } from '../gateway/keys.ts'
 import type { TradingCalendar } from '../money/price.ts'
 import { windowAround } from '../money/window.ts'
 import type { Logger } from '../observe/log.ts'
+import type { MetricsSources } from '../observe/metrics.ts'
 import { rebuildLimits } from '../storage/memory/rebuild.ts'
+import type { Nodes, NodeState } from '../storage/nodes.ts'
 import { type EmbeddedStorage, openEmbedded } from '../storage/open.ts'
 import type { Records } from '../storage/records.ts'
 import { closeUnfinished, sweepExpired, type SweepDeps, type SweptHold } from '../worker/sweep.ts'
 import { startExpiring } from './expiring.ts'
 import type { Mode } from './mode.ts'
 import { readPrices } from './prices.ts'
+import { Troubles } from './troubles.ts'
 import type { Undo } from './undo.ts'
+import { readVersion } from '../version.ts'
 
 const SWEEP_EVERY_MS = 5000
 
 /** One process that has everything to itself. */
 export class EmbeddedMode implements Mode {
   readonly storage: EmbeddedStorage
-  readonly metrics = {}
+  readonly metrics: MetricsSources
   readonly #clock: Clock
   readonly #logger: Logger
+  readonly #troubles: Troubles
+  readonly #data_dir: string
   readonly #swept_waiting = new Map<string, SweptHold>()
 
-  readonly #data_dir: string
-
-  private constructor(storage: EmbeddedStorage, data_dir: string, clock: Clock, logger: Logger) {
+  private constructor(storage: EmbeddedStorage, data_dir: string, clock: Clock, logger: Logger, troubles: Troubles) {
     this.storage = storage
     this.#data_dir = data_dir
     this.#clock = clock
     this.#logger = logger
+    this.#troubles = troubles
+    this.metrics = { failures: () => troubles.counts }
   }
 
   /** @throws DataDirectoryInUse, SchemaError, JournalUnavailable */
   static async open(settings: Settings, clock: Clock, logger: Logger): Promise<EmbeddedMode> {
     const { data_dir, journal } = settings
-    const on_trouble = (error: Error): void => logger.error({ err: error }, 'storage')
-    return new EmbeddedMode(await openEmbedded({ data_dir, clock, ...journal, on_trouble }), data_dir, clock, logger)
+    const troubles = new Troubles(clock, logger)
+    const storage = await openEmbedded({ data_dir, clock, ...journal, on_trouble: troubles.of('work of the storage') })
+    return new EmbeddedMode(storage, data_dir, clock, logger, troubles)
+  }
+
+  /** This process is the only one there is. */
+  get nodes(): Nodes {
+    const { node, log, cut } = this.storage
+    const list = async (): Promise<readonly NodeState[]> => {
+      const { event_seq } = (await cut()).mark
+      const own = { node, roles: ROLES, version: readVersion(), last_seq: event_seq, unposted: log.health().unposted, stopped: false }
+      return [{ ...own, beat_at: this.#clock.now_ms(), silent_ms: 0 }]
+    }
+    return { list, retire: () => Promise.resolve(false) }
   }
 
   async endUserSecret(random: RandomBytes): Promise<Buffer> {
@@ -63,11 +82,12 @@ export class EmbeddedMode implements Mode {
 
   work(keys: KeyTable, calendar: () => TradingCalendar, undo: Undo): void {
     const { changes, records } = this.storage
-    const trouble = (doing: string) => (error: unknown) => this.#logger.error({ err: error }, `${doing} failed; trying again`)
-    undo.add(changes.subscribe(() => void keys.follow(records).catch(trouble('following changes of records'))))
-    const sweeping = startLoop({ every_ms: SWEEP_EVERY_MS, work: () => this.#sweep(calendar), on_trouble: trouble('sweeping') })
+    const following = this.#troubles.of('following changes of records')
+    undo.add(changes.subscribe(() => void keys.follow(records).catch(following)))
+    const on_trouble = this.#troubles.of('closing requests whose lease has ended')
+    const sweeping = startLoop({ every_ms: SWEEP_EVERY_MS, work: () => this.#sweep(calendar), on_trouble })
     undo.add(() => sweeping.stop())
-    startExpiring(this.storage, this.#clock, this.#logger, undo)
+    startExpiring({ storage: this.storage, clock: this.#clock, logger: this.#logger, troubles: this.#troubles }, undo)
   }
 
   async #sweep(calendar: () => TradingCalendar): Promise<void> {

@@ -4,6 +4,7 @@ import { applyTransaction } from '../control/apply.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Storage } from '../storage/open.ts'
 import { expireGrants } from '../worker/expire.ts'
+import type { Troubles } from './troubles.ts'
 import type { Undo } from './undo.ts'
 
 const EXPIRE_EVERY_MS = 60_000
@@ -11,22 +12,30 @@ const EXPIRE_EVERY_MS = 60_000
 const EXPIRED_LATELY_MS = 2 * 86_400_000
 const EXPIRE_ALL_EVERY = 60
 
+export interface ExpiringDeps {
+  readonly storage: Storage
+  readonly clock: Clock
+  readonly logger: Logger
+  readonly troubles: Troubles
+}
+
 /** Lets grants lapse: at once, for what expired while nothing ran, and every minute. */
-export function startExpiring(storage: Storage, clock: Clock, logger: Logger, undo: Undo): void {
+export function startExpiring(deps: ExpiringDeps, undo: Undo): void {
+  const { clock, logger, troubles } = deps
   let runs = 0
   const loop = startLoop({
     every_ms: EXPIRE_EVERY_MS,
     work: async () => {
       const all = runs++ % EXPIRE_ALL_EVERY === 0
-      const lapsed = await expireOnce(all ? 0 : clock.now_ms() - EXPIRED_LATELY_MS, storage, clock, logger)
+      const lapsed = await expireOnce(all ? 0 : clock.now_ms() - EXPIRED_LATELY_MS, deps)
       if (lapsed > 0) logger.info({ lapsed }, 'the unused rest of expired grants lapsed')
     },
-    on_trouble: (error) => logger.error({ err: error }, 'letting grants lapse failed; trying again'),
+    on_trouble: troubles.of('letting grants lapse'),
   })
   undo.add(() => loop.stop())
 }
 
-async function expireOnce(from_ms: number, storage: Storage, clock: Clock, logger: Logger): Promise<number> {
+async function expireOnce(from_ms: number, { storage, clock, logger }: ExpiringDeps): Promise<number> {
   const { records, ledger, limits, credits, turns } = storage
   await credits.makeUpAll()
   return await expireGrants(from_ms, {

@@ -2,12 +2,14 @@ import type { RandomBytes } from '../base/ids.ts'
 import type { TradingCalendar } from '../money/price.ts'
 import type { KeyTable } from '../gateway/keys.ts'
 import type { MetricsSources } from '../observe/metrics.ts'
+import type { Nodes } from '../storage/nodes.ts'
 import type { Storage } from '../storage/open.ts'
 import type { Undo } from './undo.ts'
 
 /** What differs between embedded and cluster mode, beside the storage itself. */
 export interface Mode {
   readonly storage: Storage
+  readonly nodes: Nodes
   /** Numbers of this mode's own for `/metrics`. */
   readonly metrics: MetricsSources
   /** Why this process must not serve now, or null: what it knows of keys and tenants may be out of date, for example. */

@@ -8,6 +8,7 @@
  */
 import { hash } from 'node:crypto'
 import type { HoldReceipt } from '../money/event.ts'
+import type { NodeBeat, NodeState } from './nodes.ts'
 import type {
   BalanceView,
   CheckpointRow,
@@ -214,25 +215,6 @@ export interface BucketEpoch {
   /** 0 before the first. */
   readonly epoch: number
   readonly state: 'open' | 'closed'
-}
-
-/** What a process says of itself every few seconds. */
-export interface NodeBeat {
-  /** Name of its journal. */
-  readonly node: string
-  readonly roles: readonly string[]
-  readonly version: string
-  /** Number of the last event that its journal has committed: every number up to it must be found in the ledger in the end. */
-  readonly last_seq: number
-  /** Events in its journal that are not in the ledger, as far as it knows. */
-  readonly unposted: number
-  readonly stopped: boolean
-}
-export interface NodeState extends NodeBeat {
-  /** By the database's clock, Unix ms. */
-  readonly beat_at: number
-  /** How long ago that was, by the same clock. */
-  readonly silent_ms: number
 }
 
 /** Work while nothing else posts events of a bucket. */

@@ -8,11 +8,10 @@ import {
   type SharedLedger,
   type SharedLimits,
 } from '../storage/cluster-ports.ts'
+import { isLiveGateway } from '../storage/nodes.ts'
 import { countMeters, MeteredSettings, type MeterOptions } from '../storage/meters.ts'
 import type { Records, TenantRecord } from '../storage/records.ts'
 
-/** A node that says nothing for so long has stopped serving: nobody waits for it. */
-export const SILENT_MS = 10_000
 /** Longest wait for the nodes that live. */
 const REPORTS_MS = 15_000
 const LOOK_EVERY_MS = 100
@@ -89,9 +88,7 @@ function isSound(state: BucketState | undefined, epoch: BucketEpoch | undefined,
 async function reports(buckets: readonly number[], { limits, ledger, clock, sleep }: RecoverDeps): Promise<void> {
   const end_ms = clock.monotonic_ms() + REPORTS_MS
   for (;;) {
-    const nodes = (await ledger.nodes()).filter(
-      ({ roles, stopped, silent_ms }) => roles.includes('gateway') && !stopped && silent_ms < SILENT_MS,
-    )
+    const nodes = (await ledger.nodes()).filter(isLiveGateway)
     const states = await limits.state(buckets)
     const missing = nodes.filter(({ node }) => states.some(({ reported }) => !reported.includes(node)))
     if (missing.length === 0 || clock.monotonic_ms() > end_ms) return

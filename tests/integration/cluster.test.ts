@@ -14,6 +14,8 @@ import { waitFor } from '../support/wait.ts'
 const SECOND_MS = 1000
 /** Nothing here depends on how fast the machine is: this is how long a wait may take before it has failed. */
 const PATIENCE_MS = 30_000
+/** Servers and processes start one after the other. */
+const START_MS = 240_000
 const WHOLE = chatPlan({ stream: false, directives: { tokens: 10 } })
 
 async function statusOf(target: Target): Promise<number> {
@@ -45,7 +47,7 @@ describe.skipIf(noCluster !== null)('a cluster', () => {
     fleet = await newFleet({ redis_url: redis.url, postgres })
     control = await fleet.start('control', { roles: 'control,worker' })
     gateway = await fleet.start('gateway', { roles: 'gateway' })
-  })
+  }, START_MS)
 
   it('has its roles apart: the admin API where control is, the gateway where it is, metrics everywhere', async () => {
     expect(control.url).toBe('')
@@ -143,14 +145,20 @@ describe.skipIf(noCluster !== null)('a cluster', () => {
     await knownTo([doomed], key)
     expect((await new Crowd(seededRandom(1)).send({ url: doomed.url, key }, WHOLE)).outcome).toBe('completed')
     await fleet.rest(control)
-    const [event] = (await fleet.books()).events.filter(({ tenant }) => tenant === 'doomed')
-    const node = event?.node ?? ''
+    const node = (await fleet.books()).events.find(({ tenant }) => tenant === 'doomed')?.node ?? ''
     // As if it had closed three more that reached neither Redis nor PostgreSQL before its disk was gone.
     await postgres.sql(`SET search_path TO weir; UPDATE nodes SET last_seq = last_seq + 3 WHERE node = '${node}'`)
     await doomed.stop('SIGKILL')
     const { code, said } = await fleet.weir('control', 'audit')
     expect(code).toBe(1)
     expect(said).toContain(`for ${node} 2–4 it does not`)
+    const { data } = (await admin(control, '/nodes')) as { data: { node: string; state: string; roles: string[] }[] }
+    const living = data.find(({ state, roles }) => state === 'live' && roles.join() === 'gateway')
+    expect((await fleet.weir('control', 'node', 'retire', living?.node ?? '')).said).toContain('lives: stop it instead')
+    await waitFor(async () => metric(await metricsOf(control), 'weir_silent_nodes') === 1, { timeout_ms: PATIENCE_MS, what: 'its silence' })
+    expect((await fleet.weir('control', 'node', 'list')).said).toMatch(new RegExp(`${node} +silent +gateway`))
+    expect((await fleet.weir('control', 'node', 'retire', node)).said).toContain('is taken for stopped')
+    await waitFor(async () => metric(await metricsOf(control), 'weir_silent_nodes') === 0, { timeout_ms: PATIENCE_MS, what: 'nobody waits' })
     await postgres.sql(`SET search_path TO weir; UPDATE nodes SET last_seq = 1 WHERE node = '${node}'`)
     await fleet.expectAudit('control')
   })

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { createControlApi } from '../../src/control/api.ts'
+import { NO_NODES } from '../../src/storage/nodes.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { startWeir } from '../../src/weir.ts'
 import { atEnd } from '../support/cleanup.ts'
@@ -30,6 +31,7 @@ async function weir(data_dir: string, ...args: readonly string[]): Promise<Outco
 function adminOf({ storage, plane }: TestGateway): (path: string, body: object) => Promise<Members> {
   const app = createControlApi({
     ...storage,
+    nodes: NO_NODES,
     clock: plane.clock,
     random: plane.randomBytes,
     metrics: plane.metrics,

@@ -5,6 +5,7 @@ import { windowAround } from '../../src/money/window.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { rebuildLimits } from '../../src/storage/memory/rebuild.ts'
+import { NO_NODES } from '../../src/storage/nodes.ts'
 import { openEmbedded, type EmbeddedStorage } from '../../src/storage/open.ts'
 import { atEnd } from './cleanup.ts'
 
@@ -41,6 +42,7 @@ export async function openControl(data_dir: string, options: TestControlOptions 
   await rebuildLimits(storage.limits, storage.records, storage.ledger, { clock, windowAt: windowAround })
   const deps: ControlDeps = {
     ...storage,
+    nodes: NO_NODES,
     clock,
     random: randomBytes,
     metrics: createMetrics({ openHolds: () => storage.limits.openHolds() }),

@@ -21,8 +21,15 @@ export interface OutboxDeps {
 export class Outbox {
   readonly #deps: OutboxDeps
 
+  #waiting = 0
+
   constructor(deps: OutboxDeps) {
     this.#deps = deps
+  }
+
+  /** Rows that waited when those of all tenants were looked at last, at most one slice. */
+  get waiting(): number {
+    return this.#waiting
   }
 
   /**
@@ -32,6 +39,7 @@ export class Outbox {
    */
   async deliver(tenant?: string): Promise<boolean> {
     const rows = await this.#deps.ledger.outbox(SLICE_ROWS, tenant)
+    if (tenant === undefined) this.#waiting = rows.length
     const by_tenant = [...Map.groupBy(rows, (row) => row.tenant)]
     const outcomes = await Promise.allSettled(by_tenant.map(([of, list]) => this.#deliverTenant(of, list)))
     const failed = outcomes.find((outcome) => outcome.status === 'rejected')

@@ -18,8 +18,15 @@ export class EpochFollower {
   /** The epoch that was reported last, by bucket. */
   readonly #reported = new Map<number, number>()
 
+  #closed = 0
+
   constructor(deps: EpochFollowerDeps) {
     this.#deps = deps
+  }
+
+  /** Buckets that were closed at the last look. */
+  get closed(): number {
+    return this.#closed
   }
 
   /**
@@ -41,6 +48,7 @@ export class EpochFollower {
         if (await limits.report(bucket, epoch, node)) this.#reported.set(bucket, epoch)
       }
     }
+    this.#closed = closed.length
     return closed.length > 0
   }
 }

@@ -2,8 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import type { Clock } from '../../base/clock.ts'
 import type { RandomBytes } from '../../base/ids.ts'
-import type { NodeBeat, SharedLedger, SharedLimits, TenantOf, UsageStreams } from '../cluster-ports.ts'
+import { LimitsUnavailable, type SharedLedger, type SharedLimits, type TenantOf, type UsageStreams } from '../cluster-ports.ts'
 import { Journal } from '../journal/client.ts'
+import { isLiveGateway, type NodeBeat, type NodeState } from '../nodes.ts'
 import { archiveDirectory, type Storage } from '../open.ts'
 import type { PostResult } from '../ports.ts'
 import { openPostgres, type PostgresBooks } from '../postgres/open.ts'
@@ -39,6 +40,12 @@ export interface ClusterOptions {
   readonly on_trouble: (error: Error) => void
 }
 
+interface Known {
+  nodes: readonly NodeState[]
+  limits_up: boolean
+  ledger_up: boolean
+}
+
 /** Every port of one process of a cluster, and what keeps them saying the same. */
 export interface ClusterStorage extends Storage {
   readonly limits: AwayLimits
@@ -49,6 +56,8 @@ export interface ClusterStorage extends Storage {
   readonly epochs: EpochFollower
   readonly outbox: Outbox
   readonly poster: StreamPoster
+  /** What the last beat has shown. */
+  readonly known: Readonly<Known>
   /** Tells the others that this process lives, and how far its journal has come. */
   beat(beat: Pick<NodeBeat, 'roles' | 'version' | 'stopped'>): Promise<void>
 }
@@ -109,8 +118,8 @@ async function connect(options: ClusterOptions, journal: Journal, books: Postgre
   const tenantOf = tenantFinder(records)
   const redis = createRedisLimits(link, { tenantOf, stream_cap, onError: on_trouble })
   const changes = createRedisChanges(link, random, on_trouble)
-  const known = { nodes: 1 }
-  const limits = new AwayLimits({ shared: redis, clock, liveNodes: () => known.nodes })
+  const known: Known = { nodes: [], limits_up: false, ledger_up: false }
+  const limits = new AwayLimits({ shared: redis, clock, liveNodes: () => Math.max(1, known.nodes.filter(isLiveGateway).length) })
   const notes = new ChargeNotes(journal, on_trouble)
   const forwarder = new Forwarder({ journal, notes, limits, ledger, clock })
   const outbox = new Outbox({ limits: redis, ledger, on_trouble })
@@ -126,6 +135,7 @@ async function connect(options: ClusterOptions, journal: Journal, books: Postgre
     records,
     changes,
     node: journal.node,
+    known,
     archive: books.archiveIn(archiveDirectory(options.data_dir), options.keep_days),
     rebuilder: books.rebuilder,
     cut: (rules = []) => clusterCut(rules, journal.node, { limits: redis, streams: redis, ledger, tenantOf }),
@@ -134,9 +144,12 @@ async function connect(options: ClusterOptions, journal: Journal, books: Postgre
     outbox,
     poster: new StreamPoster({ streams: redis, ledger }),
     beat: async (beat) => {
+      known.limits_up = await isUp(redis)
+      known.ledger_up = false
       const { event_seq } = await journal.mark()
       await ledger.beat({ node: journal.node, last_seq: event_seq, unposted: journal.health().unposted, ...beat })
-      known.nodes = Math.max(1, (await ledger.nodes()).filter(isLiveGateway).length)
+      known.nodes = await ledger.nodes()
+      known.ledger_up = true
     },
     close: async () => {
       await notes.flush()
@@ -150,18 +163,14 @@ async function connect(options: ClusterOptions, journal: Journal, books: Postgre
   }
 }
 
-const SILENT_MS = 10_000
-
-function isLiveGateway({
-  roles,
-  stopped,
-  silent_ms,
-}: {
-  readonly roles: readonly string[]
-  readonly stopped: boolean
-  readonly silent_ms: number
-}): boolean {
-  return roles.includes('gateway') && !stopped && silent_ms < SILENT_MS
+async function isUp(limits: Pick<SharedLimits, 'state'>): Promise<boolean> {
+  try {
+    await limits.state([0])
+    return true
+  } catch (error) {
+    if (error instanceof LimitsUnavailable) return false
+    throw error
+  }
 }
 
 /** Whose a key or project is: asked of the records, since only the control plane asks, and seldom. */

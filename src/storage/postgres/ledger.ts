@@ -8,12 +8,11 @@ import type {
   BucketEpoch,
   EventKey,
   LockedBucket,
-  NodeBeat,
-  NodeState,
   OutboxRow,
   PostedBatch,
   SharedLedger,
 } from '../cluster-ports.ts'
+import type { NodeBeat, NodeState } from '../nodes.ts'
 import type {
   EventPage,
   EventQuery,

@@ -1,4 +1,4 @@
-import type { NodeBeat, NodeState } from '../cluster-ports.ts'
+import type { NodeBeat, NodeState } from '../nodes.ts'
 import { numberOf, textOf } from '../sql/executor.ts'
 import type { Database } from './database.ts'
 import { NOW_MS } from './entries.ts'

@@ -14,12 +14,20 @@ const SABOTAGE_MS = 8000
 const MOST_SEEN = 5000
 const MOST_AT_ONCE = 30
 
+/** An entry of a stream, and what it says. */
+interface Delivery {
+  readonly key: string
+  readonly fields: readonly string[]
+  readonly event: ChargedEvent
+  readonly tenant: string
+}
+
 /** Delivers usage that is on its way once more, and again, and in another order. */
 class Saboteur {
   readonly #redis: RedisServer
   readonly #ledger: SharedLedger
   readonly #random: Random
-  readonly #seen: { readonly key: string; readonly fields: readonly string[]; readonly event: ChargedEvent; readonly tenant: string }[] = []
+  readonly #seen: Delivery[] = []
   #source = 0
   readonly done = { again: 0, posted: 0, first: 0 }
 
@@ -51,13 +59,13 @@ class Saboteur {
   }
 
   /** As if a script's answer had been lost and it had run twice. */
-  async #addAgain(some: Saboteur['#seen']): Promise<void> {
+  async #addAgain(some: readonly Delivery[]): Promise<void> {
     for (const { key, fields } of some) await this.#redis.client.xadd(key, '*', ...fields)
     this.done.again += some.length
   }
 
   /** As a poster that was thought dead, or that is faster than all others. */
-  async #post(some: Saboteur['#seen']): Promise<void> {
+  async #post(some: readonly Delivery[]): Promise<void> {
     const by_bucket = Map.groupBy(some, ({ tenant }) => bucketOf(tenant))
     this.#source += 1
     const batches = [...by_bucket].map(([bucket, list]) => ({ bucket, source: `again-${this.#source}`, events: list.map(({ event }) => event) }))

@@ -6,6 +6,7 @@ import { CHAT_MODEL, CHAT_PRICES, EMBEDDING_PRICES, LONG_ABOVE_TOKENS, LONG_CHAT
 
 /** What is read of an event, from its stored JSON. */
 export interface AuditedEvent {
+  readonly admitted_at: number
   readonly id: string
   readonly tenant: string
   readonly revision: number

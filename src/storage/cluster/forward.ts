@@ -106,7 +106,8 @@ export class Forwarder {
 
   async #decide(row: UnpostedRow, event: UsageEvent, patient: boolean): Promise<ChargedEvent | 'wait'> {
     const { clock, limits } = this.#deps
-    const age_ms = clock.now_ms() - row.at
+    // Of a clock that was set back, rows are from the future: nobody is at them any more.
+    const age_ms = row.at > clock.now_ms() ? Infinity : clock.now_ms() - row.at
     const held_from = this.#held_back.get(bucketOf(event.tenant))
     if (row.note !== null) {
       if (row.note.appended && patient && held_from === undefined && age_ms < GRACE_MS) return 'wait'

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { expect, it } from 'vitest'
+import { madeAt } from '../../src/base/ids.ts'
 import { noCluster } from '../support/cluster.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { startRedis } from '../support/redis.ts'
@@ -30,6 +31,10 @@ it.skipIf(noCluster !== null)(
     expect(crowd.sightings.filter(({ outcome }) => outcome === 'completed').length).toBeGreaterThan(50)
     // By the clock that all of them share.
     const now_ms = Date.now()
-    for (const { admitted_at } of (await cluster.fleet.books()).events) expect(Math.abs(now_ms - admitted_at)).toBeLessThan(10 * MINUTE_MS)
+    const { events } = await cluster.fleet.books()
+    for (const { admitted_at } of events) expect(Math.abs(now_ms - admitted_at)).toBeLessThan(10 * MINUTE_MS)
+    // An id says what its process took the time for.
+    expect(events.some(({ id, admitted_at }) => (madeAt(id) ?? 0) - admitted_at > 80 * MINUTE_MS)).toBe(true)
+    expect(events.some(({ id, admitted_at }) => (madeAt(id) ?? 0) - admitted_at < -25 * MINUTE_MS)).toBe(true)
   },
 )

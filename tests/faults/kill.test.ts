@@ -226,6 +226,7 @@ function plainEvent(id: string, n: number, changes: Partial<AuditedEvent> = {}):
   const parts = [{ grant: 'wallet:demo', unit: 'nano_cny', amount }]
   const known = {
     id,
+    admitted_at: 0,
     tenant: 'demo',
     revision: 1,
     superseded: false,

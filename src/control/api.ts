@@ -6,6 +6,7 @@ import { WeirError } from '../base/errors.ts'
 import { uuidv7 } from '../base/ids.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import type { OnProgress } from '../storage/books.ts'
+import { LedgerUnavailable, LimitsUnavailable } from '../storage/cluster-ports.ts'
 import { listArchives, parseRun, runArchive, verifyArchives } from './archive.ts'
 import { audit } from './audit.ts'
 import { balanceOf, creditTenant } from './credit.ts'
@@ -183,7 +184,7 @@ async function bodyOf(c: Context): Promise<unknown> {
 }
 
 function refuse(c: Context, error: Error, deps: ControlDeps): Response {
-  const refusal = error instanceof WeirError ? error : new WeirError('internal_error', { cause: error })
+  const refusal = refusalOf(error)
   const request_id = uuidv7(deps.clock.now_ms(), deps.random)
   if (refusal !== error) deps.logger.error({ request_id, path: printable(c.req.path), err: error }, 'an admin request failed')
   return new Response(JSON.stringify(problemBody(refusal, request_id)), {
@@ -194,6 +195,13 @@ function refuse(c: Context, error: Error, deps: ControlDeps): Response {
       ...(refusal.status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
     },
   })
+}
+
+function refusalOf(error: Error): WeirError {
+  if (error instanceof WeirError) return error
+  if (error instanceof LedgerUnavailable) return new WeirError('ledger_unavailable', { cause: error })
+  if (error instanceof LimitsUnavailable) return new WeirError('admission_unavailable', { cause: error })
+  return new WeirError('internal_error', { cause: error })
 }
 
 function printable(path: string): string {

@@ -22,6 +22,7 @@ const AWAY_RETRY_MS = 1000
 export function toWeirError(error: unknown): WeirError {
   if (error instanceof WeirError) return error
   if (error instanceof LimitsUnavailable) return new WeirError('admission_unavailable', { cause: error, retry_after_ms: AWAY_RETRY_MS })
+  if (error instanceof LedgerUnavailable) return new WeirError('ledger_unavailable', { cause: error, retry_after_ms: AWAY_RETRY_MS })
   if (!(error instanceof UpstreamFailure)) return new WeirError('internal_error', { cause: error })
   const { kind, details } = error
   const said = details.provider_message

@@ -12,8 +12,8 @@ export interface DomainInput {
 }
 
 /** UTF-16 code units read of the last turn: its beginning and its end. */
-export const LAST_TURN_HEAD = 400
-export const LAST_TURN_TAIL = 200
+export const LAST_TURN_HEAD = 360
+export const LAST_TURN_TAIL = 160
 /** UTF-16 code units read of the beginning of each earlier turn, and how many of these are read. */
 export const EARLIER_TURN_HEAD = 160
 export const EARLIER_TURNS = 2

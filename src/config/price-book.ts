@@ -66,6 +66,7 @@ function buildSide(
 ): ReadonlyMap<string, readonly PriceVersion[]> {
   const prices = new Map<string, readonly PriceVersion[]>()
   for (const [id, value] of Object.entries(entries)) {
+    if (value === null) continue
     const list = parseShape(VERSIONS, value, building.source, [side, id], building.issues)
     if (list === null) continue
     const versions: PriceVersion[] = []

@@ -64,6 +64,7 @@ async function readAnswer(
     tokenizer: target.sandbox ? 'sandbox' : admission.quote.tokenizer,
     max_event_bytes: limits.max_event_bytes,
     created_s: Math.floor(admission.receipt.admitted_at / 1000),
+    request_id: call.id,
   }
   if (admission.facts.stream && !isJson(response)) {
     const translator = dialect.streamed(context)

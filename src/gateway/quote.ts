@@ -33,6 +33,8 @@ export interface Quote {
 const PROMPT_MARGIN_PERCENT = 125
 /** A capped answer shorter than this helps nobody: refuse instead. */
 const SMALLEST_CAP_TOKENS = 16
+/** Output reserved where neither the caller nor the catalogue knows a limit; a longer answer is paid for as an overrun. */
+const UNLIMITED_OUTPUT_TOKENS = 16_384
 /** Output that rate limits expect of a request without `max_tokens`. */
 const UNASKED_OUTPUT_TOKENS = 256
 
@@ -50,7 +52,7 @@ export function quoteFor(request: ReadRequest, route: Route, prices: PriceBook, 
   const tokenizer = route.targets.some((target) => target.sandbox) ? 'sandbox' : model.tokenizer
   const { prompt_tokens, prompt_bound } = measurePrompt(request, model, tokenizer)
   if (prompt_tokens * 0.8 > model.context_tokens) throw contextExceeded(model, prompt_tokens)
-  const output_limit = facts.protocol === 'embeddings' ? 0 : Math.min(facts.max_tokens ?? model.max_output_tokens, model.max_output_tokens)
+  const output_limit = facts.protocol === 'chat_completions' ? outputLimit(facts.max_tokens, model) : 0
   const slice = Math.min(output_limit, slice_tokens)
   const output_held = facts.stream ? slice : output_limit
   const smallest = Math.min(output_held, facts.max_tokens === null ? SMALLEST_CAP_TOKENS : output_held)
@@ -70,6 +72,12 @@ export function quoteFor(request: ReadRequest, route: Route, prices: PriceBook, 
     price,
     tokenizer,
   }
+}
+
+/** The caller's cap, at most the model's; where nobody limits an answer, what most of them stay below. */
+function outputLimit(asked: number | null, { max_output_tokens, context_tokens }: Model): number {
+  const most = max_output_tokens ?? context_tokens
+  return Math.min(asked ?? max_output_tokens ?? UNLIMITED_OUTPUT_TOKENS, most)
 }
 
 /** What a hold must be to cover `output_tokens` of this request in all. Used when a stream extends its hold. */

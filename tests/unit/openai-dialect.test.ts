@@ -27,9 +27,9 @@ function run(stream: string | Buffer, changes: Parameters<typeof answerContext>[
 describe('repairs, each with its fixture', () => {
   it.each([
     ['choice-index', false, ['choice_index']],
-    ['tool-call-index', false, ['tool_call_index']],
+    ['tool-call-index', false, ['role', 'tool_call_index', 'tool_call_type']],
     ['finish-reason-empty', false, ['finish_reason_empty']],
-    ['tool-calls-object', false, ['tool_call_index', 'tool_calls_object']],
+    ['tool-calls-object', false, ['role', 'tool_call_id', 'tool_call_index', 'tool_calls_object']],
     ['bom', false, ['bom']],
     ['empty-data', false, ['empty_data']],
     ['line-end', false, ['line_end']],
@@ -212,8 +212,9 @@ describe('usage', () => {
     ['negative', { prompt_tokens: -1, completion_tokens: 2 }, null],
     ['fraction', { prompt_tokens: 1, completion_tokens: 2.5 }, null],
     ['absurd', { prompt_tokens: 1, completion_tokens: 2e9 }, null],
-    ['text', { prompt_tokens: '1', completion_tokens: 2 }, null],
-    ['bad detail', { prompt_tokens: 1, completion_tokens: 2, prompt_tokens_details: { cached_tokens: '1' } }, null],
+    ['numbers in quotes', { prompt_tokens: '1', completion_tokens: 2 }, usage(1, 0, 0, 2, 0)],
+    ['text', { prompt_tokens: 'one', completion_tokens: 2 }, null],
+    ['bad detail', { prompt_tokens: 1, completion_tokens: 2, prompt_tokens_details: { cached_tokens: 'x' } }, null],
   ])('%s', (_, given, expected) => {
     expect(readUsage(given)).toEqual(expected)
   })
@@ -247,7 +248,7 @@ describe('a whole answer', () => {
     })
   })
 
-  it.each(['', '[]', 'null', '{', '{"model":"up"}', 'data: {}', `{"choices":[${'['.repeat(600)}${']'.repeat(600)}]}`])(
+  it.each(['', '[]', 'null', '{', '{"model":"up"}', `{"choices":[${'['.repeat(600)}${']'.repeat(600)}]}`])(
     'refuses %j as malformed',
     (body) => {
       expect(() => whole(body)).toThrow(expect.objectContaining({ kind: 'malformed' }))

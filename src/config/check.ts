@@ -32,7 +32,9 @@ export function summarise(configuration: Configuration, now_ms: number): string 
     'limits',
     ...Object.entries(settings.limits).map(([name, value]) => `  ${name} ${value}`),
     ...calendarLines(prices, now_ms),
-    ...(unpriced.length === 0 ? [] : [`not sold, for want of a price under sell in price-book.yaml: ${unpriced.map(({ id }) => id).join(', ')}`]),
+    ...(unpriced.length === 0
+      ? []
+      : [`not sold, for want of a price under sell in price-book.yaml: ${unpriced.map(({ id }) => id).join(', ')}`]),
   ]
   return `${lines.join('\n')}\n`
 }

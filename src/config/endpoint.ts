@@ -101,7 +101,8 @@ function rulesOf({ facts, given, thinking }: EndpointSources, upstream_model: st
   )
   const max_output_tokens = given.max_output_tokens ?? rules.max_output_tokens
   if (thinking === 'never') return { ...rules, max_output_tokens, thinking: { switch: null, efforts: [], budget: null } }
-  if (thinking === 'always' && rules.thinking !== null) return { ...rules, max_output_tokens, thinking: { ...rules.thinking, always: true } }
+  if (thinking === 'always' && rules.thinking !== null)
+    return { ...rules, max_output_tokens, thinking: { ...rules.thinking, always: true } }
   return { ...rules, max_output_tokens }
 }
 

@@ -1,6 +1,13 @@
 import { WeirError } from '../base/errors.ts'
 import type { Model, PriceBook } from '../config/model.ts'
-import { ATTACHMENT_TOKENS, estimateEmbeddingsInput, measureChatPrompt, tokensOfAttachments, type Tokenizer } from '../money/estimate.ts'
+import {
+  ATTACHMENT_TOKENS,
+  estimateEmbeddingsInput,
+  estimateRerankInput,
+  measureChatPrompt,
+  tokensOfAttachments,
+  type Tokenizer,
+} from '../money/estimate.ts'
 import type { HoldReceipt } from '../money/event.ts'
 import { moneyOfParts, tokensOfParts } from '../money/grant.ts'
 import { dearest, priceAt, type PriceVersion } from '../money/price.ts'
@@ -51,7 +58,8 @@ export function quoteFor(request: ReadRequest, route: Route, prices: PriceBook, 
   if (price === null) throw new WeirError('no_upstream_available', { values: { model: model.id } })
   const tokenizer = route.targets.some((target) => target.sandbox) ? 'sandbox' : model.tokenizer
   const { prompt_tokens, prompt_bound } = measurePrompt(request, model, tokenizer)
-  if (prompt_tokens * 0.8 > model.context_tokens) throw contextExceeded(model, prompt_tokens)
+  // A reranker's context bounds one document with the query, not all of them.
+  if (facts.protocol !== 'rerank' && prompt_tokens * 0.8 > model.context_tokens) throw contextExceeded(model, prompt_tokens)
   const output_limit = facts.protocol === 'chat_completions' ? outputLimit(facts.max_tokens, model) : 0
   const slice = Math.min(output_limit, slice_tokens)
   const output_held = facts.stream ? slice : output_limit
@@ -126,6 +134,10 @@ function measurePrompt({ facts, parsed }: ReadRequest, model: Model, tokenizer: 
   const margin = (tokens: number): number => Math.ceil((tokens * PROMPT_MARGIN_PERCENT) / 100)
   if (facts.protocol === 'embeddings') {
     const prompt_tokens = estimateEmbeddingsInput(parsed['input'], tokenizer)
+    return { prompt_tokens, prompt_bound: margin(prompt_tokens) }
+  }
+  if (facts.protocol === 'rerank') {
+    const prompt_tokens = estimateRerankInput(parsed['query'], parsed['documents'], tokenizer)
     return { prompt_tokens, prompt_bound: margin(prompt_tokens) }
   }
   const messages = parsed['messages']

@@ -79,10 +79,21 @@ const SAMPLES: Readonly<Record<string, Sample>> = {
   },
   'spark-http-toolcalls-object.sse': {
     ...{ provider: 'spark', dialect: 'openai', content: '', calls: [{ name: 'get_weather', arguments: '{"city":"合肥"}' }] },
-    ...{ finish: 'tool_calls', usage: usage(30, 0, 12, 0), repairs: ['tool_calls_object', 'tool_call_index', 'tool_call_id', 'finish_by_done'] },
+    ...{
+      finish: 'tool_calls',
+      usage: usage(30, 0, 12, 0),
+      repairs: ['tool_calls_object', 'tool_call_index', 'tool_call_id', 'finish_by_done'],
+    },
   },
   'qwen-native-cumulative-text.sse': {
-    ...{ provider: 'qwen', dialect: 'qwen_native', content: '杭州今天多云。', finish: 'stop', usage: usage(18, 0, 5, 0), repairs: ['role'] },
+    ...{
+      provider: 'qwen',
+      dialect: 'qwen_native',
+      content: '杭州今天多云。',
+      finish: 'stop',
+      usage: usage(18, 0, 5, 0),
+      repairs: ['role'],
+    },
   },
   'hunyuan-native-pascalcase.sse': {
     ...{ provider: 'hunyuan', dialect: 'hunyuan_native', content: '深圳属于广东省。', finish: 'stop', usage: usage(8, 16, 5, 0) },
@@ -99,7 +110,13 @@ const SAMPLES: Readonly<Record<string, Sample>> = {
 }
 
 /** Samples of failures and of another transport. */
-const OTHERS = ['qwen-native-error-event.sse', 'qianfan-v1-error-http200.json', 'spark-ws-error-frame.jsonl', 'spark-ws-frames.jsonl', 'README.md']
+const OTHERS = [
+  'qwen-native-error-event.sse',
+  'qianfan-v1-error-http200.json',
+  'spark-ws-error-frame.jsonl',
+  'spark-ws-frames.jsonl',
+  'README.md',
+]
 
 const folder = sharedData('streams')
 
@@ -124,7 +141,12 @@ describe.skipIf(folder === null)('the shared stream samples (skipped where the s
         const dialect = dialectOf(sample.provider, sample.dialect)
         const whole = translate(dialect, context, [bytes])
         const { calls, ...meaning } = meaningOf(whole.out)
-        expect(meaning).toMatchObject({ content: sample.content, reasoning: sample.reasoning ?? '', role: 'assistant', finish: sample.finish })
+        expect(meaning).toMatchObject({
+          content: sample.content,
+          reasoning: sample.reasoning ?? '',
+          role: 'assistant',
+          finish: sample.finish,
+        })
         expect(meaning.native_finish).toBe(sample.native_finish ?? null)
         expect(calls.map(({ name: called, arguments: given }) => ({ name: called, arguments: given }))).toEqual(sample.calls ?? [])
         expect(whole).toMatchObject({ failure: null, observed: { finish_reason: sample.finish, finished: true, reported: sample.usage } })

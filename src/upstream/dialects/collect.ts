@@ -23,7 +23,10 @@ export function collectAnswer(body: Buffer, translator: StreamTranslator, contex
   const answer = joinChunks(events.toString('utf8'), context.model_asked)
   if (answer === null) throw new UpstreamFailure('malformed')
   const observation = translator.observe()
-  return { out: Buffer.from(JSON.stringify(answer)), observation: { ...observation, reported, repairs: [...observation.repairs, 'stream_joined'] } }
+  return {
+    out: Buffer.from(JSON.stringify(answer)),
+    observation: { ...observation, reported, repairs: [...observation.repairs, 'stream_joined'] },
+  }
 }
 
 /** Translated events are one line of data each, unless the upstream spread them: then their lines belong together. */

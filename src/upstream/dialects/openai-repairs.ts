@@ -133,7 +133,8 @@ function needsCall(call: Fields, { piece, place }: PlacedCall, plan: ChunkPlan):
   const made = call['function']
   if (!plan.whole && call['index'] !== place.index) return true
   if (!isFields(made)) return needsFunction({ piece, place })
-  if (place.first) return piece.id !== place.id || typeof call['type'] !== 'string' || call['type'] === '' || typeof made['arguments'] !== 'string'
+  if (place.first)
+    return piece.id !== place.id || typeof call['type'] !== 'string' || call['type'] === '' || typeof made['arguments'] !== 'string'
   return place.id_again || place.name_again || isFields(made['arguments'])
 }
 
@@ -191,7 +192,11 @@ function bodyEdits(data: Buffer, member: MemberSpan, meaning: ChoiceMeaning, pla
 }
 
 /** The reasoning under the one name that all clients know, beside the upstream's own. */
-function reasoningEdits(object: ObjectEdits, { reasoning, reasoning_field, reasoning_changed, body }: ChoiceMeaning, repairs: Set<string>): void {
+function reasoningEdits(
+  object: ObjectEdits,
+  { reasoning, reasoning_field, reasoning_changed, body }: ChoiceMeaning,
+  repairs: Set<string>,
+): void {
   if (reasoning_changed) {
     if (reasoning_field !== null && reasoning_field !== 'content') object.set(reasoning_field, '""')
     repairs.add('repeated_text')
@@ -262,7 +267,14 @@ function callEdits(
   object.finish(edits)
 }
 
-function functionEdits(data: Buffer, member: MemberSpan, made: Fields, { piece, place }: PlacedCall, repairs: Set<string>, edits: Edit[]): void {
+function functionEdits(
+  data: Buffer,
+  member: MemberSpan,
+  made: Fields,
+  { piece, place }: PlacedCall,
+  repairs: Set<string>,
+  edits: Edit[],
+): void {
   const object = new ObjectEdits(data, member.value_start, ANSWER_LIMITS)
   if (place.name_again) {
     object.remove('name')

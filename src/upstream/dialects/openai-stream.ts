@@ -184,7 +184,8 @@ export class OpenaiStream implements StreamTranslator {
 
   #value(frame: Frame, data: Buffer, value: unknown): Verdict {
     if (frame.event === 'error') return this.#facts.classify(value ?? { error: { message: data.toString('utf8', 0, 500) } })
-    if (Array.isArray(value) && value.length > 0 && value.every(isFields)) return this.#each(arrayValues(data).map(plainFrame), 'chunk_array')
+    if (Array.isArray(value) && value.length > 0 && value.every(isFields))
+      return this.#each(arrayValues(data).map(plainFrame), 'chunk_array')
     if (isError(value)) return this.#facts.classify(value)
     if (isFields(value)) return this.#object(frame, data, value)
     const lines = value === undefined ? separateLines(frame, data) : null

@@ -68,7 +68,8 @@ export class ChunkTemplate {
     const [start, end] = [text.value_start + raw_start, text.value_end + raw_start]
     const raw_edits = edits.map((edit) => moved(edit, raw_start))
     if (raw_edits.some((edit) => edit.end > start && edit.start < end)) return null
-    if (facts.field === 'reasoning' && !raw_edits.some((edit) => edit.start >= end && isCopy(edit, frame.raw.subarray(start, end)))) return null
+    if (facts.field === 'reasoning' && !raw_edits.some((edit) => edit.start >= end && isCopy(edit, frame.raw.subarray(start, end))))
+      return null
     return new ChunkTemplate(facts, frame.raw, start, end, raw_edits)
   }
 
@@ -83,7 +84,9 @@ export class ChunkTemplate {
 }
 
 function isCopy({ start, end, replacement }: Edit, text: Buffer): boolean {
-  return start === end && replacement.length === REASONING_COPY.length + text.length && replacement.subarray(REASONING_COPY.length).equals(text)
+  return (
+    start === end && replacement.length === REASONING_COPY.length + text.length && replacement.subarray(REASONING_COPY.length).equals(text)
+  )
 }
 
 function moved({ start, end, replacement }: Edit, by: number): Edit {

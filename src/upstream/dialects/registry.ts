@@ -9,8 +9,6 @@ import { qianfan } from './native/qianfan.ts'
 import { qwen } from './native/qwen.ts'
 import { createDialect } from './openai.ts'
 
-
-
 const PROTOCOLS: Readonly<Record<DialectName, NativeProtocol | null>> = {
   openai: null,
   anthropic,

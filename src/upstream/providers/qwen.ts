@@ -46,7 +46,10 @@ export const qwen: ProviderFacts = {
     thinking: { switch: 'enable_thinking', efforts: [], budget: { min: 1, max: 1_000_000 } },
   },
   variants: [
-    { models: /^qwen3\.8-max/i, rules: { thinking: { switch: 'enable_thinking', efforts: ['none', 'low', 'medium', 'xhigh'], budget: null } } },
+    {
+      models: /^qwen3\.8-max/i,
+      rules: { thinking: { switch: 'enable_thinking', efforts: ['none', 'low', 'medium', 'xhigh'], budget: null } },
+    },
     { models: /^deepseek-v4/i, rules: { thinking: { switch: 'enable_thinking', efforts: ['high', 'max'], budget: null } } },
     { models: /^(qwq|qvq)/i, rules: { streams_only: true, thinking: { switch: null, always: true, efforts: [], budget: null } } },
   ],

@@ -35,7 +35,10 @@ export const spark: ProviderFacts = {
   variants: [
     {
       models: /^spark-x/i,
-      rules: { output_cap: 'max_completion_tokens', ranges: { temperature: { min: 1, max: 1 }, top_p: { min: 0.95, max: 0.95 }, top_k: { min: 1, max: 6 } } },
+      rules: {
+        output_cap: 'max_completion_tokens',
+        ranges: { temperature: { min: 1, max: 1 }, top_p: { min: 0.95, max: 0.95 }, top_k: { min: 1, max: 6 } },
+      },
     },
   ],
   embeddings_batches: [],

@@ -39,9 +39,15 @@ export const zhipu: ProviderFacts = {
   ],
   rules: { ...PLAIN_RULES, thinking: { switch: 'thinking_type', efforts: [], budget: null } },
   variants: [
-    { models: /^glm-(3|4-|4v|zero|z1)|^(charglm|emohaa|codegeex)/i, rules: { ranges: { temperature: { min: 0.01, max: 0.99 }, top_p: { min: 0.01, max: 0.99 } }, thinking: null } },
+    {
+      models: /^glm-(3|4-|4v|zero|z1)|^(charglm|emohaa|codegeex)/i,
+      rules: { ranges: { temperature: { min: 0.01, max: 0.99 }, top_p: { min: 0.01, max: 0.99 } }, thinking: null },
+    },
     { models: /^glm-4v$/i, rules: { max_output_tokens: 1024 } },
-    { models: /^glm-5\.3$/i, rules: { thinking: { switch: 'thinking_type', always: true, efforts: ['low', 'high', 'max'], budget: null } } },
+    {
+      models: /^glm-5\.3$/i,
+      rules: { thinking: { switch: 'thinking_type', always: true, efforts: ['low', 'high', 'max'], budget: null } },
+    },
   ],
   embeddings_batches: [{ models: /./, inputs: 64 }],
   parameters: [

@@ -31,9 +31,17 @@ function isMessage(value: Fields): boolean {
 
 function messageOf(blocks: readonly Fields[]): Fields {
   const of = (type: string): Fields[] => blocks.filter((block) => block['type'] === type)
-  const content = of('text').map((block) => String(block['text'])).join('')
-  const thinking = of('thinking').map((block) => String(block['thinking'])).join('')
-  const calls = of('tool_use').map(({ id, name, input }) => ({ id, type: 'function', function: { name, arguments: JSON.stringify(input ?? {}) } }))
+  const content = of('text')
+    .map((block) => String(block['text']))
+    .join('')
+  const thinking = of('thinking')
+    .map((block) => String(block['thinking']))
+    .join('')
+  const calls = of('tool_use').map(({ id, name, input }) => ({
+    id,
+    type: 'function',
+    function: { name, arguments: JSON.stringify(input ?? {}) },
+  }))
   const details = blocks.filter((block) => isKept(block))
   return {
     role: 'assistant',
@@ -136,7 +144,11 @@ class AnthropicReader implements NativeReader {
     if (delta === null) return NOTHING_SAID
     const role = this.#said_role ? {} : { role: 'assistant' }
     this.#said_role = true
-    return { chunks: [{ ...this.#id, choices: [{ index: 0, delta: { ...role, ...delta }, finish_reason: null }] }], usage: null, done: false }
+    return {
+      chunks: [{ ...this.#id, choices: [{ index: 0, delta: { ...role, ...delta }, finish_reason: null }] }],
+      usage: null,
+      done: false,
+    }
   }
 
   /** Counts come in parts: the input at the start, the output at the end. A later zero takes nothing back. */

@@ -44,7 +44,9 @@ function textsOf(text: unknown): Fields {
   return {
     ...(typeof text['Role'] === 'string' ? { role: text['Role'] } : {}),
     ...(typeof text['Content'] === 'string' ? { content: text['Content'] } : {}),
-    ...(typeof text['ReasoningContent'] === 'string' && text['ReasoningContent'] !== '' ? { reasoning_content: text['ReasoningContent'] } : {}),
+    ...(typeof text['ReasoningContent'] === 'string' && text['ReasoningContent'] !== ''
+      ? { reasoning_content: text['ReasoningContent'] }
+      : {}),
     ...(Array.isArray(calls) && calls.length > 0 ? { tool_calls: calls.filter(isFields).map(callOf) } : {}),
   }
 }

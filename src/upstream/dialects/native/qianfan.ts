@@ -17,7 +17,11 @@ export const qianfan: NativeProtocol = {
       read(value) {
         const role = said_role ? {} : { role: 'assistant' }
         said_role = true
-        const choice = { index: 0, delta: { ...role, ...textsOf(value, 0) }, finish_reason: value['is_end'] === true ? finishOf(value) : null }
+        const choice = {
+          index: 0,
+          delta: { ...role, ...textsOf(value, 0) },
+          finish_reason: value['is_end'] === true ? finishOf(value) : null,
+        }
         return { chunks: [{ ...identityOf(value), choices: [choice] }], usage: usageOf(value), done: false }
       },
     }
@@ -34,7 +38,12 @@ function textsOf({ id, result, function_call }: Fields, index: number | undefine
   if (!isFields(function_call) || typeof function_call['name'] !== 'string') return content
   const { name, arguments: given, thoughts } = function_call
   const reasoning = typeof thoughts === 'string' && thoughts !== '' ? { reasoning_content: thoughts } : {}
-  const call = { ...(index === undefined ? {} : { index }), id: `call_${String(id)}`, type: 'function', function: { name, arguments: given } }
+  const call = {
+    ...(index === undefined ? {} : { index }),
+    id: `call_${String(id)}`,
+    type: 'function',
+    function: { name, arguments: given },
+  }
   return { ...content, ...reasoning, tool_calls: [call] }
 }
 

@@ -22,7 +22,12 @@ export const unknown: NativeProtocol = {
     const texts = findTexts(value)
     if (texts === null) return null
     const message = { role: 'assistant', ...texts }
-    return { object: 'chat.completion', model: '', choices: [{ index: 0, message, finish_reason: endOf(value) ?? 'stop' }], usage: usageOf(value) ?? undefined }
+    return {
+      object: 'chat.completion',
+      model: '',
+      choices: [{ index: 0, message, finish_reason: endOf(value) ?? 'stop' }],
+      usage: usageOf(value) ?? undefined,
+    }
   },
 }
 

@@ -234,7 +234,6 @@ export const CALENDAR = shape({
   holidays: z.array(z.string({ error: DAYS }), { error: 'a list of dates' }).default([]),
   workdays: z.array(z.string({ error: DAYS }), { error: 'a list of dates' }).default([]),
 }).prefault({})
-/** `null` says that no price is known: the model (or cost) is there, and cannot be sold. */
 export const VERSIONS = z.array(z.unknown(), { error: 'a list of price versions' }).min(1, { error: 'at least one price version' })
 const tokens = whole(0, 100_000_000, 'tokens').optional()
 export const VERSION = shape({

@@ -151,7 +151,8 @@ function kindOfCodes(codes: readonly string[]): FailureKind {
   const names = codes.join(' ')
   if (/rate_?limit|limit_requests|throttling|too_?many_?requests/.test(names)) return 'rate'
   if (/authentication|invalid_api_?key|permission|unauthorized/.test(names)) return 'auth'
-  if (/model_?not_?found/.test(names)) return 'model_missing'
+  if (/model_?not_?found|not_found_error/.test(names)) return 'model_missing'
+  if (/billing_error/.test(names)) return 'balance'
   if (/overload|service_?unavailable/.test(names)) return 'overload'
   return /invalid_?(request|parameter)|bad_?request/.test(names) ? 'invalid' : 'server'
 }

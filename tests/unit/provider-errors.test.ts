@@ -27,19 +27,30 @@ describe("a provider's error: our kind, our code, and what happens next", () => 
     // What is about the request ends it: another target would get the same words, and content never moves on silently.
     const ends = kind === 'content' || kind === 'invalid' || kind === 'context_length'
     expect(retry).toBe(!ends)
-    expect(code).toBe(ends ? { content: 'content_filtered', invalid: 'invalid_request', context_length: 'context_length_exceeded' }[kind] : 'upstream_error')
+    expect(code).toBe(
+      ends
+        ? { content: 'content_filtered', invalid: 'invalid_request', context_length: 'context_length_exceeded' }[kind]
+        : 'upstream_error',
+    )
   })
 
-  it.each(ERROR_CASES.filter(([, status]) => status === 200))('of %s, %i %j, as a whole body, a first event and in the middle, is %s', (provider, _, body, kind) => {
-    const dialect = dialectFor('openai', factsOf(provider))
-    const json = JSON.stringify(body)
-    expect(() => dialect.whole(Buffer.from(json), answerContext())).toThrow(expect.objectContaining({ kind }))
-    expect(translate(dialect, answerContext(), [Buffer.from(json)])).toMatchObject({ failure: kind, out: '', data_events: 0 })
-    expect(translate(dialect, answerContext(), [Buffer.from(`data:${json}\n\n`)])).toMatchObject({ failure: kind, out: '', data_events: 0 })
-    const text = 'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"hi"},"finish_reason":null}]}\n\n'
-    const middle = translate(dialect, answerContext(), [Buffer.from(`${text}data: ${json}\n\ndata: [DONE]\n\n`)])
-    expect(middle).toMatchObject({ failure: kind, out: text, data_events: 1 })
-  })
+  it.each(ERROR_CASES.filter(([, status]) => status === 200))(
+    'of %s, %i %j, as a whole body, a first event and in the middle, is %s',
+    (provider, _, body, kind) => {
+      const dialect = dialectFor('openai', factsOf(provider))
+      const json = JSON.stringify(body)
+      expect(() => dialect.whole(Buffer.from(json), answerContext())).toThrow(expect.objectContaining({ kind }))
+      expect(translate(dialect, answerContext(), [Buffer.from(json)])).toMatchObject({ failure: kind, out: '', data_events: 0 })
+      expect(translate(dialect, answerContext(), [Buffer.from(`data:${json}\n\n`)])).toMatchObject({
+        failure: kind,
+        out: '',
+        data_events: 0,
+      })
+      const text = 'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"hi"},"finish_reason":null}]}\n\n'
+      const middle = translate(dialect, answerContext(), [Buffer.from(`${text}data: ${json}\n\ndata: [DONE]\n\n`)])
+      expect(middle).toMatchObject({ failure: kind, out: text, data_events: 1 })
+    },
+  )
 
   it.each(ANTHROPIC_ERRORS)("of Anthropic's form, %s, is %s", (type, kind) => {
     for (const provider of ['zhipu', 'deepseek', 'moonshot']) {
@@ -50,9 +61,12 @@ describe("a provider's error: our kind, our code, and what happens next", () => 
     }
   })
 
-  it.each(['deepseek', 'qwen', 'vllm', 'sglang', 'ollama', ...new Set(ERROR_CASES.map(([provider]) => provider)), 'sandbox'])('%s is known', (provider) => {
-    expect(factsOf(provider).id).toBe(provider)
-  })
+  it.each(['deepseek', 'qwen', 'vllm', 'sglang', 'ollama', ...new Set(ERROR_CASES.map(([provider]) => provider)), 'sandbox'])(
+    '%s is known',
+    (provider) => {
+      expect(factsOf(provider).id).toBe(provider)
+    },
+  )
 
   it('leaves no provider without a case, and knows twenty beside the sandbox', () => {
     const covered = new Set([...ERROR_CASES.map(([provider]) => provider), 'deepseek', 'qwen', 'vllm', 'sglang', 'ollama', 'sandbox'])
@@ -62,7 +76,10 @@ describe("a provider's error: our kind, our code, and what happens next", () => 
 })
 
 it.each([
-  ['MiniMax warns with a code of 0', { base_resp: { status_code: 0, status_msg: 'Invalid parameters detected, json: unknown field "user"' } }],
+  [
+    'MiniMax warns with a code of 0',
+    { base_resp: { status_code: 0, status_msg: 'Invalid parameters detected, json: unknown field "user"' } },
+  ],
   ['an error of nothing', { error: { message: '', code: 0, type: null } }],
   ['an empty error', { error: {} }],
   ['no error', { error: false }],

@@ -13,7 +13,10 @@ function served(gateway: ShippedGateway): { prompt_tokens: number; sent_tokens: 
 }
 
 function modelsOf(gateway: ShippedGateway, kind: 'chat' | 'embeddings' | 'rerank'): string[] {
-  return gateway.plane.snapshot().callable.filter((model) => model.kind === kind).map(({ id }) => id)
+  return gateway.plane
+    .snapshot()
+    .callable.filter((model) => model.kind === kind)
+    .map(({ id }) => id)
 }
 
 describe('every model of the shipped catalogue, through the official SDK', () => {

@@ -23,7 +23,13 @@ async function start(): Promise<TestGateway> {
     PLAYED.flatMap((provider) =>
       CAUSES.map((cause) => {
         const id = `${provider}-${cause}`
-        const first = { id: `${id}-a`, provider, base_url: `${sandbox.url}/as/${provider}/v1`, api_key: 'test-id.test-secret', zone: 'private' }
+        const first = {
+          id: `${id}-a`,
+          provider,
+          base_url: `${sandbox.url}/as/${provider}/v1`,
+          api_key: 'test-id.test-secret',
+          zone: 'private',
+        }
         const second = { id: `${id}-b`, provider: 'sandbox', base_url: `${sandbox.url}/b/v1`, tier: 2 }
         const endpoints = [provider === 'ollama' ? { ...first, api_key: undefined } : first, second]
         return [id, { kind: 'chat', owned_by: 'test', tokenizer: 'sandbox', created: '2026-01-01', context_tokens: 100_000, endpoints }]

@@ -43,7 +43,8 @@ describe('a conversation with tool calls', () => {
       const answers = VARIANTS.map(async ({ id }) => {
         const response = await gateway.chat({ model: id, messages, tools: [TOOL], stream })
         const body = await response.text()
-        const content = response.status !== 200 ? body : stream ? meaningOf(body).content : (JSON.parse(body) as Answer).choices[0]?.message.content
+        const content =
+          response.status !== 200 ? body : stream ? meaningOf(body).content : (JSON.parse(body) as Answer).choices[0]?.message.content
         expect([first, id, response.status, content]).toEqual([first, id, 200, expect.stringContaining('{"celsius":21}')])
       })
       await Promise.all(answers)

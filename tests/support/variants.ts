@@ -65,7 +65,14 @@ export async function startVariants(defaults: PartialDirectives = {}): Promise<{
       const { provider, dialect, upstream_model } = one
       const api_key = provider === 'ollama' ? {} : { api_key: 'test-id.test-secret' }
       const endpoint = { provider, dialect, upstream_model, base_url: addressOf(one, sandbox.url), zone: 'private', ...api_key }
-      const model = { kind: 'chat', owned_by: 'test', tokenizer: 'sandbox', created: '2026-01-01', context_tokens: 100_000, endpoints: [endpoint] }
+      const model = {
+        kind: 'chat',
+        owned_by: 'test',
+        tokenizer: 'sandbox',
+        created: '2026-01-01',
+        context_tokens: 100_000,
+        endpoints: [endpoint],
+      }
       return [one.id, model]
     }),
   )

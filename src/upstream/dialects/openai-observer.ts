@@ -117,12 +117,10 @@ export class OpenaiObserver {
 
   /** Takes in usage and finish reasons of a chunk. Answers false for a chunk that no OpenAI-compatible server sends. */
   see(chunk: Fields): boolean {
-    const choices = chunk['choices']
-    if (Array.isArray(choices)) {
-      for (let position = 0; position < choices.length; position++) {
-        const choice: unknown = choices[position]
-        if (isFields(choice) && !this.#seeChoice(choice, position)) return false
-      }
+    const choices = choicesOf(chunk)
+    for (let position = 0; position < choices.length; position++) {
+      const choice = choices[position]
+      if (isFields(choice) && !this.#seeChoice(choice, position)) return false
     }
     const usage = this.#accepted(chunk['usage'])
     if (usage !== null) this.#top = this.#latest = usage
@@ -218,6 +216,11 @@ export class OpenaiObserver {
     for (const choice of this.#choices.values()) if (choice.has_text) return true
     return false
   }
+}
+
+/** The choices of a chunk or answer; one that stands alone where a list belongs is a list of one. */
+export function choicesOf({ choices }: Fields): readonly unknown[] {
+  return Array.isArray(choices) ? choices : isFields(choices) ? [choices] : []
 }
 
 function allZero(usage: TokenUsage): boolean {

@@ -14,7 +14,7 @@ import type { ChoiceMeaning } from './openai-choice.ts'
 import { isError } from './openai-errors.ts'
 import type { ClassifyError } from './openai-errors.ts'
 import type { ChoiceState } from './openai-observer.ts'
-import { OpenaiObserver } from './openai-observer.ts'
+import { choicesOf, OpenaiObserver } from './openai-observer.ts'
 import { chunkEdits } from './openai-repairs.ts'
 import type { ChunkPlan } from './openai-repairs.ts'
 import { ChunkTemplate } from './openai-template.ts'
@@ -29,6 +29,9 @@ const NOTHING: StreamStep = { out: EMPTY, data_events: 0, failure: null, done: f
 
 /** Templates learned in a row that no chunk had: then this upstream's chunks differ in more than their text. */
 const MAX_USELESS_TEMPLATES = 4
+
+/** Most white space before an answer that is kept for what may follow. */
+const MAX_LEAD_BYTES = 65_536
 
 /** What is known of the upstream beforehand. */
 export interface StreamFacts {
@@ -51,6 +54,8 @@ export class OpenaiStream implements StreamTranslator {
   readonly #plan: ChunkPlan
   readonly #out = new ByteWriter()
   #form: 'unknown' | 'events' | JsonBody = 'unknown'
+  /** What came before the first byte that says something. */
+  #lead: Buffer = EMPTY
   #reader: NativeReader | null
   #data_events = 0
   #over = false
@@ -75,10 +80,19 @@ export class OpenaiStream implements StreamTranslator {
 
   push(chunk: Buffer): StreamStep {
     if (this.#over) return NOTHING
-    if (this.#form === 'unknown') this.#form = formOf(chunk, this.#context.max_event_bytes)
-    if (typeof this.#form !== 'string') return this.#pushJson(this.#form, chunk)
+    if (this.#form !== 'unknown') return this.#form === 'events' ? this.#pushEvents(chunk) : this.#pushJson(this.#form, chunk)
+    this.#lead = this.#lead.length === 0 ? chunk : Buffer.concat([this.#lead, chunk])
+    this.#form = formOf(this.#lead, this.#context.max_event_bytes)
+    // White space says nothing yet: where JSON follows, it is not a part of a stream.
+    if (this.#form === 'unknown') return NOTHING
+    const bytes = this.#lead
+    this.#lead = EMPTY
+    return this.#form === 'events' ? this.#pushEvents(bytes) : this.#pushJson(this.#form, bytes)
+  }
+
+  #pushEvents(bytes: Buffer): StreamStep {
     try {
-      return this.#pass(this.#framer.push(chunk))
+      return this.#pass(this.#framer.push(bytes))
     } catch (error) {
       if (!(error instanceof EventTooLargeError)) throw error
       const before = this.#pass(error.frames)
@@ -88,7 +102,7 @@ export class OpenaiStream implements StreamTranslator {
 
   end(): StreamStep {
     if (this.#over) return NOTHING
-    const rest = typeof this.#form === 'string' ? this.#framer.end() : restOf(this.#form)
+    const rest = typeof this.#form === 'string' ? [...this.#framer.push(this.#lead), ...this.#framer.end()] : restOf(this.#form)
     let step = this.#pass(rest)
     if (this.#over) return step
     if (typeof this.#form !== 'string' && this.#whole_value && !this.#observer.finished) {
@@ -262,10 +276,8 @@ export class OpenaiStream implements StreamTranslator {
   }
 
   #meaningsOf(chunk: Fields): ChoiceMeaning[] {
-    const given = chunk['choices']
-    const choices: unknown[] = Array.isArray(given) ? given : isFields(given) ? [given] : []
     const meanings: ChoiceMeaning[] = []
-    for (const [position, choice] of choices.entries()) {
+    for (const [position, choice] of choicesOf(chunk).entries()) {
       const state = isFields(choice) ? this.#observer.stateOf(choice, position) : null
       if (isFields(choice) && state !== null) meanings.push(meaningOf(choice, position, state, false))
     }
@@ -361,7 +373,7 @@ function formOf(chunk: Buffer, max_event_bytes: number): 'unknown' | 'events' | 
     if (byte <= 0x20 || byte === 0xef || byte === 0xbb || byte === 0xbf) continue
     return looksLikeJson(byte) ? new JsonBody(max_event_bytes) : 'events'
   }
-  return 'unknown'
+  return chunk.length > MAX_LEAD_BYTES ? 'events' : 'unknown'
 }
 
 function restOf(body: 'unknown' | JsonBody): Frame[] {

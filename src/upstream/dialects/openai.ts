@@ -10,7 +10,7 @@ import { brokenOffAt, countMeaning, meaningOf } from './openai-choice.ts'
 import type { ChoiceMeaning } from './openai-choice.ts'
 import { classifyAsServer, isError } from './openai-errors.ts'
 import type { ClassifyError } from './openai-errors.ts'
-import { OpenaiObserver } from './openai-observer.ts'
+import { choicesOf, OpenaiObserver } from './openai-observer.ts'
 import { chunkEdits, modelEdits } from './openai-repairs.ts'
 import { OpenaiStream } from './openai-stream.ts'
 import type { StreamFacts } from './openai-stream.ts'
@@ -67,7 +67,7 @@ function otherProtocol(value: Fields, configured: NativeProtocol | null): Fields
 function answerOf(json: Buffer, value: Fields, context: AnswerContext, known_repairs: readonly string[]): TranslatedAnswer {
   const observer = new OpenaiObserver(context.tokenizer, `call_${context.request_id.replaceAll('-', '')}`)
   for (const repair of known_repairs) observer.repairs.add(repair)
-  const choices = Array.isArray(value['choices']) ? value['choices'] : isFields(value['choices']) ? [value['choices']] : null
+  const choices = value['choices'] === undefined || value['choices'] === null ? null : choicesOf(value)
   // Without a choice there is no answer, and another target may have one.
   if (choices?.length === 0) throw new UpstreamFailure('malformed')
   if (choices === null) return withoutChoices(json, value, context, observer)

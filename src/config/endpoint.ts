@@ -95,10 +95,8 @@ function addressOf({ kind, given, provider, facts }: EndpointSources, complain: 
 
 /** The provider's rules, those of its model, then what the catalogue knows of the model: later ones win. */
 function rulesOf({ facts, given, thinking }: EndpointSources, upstream_model: string): RequestRules {
-  const rules = facts.variants.reduce(
-    (found, { models, rules: changes }) => (models.test(upstream_model) ? { ...found, ...changes } : found),
-    facts.rules,
-  )
+  const changes = facts.variants.filter(({ models }) => models.test(upstream_model)).map((variant) => variant.rules)
+  const rules: RequestRules = Object.assign({}, facts.rules, ...changes) as RequestRules
   const max_output_tokens = given.max_output_tokens ?? rules.max_output_tokens
   if (thinking === 'never') return { ...rules, max_output_tokens, thinking: { switch: null, efforts: [], budget: null } }
   if (thinking === 'always' && rules.thinking !== null)

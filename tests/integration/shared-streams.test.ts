@@ -150,7 +150,7 @@ describe.skipIf(folder === null)('the shared stream samples (skipped where the s
         expect(meaning.native_finish).toBe(sample.native_finish ?? null)
         expect(calls.map(({ name: called, arguments: given }) => ({ name: called, arguments: given }))).toEqual(sample.calls ?? [])
         expect(whole).toMatchObject({ failure: null, observed: { finish_reason: sample.finish, finished: true, reported: sample.usage } })
-        const own_usage = sample.repairs.filter((repair) => repair !== 'usage_in_choice' || usage_asked)
+        const own_usage = sample.repairs.filter((name_of_repair) => name_of_repair !== 'usage_in_choice' || usage_asked)
         expect(whole.observed.repairs.toSorted()).toEqual(own_usage.toSorted())
         const { input, cached_input, output } = sample.usage
         expect(meaning.usage).toEqual(

@@ -66,7 +66,8 @@ export function textIn(value: unknown, depth = 0): string {
 function partsOf(value: object): { readonly content: string; readonly reasoning: string } {
   const texts = { content: '', reasoning: '' }
   for (const part of Array.isArray(value) ? value : [value]) {
-    const thinks = isFields(part) && /think|reason/.test(String(part['type'] ?? ''))
+    const type: unknown = isFields(part) ? part['type'] : null
+    const thinks = typeof type === 'string' && /think|reason/.test(type)
     texts[thinks ? 'reasoning' : 'content'] += textIn(part)
   }
   return texts

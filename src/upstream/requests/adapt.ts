@@ -19,9 +19,9 @@ export function adaptChat(body: Buffer, view: RequestView, rules: RequestRules, 
   if (isPlainFor(view, rules, target)) return { body: plainBody(body, view, target), adjusted: NOTHING }
   const { members, adjusted } = decide(view, rules, target)
   const object = new ObjectEdits(body, 0, LIMITS)
-  for (const [name, json] of members) {
-    if (json === null) object.remove(name)
-    else object.set(name, json)
+  for (const [name, value] of members) {
+    if (value === null) object.remove(name)
+    else object.set(name, value)
   }
   const edits: Edit[] = []
   if (touchesHistory(rules.history, view.history)) {

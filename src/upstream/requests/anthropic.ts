@@ -1,6 +1,6 @@
 import { isFields } from '../dialects/openai-usage.ts'
 import { reasoningOf } from './history.ts'
-import { functionsOf, messagesOf, partsOf, pastCalls, renamed, reportDropped, splitSystem, contentText } from './messages.ts'
+import { functionsOf, messagesOf, partsOf, pastCalls, renamed, reportDropped, splitSystem, contentText, textOf } from './messages.ts'
 import type { NativeRequest } from './native.ts'
 import { intentOf } from './thinking.ts'
 
@@ -44,7 +44,7 @@ interface Turn {
 
 function turnOf(message: Fields): Turn[] {
   if (message['role'] === 'tool') {
-    const result = { type: 'tool_result', tool_use_id: idOf(String(message['tool_call_id'] ?? '')), content: contentText(message) }
+    const result = { type: 'tool_result', tool_use_id: idOf(textOf(message['tool_call_id'])), content: contentText(message) }
     return [{ role: 'user', content: [result] }]
   }
   const blocks = partsOf(message).flatMap((part): Fields[] => {

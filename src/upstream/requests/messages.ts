@@ -33,11 +33,16 @@ export function pastCalls(message: Fields): readonly PastCall[] {
     const made = isFields(call['function']) ? call['function'] : {}
     const given = made['arguments']
     return {
-      id: String(call['id'] ?? ''),
-      name: String(made['name'] ?? ''),
+      id: textOf(call['id']),
+      name: textOf(made['name']),
       arguments: typeof given === 'string' ? given : JSON.stringify(given ?? {}),
     }
   })
+}
+
+/** A text or a number as text; anything else is none. */
+export function textOf(value: unknown): string {
+  return typeof value === 'string' || typeof value === 'number' ? String(value) : ''
 }
 
 /** Functions that may be called. */

@@ -40,12 +40,16 @@ class UnknownReader implements NativeReader {
     const finish_reason = endOf(value)
     const usage = usageOf(value)
     if (texts === null && finish_reason === null) return { chunks: [], usage, done: false }
-    const said = texts === null || (finish_reason !== null && this.#sent.isAgain(String(texts['content'] ?? ''))) ? {} : texts
-    this.#sent.add(String(said['content'] ?? ''))
+    const said = texts === null || (finish_reason !== null && this.#sent.isAgain(contentOf(texts))) ? {} : texts
+    this.#sent.add(contentOf(said))
     const role = this.#said_role ? {} : { role: 'assistant' }
     this.#said_role = true
     return { chunks: [{ choices: [{ index: 0, delta: { ...role, ...said }, finish_reason }] }], usage, done: false }
   }
+}
+
+function contentOf({ content }: Fields): string {
+  return typeof content === 'string' ? content : ''
 }
 
 /** The texts of the first object that has any, as a delta. */

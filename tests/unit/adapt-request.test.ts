@@ -19,7 +19,11 @@ function factsOf(provider: string): ProviderFacts {
 
 function rulesOf(provider: string, model: string): RequestRules {
   const facts = factsOf(provider)
-  return Object.assign({}, facts.rules, ...facts.variants.filter(({ models }) => models.test(model)).map(({ rules }) => rules)) as RequestRules
+  return Object.assign(
+    {},
+    facts.rules,
+    ...facts.variants.filter(({ models }) => models.test(model)).map(({ rules }) => rules),
+  ) as RequestRules
 }
 
 interface Limits {
@@ -28,7 +32,11 @@ interface Limits {
 }
 
 /** What a target gets of a request, and what the caller is told. */
-function adapted(rules: RequestRules, request: Fields | string, limits: Limits = {}): { body: string; sent: Fields; adjusted: readonly string[] } {
+function adapted(
+  rules: RequestRules,
+  request: Fields | string,
+  limits: Limits = {},
+): { body: string; sent: Fields; adjusted: readonly string[] } {
   const bytes = Buffer.from(typeof request === 'string' ? request : JSON.stringify({ model: 'asked', messages: HELLO, ...request }))
   const { facts } = readFacts('chat_completions', bytes, 128)
   const target = { upstream_model: 'up', max_output_tokens: limits.max_output_tokens ?? null, capped_tokens: limits.capped_tokens ?? null }
@@ -64,7 +72,13 @@ describe('numbers', () => {
     ['moonshot', 'moonshot-v1-8k', { temperature: 1.5 }, { temperature: 1 }, ['temperature=1.0']],
     ['moonshot', 'moonshot-v1-8k', { temperature: 0.5 }, { temperature: 0.5 }, []],
     ['minimax', 'MiniMax-M2.7', { temperature: 0, top_p: 0 }, { temperature: 0.01, top_p: 0.01 }, ['temperature=0.01', 'top_p=0.01']],
-    ['qwen', 'qwen-plus', { top_p: 1, temperature: 2 }, { top_p: 0.999999, temperature: 1.999999 }, ['top_p=0.999999', 'temperature=1.999999']],
+    [
+      'qwen',
+      'qwen-plus',
+      { top_p: 1, temperature: 2 },
+      { top_p: 0.999999, temperature: 1.999999 },
+      ['top_p=0.999999', 'temperature=1.999999'],
+    ],
     ['zhipu', 'glm-4-plus', { temperature: 1 }, { temperature: 0.99 }, ['temperature=0.99']],
     ['zhipu', 'glm-5.2', { temperature: 1 }, { temperature: 1 }, []],
     ['spark', '4.0Ultra', { temperature: 0, top_k: 50 }, { temperature: 0.01, top_k: 6 }, ['temperature=0.01', 'top_k=6']],
@@ -90,7 +104,13 @@ describe('the cap of an answer', () => {
     ['is passed within the model', { max_tokens: 100 }, { max_output_tokens: 8192 }, { max_tokens: 100 }, []],
     ['is passed where the model is not known', { max_tokens: 99_999 }, {}, { max_tokens: 99_999 }, []],
     ['goes by the name that the target knows', { max_completion_tokens: 100 }, {}, { max_tokens: 100 }, []],
-    ['is told by the name that the caller gave', { max_completion_tokens: 99_999 }, { max_output_tokens: 10 }, { max_tokens: 10 }, ['max_completion_tokens=10']],
+    [
+      'is told by the name that the caller gave',
+      { max_completion_tokens: 99_999 },
+      { max_output_tokens: 10 },
+      { max_tokens: 10 },
+      ['max_completion_tokens=10'],
+    ],
     ['is the larger of two', { max_tokens: 5, max_completion_tokens: 7 }, {}, { max_tokens: 7 }, []],
     ['is what the hold pays for', {}, { capped_tokens: 64, max_output_tokens: 8192 }, { max_tokens: 64 }, []],
   ])('%s', (_, request, limits, sent, adjusted) => {
@@ -144,20 +164,144 @@ describe('one control of thinking for all', () => {
     high: { reasoning_effort: 'high' },
   }
   const TARGETS: readonly (readonly [string, string, Readonly<Record<string, Fields>>])[] = [
-    ['deepseek', 'deepseek-v4-pro', { on: { thinking: { type: 'enabled' } }, off: { thinking: { type: 'disabled' } }, minimal: { reasoning_effort: 'low' }, medium: { reasoning_effort: 'high' }, high: { reasoning_effort: 'high' } }],
-    ['qwen', 'qwen-plus', { on: { enable_thinking: true }, off: { enable_thinking: false }, minimal: { enable_thinking: true }, medium: { enable_thinking: true }, high: { enable_thinking: true } }],
-    ['qwen', 'qwen3.8-max', { on: { enable_thinking: true }, off: { enable_thinking: false }, minimal: { reasoning_effort: 'low' }, medium: { reasoning_effort: 'medium' }, high: { reasoning_effort: 'xhigh' } }],
-    ['doubao', 'doubao-seed-1.8', { on: { thinking: { type: 'enabled' } }, off: { thinking: { type: 'disabled' } }, minimal: { reasoning_effort: 'minimal' }, medium: { reasoning_effort: 'medium' }, high: { reasoning_effort: 'high' } }],
-    ['zhipu', 'glm-5.2', { on: { thinking: { type: 'enabled' } }, off: { thinking: { type: 'disabled' } }, minimal: { thinking: { type: 'enabled' } }, medium: { thinking: { type: 'enabled' } }, high: { thinking: { type: 'enabled' } } }],
-    ['zhipu', 'glm-5.3', { on: { thinking: { type: 'enabled' } }, off: { reasoning_effort: 'low' }, minimal: { reasoning_effort: 'low' }, medium: { reasoning_effort: 'high' }, high: { reasoning_effort: 'high' } }],
-    ['moonshot', 'kimi-k3', { on: {}, off: { reasoning_effort: 'low' }, minimal: { reasoning_effort: 'low' }, medium: { reasoning_effort: 'high' }, high: { reasoning_effort: 'high' } }],
-    ['minimax', 'MiniMax-M3', { on: { thinking: { type: 'adaptive' } }, off: { thinking: { type: 'disabled' } }, minimal: { thinking: { type: 'adaptive' } }, medium: { thinking: { type: 'adaptive' } }, high: { thinking: { type: 'adaptive' } } }],
+    [
+      'deepseek',
+      'deepseek-v4-pro',
+      {
+        on: { thinking: { type: 'enabled' } },
+        off: { thinking: { type: 'disabled' } },
+        minimal: { reasoning_effort: 'low' },
+        medium: { reasoning_effort: 'high' },
+        high: { reasoning_effort: 'high' },
+      },
+    ],
+    [
+      'qwen',
+      'qwen-plus',
+      {
+        on: { enable_thinking: true },
+        off: { enable_thinking: false },
+        minimal: { enable_thinking: true },
+        medium: { enable_thinking: true },
+        high: { enable_thinking: true },
+      },
+    ],
+    [
+      'qwen',
+      'qwen3.8-max',
+      {
+        on: { enable_thinking: true },
+        off: { enable_thinking: false },
+        minimal: { reasoning_effort: 'low' },
+        medium: { reasoning_effort: 'medium' },
+        high: { reasoning_effort: 'xhigh' },
+      },
+    ],
+    [
+      'doubao',
+      'doubao-seed-1.8',
+      {
+        on: { thinking: { type: 'enabled' } },
+        off: { thinking: { type: 'disabled' } },
+        minimal: { reasoning_effort: 'minimal' },
+        medium: { reasoning_effort: 'medium' },
+        high: { reasoning_effort: 'high' },
+      },
+    ],
+    [
+      'zhipu',
+      'glm-5.2',
+      {
+        on: { thinking: { type: 'enabled' } },
+        off: { thinking: { type: 'disabled' } },
+        minimal: { thinking: { type: 'enabled' } },
+        medium: { thinking: { type: 'enabled' } },
+        high: { thinking: { type: 'enabled' } },
+      },
+    ],
+    [
+      'zhipu',
+      'glm-5.3',
+      {
+        on: { thinking: { type: 'enabled' } },
+        off: { reasoning_effort: 'low' },
+        minimal: { reasoning_effort: 'low' },
+        medium: { reasoning_effort: 'high' },
+        high: { reasoning_effort: 'high' },
+      },
+    ],
+    [
+      'moonshot',
+      'kimi-k3',
+      {
+        on: {},
+        off: { reasoning_effort: 'low' },
+        minimal: { reasoning_effort: 'low' },
+        medium: { reasoning_effort: 'high' },
+        high: { reasoning_effort: 'high' },
+      },
+    ],
+    [
+      'minimax',
+      'MiniMax-M3',
+      {
+        on: { thinking: { type: 'adaptive' } },
+        off: { thinking: { type: 'disabled' } },
+        minimal: { thinking: { type: 'adaptive' } },
+        medium: { thinking: { type: 'adaptive' } },
+        high: { thinking: { type: 'adaptive' } },
+      },
+    ],
     ['minimax', 'MiniMax-M2.7', { on: {}, off: {}, minimal: {}, medium: {}, high: {} }],
-    ['stepfun', 'step-3.7-flash', { on: {}, off: {}, minimal: { reasoning_effort: 'low' }, medium: { reasoning_effort: 'medium' }, high: { reasoning_effort: 'high' } }],
-    ['sensenova', 'SenseNova-V6-5-Pro', { on: { thinking: { enabled: true } }, off: { thinking: { enabled: false } }, minimal: { thinking: { enabled: true } }, medium: { thinking: { enabled: true } }, high: { thinking: { enabled: true } } }],
-    ['vllm', 'Qwen/Qwen3-32B', { on: { chat_template_kwargs: { enable_thinking: true } }, off: { chat_template_kwargs: { enable_thinking: false } }, minimal: { chat_template_kwargs: { enable_thinking: true } }, medium: { chat_template_kwargs: { enable_thinking: true } }, high: { chat_template_kwargs: { enable_thinking: true } } }],
-    ['sglang', 'deepseek-v4', { on: { chat_template_kwargs: { thinking: true } }, off: { chat_template_kwargs: { thinking: false } }, minimal: { reasoning_effort: 'high' }, medium: { reasoning_effort: 'high' }, high: { reasoning_effort: 'high' } }],
-    ['siliconflow', 'Qwen/Qwen3-32B', { on: { enable_thinking: true }, off: { enable_thinking: false }, minimal: { enable_thinking: true }, medium: { enable_thinking: true }, high: { enable_thinking: true } }],
+    [
+      'stepfun',
+      'step-3.7-flash',
+      { on: {}, off: {}, minimal: { reasoning_effort: 'low' }, medium: { reasoning_effort: 'medium' }, high: { reasoning_effort: 'high' } },
+    ],
+    [
+      'sensenova',
+      'SenseNova-V6-5-Pro',
+      {
+        on: { thinking: { enabled: true } },
+        off: { thinking: { enabled: false } },
+        minimal: { thinking: { enabled: true } },
+        medium: { thinking: { enabled: true } },
+        high: { thinking: { enabled: true } },
+      },
+    ],
+    [
+      'vllm',
+      'Qwen/Qwen3-32B',
+      {
+        on: { chat_template_kwargs: { enable_thinking: true } },
+        off: { chat_template_kwargs: { enable_thinking: false } },
+        minimal: { chat_template_kwargs: { enable_thinking: true } },
+        medium: { chat_template_kwargs: { enable_thinking: true } },
+        high: { chat_template_kwargs: { enable_thinking: true } },
+      },
+    ],
+    [
+      'sglang',
+      'deepseek-v4',
+      {
+        on: { chat_template_kwargs: { thinking: true } },
+        off: { chat_template_kwargs: { thinking: false } },
+        minimal: { reasoning_effort: 'high' },
+        medium: { reasoning_effort: 'high' },
+        high: { reasoning_effort: 'high' },
+      },
+    ],
+    [
+      'siliconflow',
+      'Qwen/Qwen3-32B',
+      {
+        on: { enable_thinking: true },
+        off: { enable_thinking: false },
+        minimal: { enable_thinking: true },
+        medium: { enable_thinking: true },
+        high: { enable_thinking: true },
+      },
+    ],
     ['siliconflow', 'Qwen/Qwen3-30B-A3B-Instruct-2507', { on: {}, off: {}, minimal: {}, medium: {}, high: {} }],
   ]
 
@@ -181,8 +325,13 @@ describe('one control of thinking for all', () => {
     expect(adapted(rulesOf('moonshot', 'kimi-k3'), { thinking: { type: 'disabled' } }).adjusted).toEqual(['thinking=low'])
     expect(adapted(rulesOf('minimax', 'MiniMax-M2.7'), { enable_thinking: false }).adjusted).toEqual(['thinking=always'])
     expect(adapted(rulesOf('deepseek', 'deepseek-v4-pro'), { reasoning_effort: 'medium' }).adjusted).toEqual(['reasoning_effort=high'])
-    expect(adapted(rulesOf('qianfan', 'ernie'), { thinking_budget: 7 })).toMatchObject({ sent: { thinking_budget: 100 }, adjusted: ['thinking_budget=100'] })
-    expect(adapted(rulesOf('zhipu', 'glm-5.2'), { thinking: { type: 'enabled', budget_tokens: 5 } }).adjusted).toEqual(['thinking_budget=dropped'])
+    expect(adapted(rulesOf('qianfan', 'ernie'), { thinking_budget: 7 })).toMatchObject({
+      sent: { thinking_budget: 100 },
+      adjusted: ['thinking_budget=100'],
+    })
+    expect(adapted(rulesOf('zhipu', 'glm-5.2'), { thinking: { type: 'enabled', budget_tokens: 5 } }).adjusted).toEqual([
+      'thinking_budget=dropped',
+    ])
   })
 })
 
@@ -205,8 +354,12 @@ describe('earlier turns', () => {
   it('lose it where it is refused, and have it in details where those are wanted', () => {
     const said = { reasoning: 'Hm', reasoning_content: 'Hm', reasoning_details: [{ text: 'Hm' }] }
     expect(turnAt('deepseek', 'deepseek-reasoner', turn(said))).toEqual(turn({}))
-    expect(turnAt('minimax', 'MiniMax-M2.7', turn({ reasoning_content: 'Hm' }))).toMatchObject({ reasoning_details: [{ type: 'reasoning.text', text: 'Hm' }] })
-    expect(turnAt('minimax', 'MiniMax-M2.7', turn({ reasoning_details: [{ text: 'x' }] }))).toEqual(turn({ reasoning_details: [{ text: 'x' }] }))
+    expect(turnAt('minimax', 'MiniMax-M2.7', turn({ reasoning_content: 'Hm' }))).toMatchObject({
+      reasoning_details: [{ type: 'reasoning.text', text: 'Hm' }],
+    })
+    expect(turnAt('minimax', 'MiniMax-M2.7', turn({ reasoning_details: [{ text: 'x' }] }))).toEqual(
+      turn({ reasoning_details: [{ text: 'x' }] }),
+    )
     expect(turnAt('vllm', 'qwen', turn(said))).toEqual(turn(said))
   })
 })
@@ -227,18 +380,39 @@ describe('requests of other protocols', () => {
   ]
   const messages = [
     { role: 'system', content: 'be kind' },
-    { role: 'user', content: [{ type: 'text', text: 'look' }, { type: 'image_url', image_url: { url: 'data:image/png;base64,QUJD' } }] },
+    {
+      role: 'user',
+      content: [
+        { type: 'text', text: 'look' },
+        { type: 'image_url', image_url: { url: 'data:image/png;base64,QUJD' } },
+      ],
+    },
     { role: 'assistant', content: null, reasoning_content: 'Hm', tool_calls: calls },
     { role: 'tool', tool_call_id: 'c:1', content: 'one' },
     { role: 'tool', tool_call_id: 'c:2', content: 'two' },
   ]
 
   it("Anthropic's: blocks, results of one turn together, ids that it takes, a cap that it must have", () => {
-    const { sent, adjusted } = native('anthropic', { messages, tools, tool_choice: 'required', stop: 'END', max_tokens: 5000, seed: 1, reasoning_effort: 'high', user: 'u' })
+    const { sent, adjusted } = native('anthropic', {
+      messages,
+      tools,
+      tool_choice: 'required',
+      stop: 'END',
+      max_tokens: 5000,
+      seed: 1,
+      reasoning_effort: 'high',
+      user: 'u',
+    })
     expect(sent).toEqual({
       ...{ model: 'up', max_tokens: 5000, system: 'be kind', stop_sequences: ['END'], metadata: { user_id: 'u' } },
       messages: [
-        { role: 'user', content: [{ type: 'text', text: 'look' }, { type: 'image', source: { type: 'base64', media_type: 'image/png', data: 'QUJD' } }] },
+        {
+          role: 'user',
+          content: [
+            { type: 'text', text: 'look' },
+            { type: 'image', source: { type: 'base64', media_type: 'image/png', data: 'QUJD' } },
+          ],
+        },
         {
           role: 'assistant',
           content: [
@@ -260,16 +434,37 @@ describe('requests of other protocols', () => {
     })
     expect(adjusted).toEqual(['seed=dropped'])
     expect(native('anthropic', { messages: HELLO }).sent['max_tokens']).toBe(8192)
-    const signed = { role: 'assistant', content: 'a', reasoning_content: 'Hm', reasoning_details: [{ type: 'thinking', signature: 's' }, { type: 'redacted_thinking', data: 'd' }] }
+    const signed = {
+      role: 'assistant',
+      content: 'a',
+      reasoning_content: 'Hm',
+      reasoning_details: [
+        { type: 'thinking', signature: 's' },
+        { type: 'redacted_thinking', data: 'd' },
+      ],
+    }
     expect(native('anthropic', { messages: [...HELLO, signed, ...HELLO] }).sent['messages']).toMatchObject([
       {},
-      { content: [{ type: 'thinking', thinking: 'Hm', signature: 's' }, { type: 'redacted_thinking', data: 'd' }, { type: 'text', text: 'a' }] },
+      {
+        content: [
+          { type: 'thinking', thinking: 'Hm', signature: 's' },
+          { type: 'redacted_thinking', data: 'd' },
+          { type: 'text', text: 'a' },
+        ],
+      },
       {},
     ])
   })
 
   it("DashScope's: parameters apart, texts in pieces", () => {
-    const { sent } = native('qwen_native', { messages: HELLO, stream: true, temperature: 0.5, tools, max_completion_tokens: 9, enable_search: true })
+    const { sent } = native('qwen_native', {
+      messages: HELLO,
+      stream: true,
+      temperature: 0.5,
+      tools,
+      max_completion_tokens: 9,
+      enable_search: true,
+    })
     expect(sent).toEqual({
       ...{ model: 'up', input: { messages: HELLO } },
       parameters: { result_format: 'message', incremental_output: true, temperature: 0.5, tools, max_tokens: 9, enable_search: true },
@@ -277,12 +472,24 @@ describe('requests of other protocols', () => {
   })
 
   it("Tencent Cloud's: PascalCase, parameters as text, no reasoning, no cap", () => {
-    const { sent, adjusted } = native('hunyuan_native', { messages, tools, tool_choice: { type: 'function', function: { name: 'f' } }, max_tokens: 9, top_p: 0.5 })
+    const { sent, adjusted } = native('hunyuan_native', {
+      messages,
+      tools,
+      tool_choice: { type: 'function', function: { name: 'f' } },
+      max_tokens: 9,
+      top_p: 0.5,
+    })
     const Tool = { Type: 'function', Function: { Name: 'f', Description: 'd', Parameters: JSON.stringify(parameters) } }
     expect(sent).toMatchObject({ Model: 'up', Stream: false, TopP: 0.5, Tools: [Tool], ToolChoice: 'custom', CustomTool: Tool })
     expect(sent['Messages']).toMatchObject([
       { Role: 'system', Content: 'be kind' },
-      { Role: 'user', Contents: [{ Type: 'text', Text: 'look' }, { Type: 'image_url', ImageUrl: { Url: 'data:image/png;base64,QUJD' } }] },
+      {
+        Role: 'user',
+        Contents: [
+          { Type: 'text', Text: 'look' },
+          { Type: 'image_url', ImageUrl: { Url: 'data:image/png;base64,QUJD' } },
+        ],
+      },
       { Role: 'assistant', Content: '', ToolCalls: [{ Id: 'c:1', Type: 'function', Function: { Name: 'f', Arguments: '{"x":1}' } }, {}] },
       { Role: 'tool', ToolCallId: 'c:1', Content: 'one' },
       { Role: 'tool', ToolCallId: 'c:2', Content: 'two' },
@@ -320,7 +527,9 @@ describe('embeddings of more inputs than a target takes', () => {
 
   it('are joined in order, vectors as they were written, usage summed; unknown where one part says none', () => {
     const part = (usage: string, ...vectors: string[]): Buffer =>
-      Buffer.from(`{"object":"list","data":[${vectors.map((one, index) => `{"embedding":${one},"index":${index}}`).join(', ')}],"model":"up"${usage}}`)
+      Buffer.from(
+        `{"object":"list","data":[${vectors.map((one, index) => `{"embedding":${one},"index":${index}}`).join(', ')}],"model":"up"${usage}}`,
+      )
     const used = (tokens: number): string => `,"usage":{"prompt_tokens":${tokens},"total_tokens":${tokens}}`
     expect(joinAnswers([part(used(3), '[0.10]', '[1e-9]'), part(used(4), '[-0.0]')]).toString()).toBe(
       '{"object":"list","data":[{"embedding":[0.10],"index":0},{"embedding":[1e-9],"index":1},{"embedding":[-0.0],"index":2}],"model":"up","usage":{"prompt_tokens":7,"total_tokens":7}}',

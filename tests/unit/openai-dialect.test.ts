@@ -29,7 +29,7 @@ describe('repairs, each with its fixture', () => {
     ['choice-index', false, ['choice_index']],
     ['tool-call-index', false, ['role', 'tool_call_index', 'tool_call_type']],
     ['finish-reason-empty', false, ['finish_reason_empty']],
-    ['tool-calls-object', false, ['role', 'tool_call_id', 'tool_call_index', 'tool_calls_object']],
+    ['tool-calls-object', false, ['role', 'tool_call_function', 'tool_call_id', 'tool_call_index', 'tool_calls_object']],
     ['bom', false, ['bom']],
     ['empty-data', false, ['empty_data']],
     ['line-end', false, ['line_end']],
@@ -74,6 +74,13 @@ describe('a stream', () => {
     const { out, data_events, done, observed } = run(stream + DONE)
     expect(out).toBe(asSent(stream).replace('{ "model":"weir-chat" }', '{ "model":"up" }'))
     expect([data_events, done, observed.finished, observed.finish_reason]).toEqual([2, true, true, 'stop'])
+  })
+
+  it('leaves calls of custom tools alone', () => {
+    const delta = (call: string): string => `data: {"choices":[{"index":0,"delta":{"role":"assistant","tool_calls":[${call}]}}]}\n\n`
+    const first = delta('{"index":0,"id":"t1","type":"custom","custom":{"name":"f","input":""}}')
+    const then = delta('{"index":0,"custom":{"input":"x"}}').replace('"role":"assistant",', '')
+    expect(run(first + then + FINISH + DONE)).toMatchObject({ out: first + then + asSent(FINISH), observed: { repairs: [] } })
   })
 
   it('keeps everything when usage was asked for', () => {

@@ -132,15 +132,15 @@ function needsCalls({ body, calls }: ChoiceMeaning, plan: ChunkPlan): boolean {
 function needsCall(call: Fields, { piece, place }: PlacedCall, plan: ChunkPlan): boolean {
   const made = call['function']
   if (!plan.whole && call['index'] !== place.index) return true
-  if (!isFields(made)) return needsFunction({ piece, place })
+  if (!isFields(made)) return needsFunction(call)
   if (place.first)
     return piece.id !== place.id || typeof call['type'] !== 'string' || call['type'] === '' || typeof made['arguments'] !== 'string'
   return place.id_again || place.name_again || isFields(made['arguments'])
 }
 
-/** What belongs into `function` is beside it, or a beginning has none. */
-function needsFunction({ piece, place }: PlacedCall): boolean {
-  return place.first || piece.name !== '' || piece.arguments !== null
+/** Official SDKs want a `function` in every fragment, also where it says nothing or what belongs into it is beside it. */
+function needsFunction(call: Fields): boolean {
+  return !isFields(call['custom'])
 }
 
 function choiceEdits(data: Buffer, start: number, meaning: ChoiceMeaning, plan: ChunkPlan, repairs: Set<string>, edits: Edit[]): void {
@@ -260,7 +260,7 @@ function callEdits(
   const made = call['function']
   const member = object.find('function')
   if (isFields(made) && member !== null) functionEdits(data, member, made, { piece, place }, repairs, edits)
-  else if (needsFunction({ piece, place })) {
+  else if (needsFunction(call)) {
     object.set('function', JSON.stringify({ ...(piece.name === '' ? {} : { name: piece.name }), arguments: piece.arguments ?? '' }))
     repairs.add('tool_call_function')
   }

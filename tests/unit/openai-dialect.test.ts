@@ -55,7 +55,7 @@ describe('repairs, each with its fixture', () => {
     ['json-body', true, ['json_body', 'message_or_delta']],
     ['protocol', true, ['finish_reason', 'protocol']],
     ['finish-by-is-end', false, ['finish_by_is_end']],
-    ['finish-by-done', false, ['finish_by_done']],
+    ['finish-by-done', true, ['finish_by_done']],
     ['finish-by-whole', false, ['finish_by_whole', 'json_body', 'message_or_delta']],
     ['crlf-kept', false, []],
     ['many-lines', false, []],

@@ -18,7 +18,7 @@ import { choicesOf, OpenaiObserver } from './openai-observer.ts'
 import { chunkEdits } from './openai-repairs.ts'
 import type { ChunkPlan } from './openai-repairs.ts'
 import { ChunkTemplate } from './openai-template.ts'
-import { isFields } from './openai-usage.ts'
+import { isFields, usageJson } from './openai-usage.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 
@@ -306,8 +306,14 @@ export class OpenaiStream implements StreamTranslator {
     for (const state of [...this.#observer.states]) {
       if (state.finish_reason !== null) continue
       this.#observer.repairs.add(repair)
-      this.#own(this.#ownChunk([finishChoice(state, reason)]))
+      this.#own({ ...this.#ownChunk([finishChoice(state, reason)]), ...this.#usageAgain() })
     }
+  }
+
+  /** Official SDKs keep the usage of the last chunk, even if that has none. */
+  #usageAgain(): Fields {
+    const { reported } = this.#observer.observation()
+    return this.#context.usage_asked && this.#observer.reported_at_top && reported !== null ? { usage: usageJson(reported) } : {}
   }
 
   #identify(id: unknown, created: unknown): void {

@@ -181,11 +181,12 @@ export const CATALOGUE = shape({
 })
 export const PROVIDER = shape(connection)
 export const MODEL = shape({
-  kind: oneOf(['chat', 'embeddings']),
+  kind: oneOf(['chat', 'embeddings', 'rerank']),
   domain: oneOf(DOMAINS).default('general'),
   owned_by: text('who made the model'),
   context_tokens: whole(1, 100_000_000, 'tokens'),
-  max_output_tokens: whole(0, 100_000_000, 'tokens'),
+  max_output_tokens: whole(0, 100_000_000, 'tokens').optional(),
+  thinking: oneOf(['never', 'on_request', 'by_default', 'always']).optional(),
   tokenizer: oneOf(['qwen3', 'deepseek_v3', 'general', 'sandbox']).default('general'),
   attachment_tokens: shape({
     image: whole(0, 10_000_000, 'tokens').default(ATTACHMENT_BOUNDS.image),
@@ -205,6 +206,9 @@ export const ENDPOINT = shape({
   id: name.optional(),
   provider: text('the id of a provider'),
   upstream_model: text('the model id that the provider knows').optional(),
+  dialect: text('a protocol of the provider').optional(),
+  max_output_tokens: whole(1, 100_000_000, 'tokens').optional(),
+  embeddings_batch: whole(1, 100_000, 'inputs').optional(),
   tier: whole(1, 100, 'a tier').default(1),
   weight: whole(1, 1_000_000, 'parts').default(1),
   filing: shape({

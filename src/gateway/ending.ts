@@ -33,7 +33,7 @@ export function toWeirError(error: unknown): WeirError {
 
 /** What the caller may read: the provider's words where they are about the request, the kind alone where they are about us. */
 function callersWords(kind: keyof typeof FAILURES, said: string | undefined): string {
-  const about_the_request = kind === 'invalid' || kind === 'content' || kind === 'context_length'
+  const about_the_request = kind === 'invalid' || kind === 'unsupported' || kind === 'content' || kind === 'context_length'
   if (about_the_request && said !== undefined) return said
   return WORDS[kind]
 }
@@ -52,6 +52,7 @@ const WORDS: Readonly<Record<keyof typeof FAILURES, string>> = {
   model_missing: 'it does not serve this model.',
   content: 'it refused the content.',
   invalid: 'it refused the request.',
+  unsupported: 'it cannot do what was asked.',
   context_length: 'the prompt is too long for it.',
   reset: 'the connection broke before an answer.',
   headers_timeout: 'no answer began in time.',

@@ -9,6 +9,7 @@ import type { Endpoint, Model } from '../../src/config/model.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { startSandbox } from '../../src/sandbox/server.ts'
 import { createTransport } from '../../src/upstream/pool.ts'
+import { PLAIN_RULES } from '../../src/upstream/providers/provider.ts'
 import { PROVIDERS } from '../../src/upstream/providers/registry.ts'
 import { startWeir } from '../../src/weir.ts'
 import { atEnd } from '../support/cleanup.ts'
@@ -185,6 +186,7 @@ describe('doctor', () => {
     owned_by: 'x',
     context_tokens: 1000,
     max_output_tokens: 100,
+    thinking: null,
     tokenizer: 'general',
     attachment_tokens: { image: 0, audio: 0, video: 0, file: 0 },
     capabilities: [],
@@ -199,7 +201,12 @@ describe('doctor', () => {
     const endpoint: Endpoint = {
       id: 'deepseek/m',
       provider: 'deepseek',
+      plays: 'deepseek',
       dialect: 'openai',
+      auth: 'bearer',
+      rules: PLAIN_RULES,
+      embeddings_batch: null,
+      rerank_path: null,
       base_url,
       chat_path: '/chat/completions',
       embeddings_path: null,

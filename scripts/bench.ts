@@ -4,7 +4,7 @@
  * flat, what storage alone does, what Weir adds to the time of an answer, and where its CPU goes. A table at the end.
  *
  *   npm run bench -- --quick              fewer and shorter rounds, fewer keys
- *   npm run bench -- --only whole,burst   some of whole, burst, paced, memory, admission, limits, ledger, latency, stages
+ *   npm run bench -- --only whole,burst   some of whole, burst, paced, cluster, memory, admission, limits, ledger, latency, stages
  *   npm run bench -- --beside <main.ts>   another checkout's src/main.ts too, in the same rounds of whole, burst and paced
  *   npm run bench -- --entry <main.ts>    another checkout's src/main.ts instead
  *
@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { measureAdmission } from './bench/admission.ts'
+import { measureCluster } from './bench/cluster.ts'
 import { measureLatency } from './bench/latency.ts'
 import { measureLedger } from './bench/ledger.ts'
 import { measureLimits } from './bench/limits.ts'
@@ -27,6 +28,7 @@ import { startClient, startNginx, startUpstream, stopAll } from './bench/subject
 /** What each part is measured by; the scenarios share their processes. */
 const MEASURES: ReadonlyArray<readonly [parts: readonly string[], measure: (bench: Bench) => Promise<Report>]> = [
   [['whole', 'burst', 'paced'], measureScenarios],
+  [['cluster'], measureCluster],
   [['memory'], measureMemory],
   [['admission'], measureAdmission],
   [['limits'], measureLimits],

@@ -26,6 +26,8 @@ export interface Measured {
   readonly subject: string
   readonly per_request_us: readonly number[]
   readonly answers: number
+  /** Answers per second of load, over all rounds. */
+  readonly per_second: number
 }
 
 /** What a subject may be asked. */
@@ -42,7 +44,7 @@ export async function measure(
   asking: (subject: Subject) => Asking,
 ): Promise<readonly Measured[]> {
   const orders = new Map(subjects.map((subject) => [subject, orderFor(scenario, subject, asking(subject))]))
-  const rows = subjects.map((subject) => ({ subject: subject.name, per_request_us: [] as number[], answers: 0 }))
+  const rows = subjects.map((subject) => ({ subject: subject.name, per_request_us: [] as number[], answers: 0, per_second: 0 }))
   for (const order of orders.values()) await client.run({ ...order, duration_ms: scenario.warm_up_ms })
   for (let round = 0; round < scenario.rounds; round++) {
     for (const [index, subject] of subjects.entries()) {
@@ -54,6 +56,7 @@ export async function measure(
       await sleep(SETTLE_MS)
       row.per_request_us.push((cpuMicroseconds(subject.pids) - before) / answers)
       row.answers += answers
+      row.per_second = (row.answers * 1000) / ((round + 1) * scenario.duration_ms)
     }
   }
   return rows

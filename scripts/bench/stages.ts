@@ -25,7 +25,7 @@ type Costs = ReadonlyMap<string, number>
 export async function measureStages(bench: Bench): Promise<Report> {
   const seeded = await seedAs(bench, 'stages', 1, 1)
   const inspector_port = await freePort()
-  const weir = await startWeirProcess('stages', seeded, bench.plan.entry, inspectorOptions(inspector_port))
+  const weir = await startWeirProcess('stages', seeded, bench.plan.entry, { node_options: inspectorOptions(inspector_port) })
   const inspector = await Inspector.open(inspector_port)
   const [key = ''] = seeded.keys
   const columns: Costs[] = []

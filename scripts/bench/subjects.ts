@@ -157,25 +157,66 @@ export interface WeirSubject extends Subject {
   readonly start_ms: number
 }
 
+/** How a gateway is started, where it is not one that is measured alone on its core. */
+export interface WeirOptions {
+  readonly node_options?: readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+  /** The core that it may use; null for any. */
+  readonly core?: 0 | 1 | null
+  /** It serves no requests: only its admin port is waited for. */
+  readonly admin_only?: boolean
+}
+
 /** Weir with everything on: production mode, journal, ledger, metrics, and its log at the level it ships with, into /dev/null. */
-export async function startWeirProcess(
-  name: string,
-  seeded: Seed,
-  entry: string,
-  node_options: readonly string[] = [],
-): Promise<WeirSubject> {
+export async function startWeirProcess(name: string, seeded: Seed, entry: string, how: WeirOptions = {}): Promise<WeirSubject> {
+  const { node_options = [], env = {}, core = 1, admin_only = false } = how
   const [port, admin_port] = [await freePort(), await freePort()]
-  const env = {
-    ...{ PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', WEIR_ADMIN_TOKEN: 'a-token-for-the-benchmark' },
-    ...{ WEIR_PORT: String(port), WEIR_ADMIN_PORT: String(admin_port), WEIR_CONFIG_DIR: seeded.config_dir, WEIR_DATA_DIR: seeded.data_dir },
-  }
   const options = (process.env['BENCH_NODE_OPTIONS'] ?? '').split(' ').filter((option) => option !== '')
-  const command = pinned(1, [process.execPath, ...options, ...node_options, entry])
+  const plain = [process.execPath, ...options, ...node_options, entry]
+  const command = core === null ? plain : pinned(core, plain)
+  const ports = { WEIR_PORT: String(port), WEIR_ADMIN_PORT: String(admin_port) }
   const started_at = performance.now()
-  const child = start(command, { cwd: ROOT, env, stdio: ['ignore', openSync('/dev/null', 'w'), 'inherit'] })
-  await listening(port, child, name)
+  const child = start(command, {
+    cwd: ROOT,
+    env: { ...environmentOf(seeded), ...ports, ...env },
+    stdio: ['ignore', openSync('/dev/null', 'w'), 'inherit'],
+  })
+  await listening(admin_only ? admin_port : port, child, name)
   const start_ms = performance.now() - started_at
   return { name, port, start_ms, pathOf: () => '/v1/chat/completions', pids: [child.pid ?? 0], stop: () => stopped(child, 'SIGTERM') }
+}
+
+function environmentOf({ config_dir, data_dir }: Seed): Record<string, string> {
+  return {
+    ...{ PATH: process.env['PATH'] ?? '', NODE_ENV: 'production', WEIR_ADMIN_TOKEN: 'a-token-for-the-benchmark' },
+    ...{ WEIR_CONFIG_DIR: config_dir, WEIR_DATA_DIR: data_dir },
+  }
+}
+
+/** Runs a command of Weir to its end. @throws Error, with what it said, unless it succeeds */
+export async function runWeir(seeded: Seed, cli: string, args: readonly string[], env: Readonly<Record<string, string>>): Promise<void> {
+  const child = start([process.execPath, cli, ...args], {
+    cwd: ROOT,
+    env: { ...environmentOf(seeded), ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  let said = ''
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (piece: Buffer) => void (said += piece.toString()))
+  const code = await new Promise((done) => child.once('close', done))
+  if (code !== 0) throw new Error(`weir ${args.join(' ')} ended with ${String(code)}: ${said}`)
+}
+
+/** A redis-server that keeps nothing. Null, with the reason, where there is none. */
+export async function startRedisServer(dir: string): Promise<{ readonly port: number; readonly pid: number; stop(): Promise<void> } | string> {
+  const program = ['redis-server', 'valkey-server'].find((name) => spawnSync(name, ['--version']).status === 0)
+  if (program === undefined) return 'no redis-server is installed (Debian: apt-get install redis-server)'
+  mkdirSync(dir, { recursive: true })
+  const port = await freePort()
+  const options = { port: String(port), bind: '127.0.0.1', dir, save: '', appendonly: 'no' }
+  const words = Object.entries(options).flatMap(([name, value]) => [`--${name}`, value])
+  const child = start(pinned(0, [program, ...words]), { stdio: ['ignore', 'ignore', 'inherit'] })
+  await listening(port, child, program)
+  return { port, pid: child.pid ?? 0, stop: () => stopped(child, 'SIGTERM') }
 }
 
 async function stopped(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {

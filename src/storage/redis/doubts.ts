@@ -9,7 +9,8 @@ const RELEASES_PER_TRY = 50
 export interface Doubt {
   readonly id: string
   readonly tenant: string
-  readonly counters: readonly string[]
+  /** Names of its counters, as `countersText` gives them. */
+  readonly counters: string
 }
 
 /** Gives holds back whose outcome is not known, once the server answers again. */

@@ -8,7 +8,7 @@ import { BucketScripts } from './bucket-scripts.ts'
 import { Doubts } from './doubts.ts'
 import { Epochs } from './epochs.ts'
 import { Extensions } from './extensions.ts'
-import { counterName } from './keys.ts'
+import { counterName, windowWords } from './keys.ts'
 import type { RedisLink } from './link.ts'
 import { OwnHolds } from './own-holds.ts'
 import { unitLetter } from './replies.ts'
@@ -102,9 +102,8 @@ async function block(scripts: BucketScripts, tenantOf: TenantOf, kind: 'key' | '
 async function shift(scripts: BucketScripts, tenant: string, rule: LimitRule, delta: bigint, end_ms: number | null): Promise<void> {
   const bucket = bucketOf(tenant)
   const { meta, counter } = scripts.keys.of(bucket)
-  const name = counterName(rule)
-  const words = [name, rule.window?.end_ms ?? '', rule.window?.next_end_ms ?? '', end_ms ?? '-', `${delta}`]
-  await scripts.runOpen(bucket, 'shift', [meta, counter(name)], words)
+  const words = [...windowWords(rule), end_ms ?? '-', `${delta}`]
+  await scripts.runOpen(bucket, 'shift', [meta, counter(counterName(rule))], words)
 }
 
 /** Of all buckets, whatever their state; those marked swept count. */

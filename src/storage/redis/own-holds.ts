@@ -6,18 +6,15 @@ const MAX_OWN = 200_000
 /** Holds of others that it has taken over to close. */
 const MAX_TAKEN = 20_000
 
-/** What one limit has of a hold: its rule, its counter's name, and the end of the window that the hold counts in (empty for what is no meter). */
-export interface OwnShare {
-  readonly rule: LimitRule
-  readonly counter: string
-  readonly end: string
-}
-
 /** A hold of this process, with all that it takes to register it anew. */
 export interface OwnHold {
   readonly bucket: number
   readonly credit_line_nano: bigint
-  readonly shares: readonly OwnShare[]
+  readonly rules: readonly LimitRule[]
+  /** Names of their counters, as `countersText` gives them. */
+  readonly counters: string
+  /** The end of the window that the hold counts in, for each rule; empty for what is no meter. */
+  readonly ends: readonly string[]
   lease_ms: number
   receipt: HoldReceipt
   /** JSON, or empty. */
@@ -30,7 +27,7 @@ export interface OwnHold {
 /** Open holds of this process, from their admission until they are closed, and the counters of those that it closes for others. */
 export class OwnHolds {
   readonly #own = new Map<string, OwnHold>()
-  readonly #taken = new Map<string, readonly string[]>()
+  readonly #taken = new Map<string, string>()
 
   get(id: string): OwnHold | undefined {
     return this.#own.get(id)
@@ -41,7 +38,7 @@ export class OwnHolds {
   }
 
   /** A hold that was swept, perhaps another process's: whoever closes it needs the names of its counters. */
-  take(id: string, counters: readonly string[]): void {
+  take(id: string, counters: string): void {
     if (!this.#own.has(id)) put(this.#taken, id, counters, MAX_TAKEN)
   }
 
@@ -63,9 +60,9 @@ export class OwnHolds {
     this.#taken.delete(id)
   }
 
-  /** Names of a hold's counters in the order of its rules, as far as they are known here. */
-  counters(id: string): readonly string[] {
-    return this.#own.get(id)?.shares.map(({ counter }) => counter) ?? this.#taken.get(id) ?? []
+  /** Names of a hold's counters, or empty where they are not known here. */
+  counters(id: string): string {
+    return this.#own.get(id)?.counters ?? this.#taken.get(id) ?? ''
   }
 
   /** Those of a bucket that are not being closed. */

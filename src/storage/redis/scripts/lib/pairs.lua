@@ -3,6 +3,9 @@
 -- as text they are decimal. Lua compares, Redis adds: what is stored changes by HINCRBY.
 
 local BILLION = 1000000000
+-- So many characters are a number that a double holds exactly.
+local SHORT_CHARACTERS = 15
+local format = string.format
 local Pair = {}
 
 local function new_pair(high, low)
@@ -30,8 +33,8 @@ local ONE = new_pair(0, 1)
 
 -- The pair of a whole number below 2^53.
 local function pair_of_number(number)
-  local high = math.floor(number / BILLION)
-  return new_pair(high, number - high * BILLION)
+  local low = number % BILLION
+  return new_pair((number - low) / BILLION, low)
 end
 
 -- The number of a pair whose size is below 2^53.
@@ -42,26 +45,18 @@ end
 -- Reads a decimal whole number; what is absent is zero.
 local function pair_of(text)
   if not text then return ZERO end
+  if #text <= SHORT_CHARACTERS then return pair_of_number(tonumber(text)) end
   if string.byte(text) == 45 then return ZERO - pair_of(string.sub(text, 2)) end
-  local cut = #text - 9
-  if cut <= 0 then return new_pair(0, tonumber(text)) end
-  return new_pair(tonumber(string.sub(text, 1, cut)), tonumber(string.sub(text, cut + 1)))
+  return new_pair(tonumber(string.sub(text, 1, -10)), tonumber(string.sub(text, -9)))
 end
 
 local function text_of(pair)
   if pair[1] < 0 then return '-' .. text_of(ZERO - pair) end
-  if pair[1] == 0 then return string.format('%d', pair[2]) end
-  return string.format('%d%09d', pair[1], pair[2])
+  if pair[1] == 0 then return format('%d', pair[2]) end
+  return format('%d%09d', pair[1], pair[2])
 end
 
 local function smaller(a, b)
   if a < b then return a end
   return b
-end
-
--- Whether Redis can store it: an integer of 64 bits.
-local function is_storable(pair)
-  local high, low = pair[1], pair[2]
-  if high > 9223372036 or (high == 9223372036 and low > 854775807) then return false end
-  return high > -9223372037 or (high == -9223372037 and low >= 145224192)
 end

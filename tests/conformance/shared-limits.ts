@@ -77,9 +77,14 @@ function checkpoint(id: string, output: number): CheckpointRow {
 }
 
 /** Opens buckets of an epoch with what a ledger says. */
-async function open(limits: Driver, epoch: number, books: readonly AccountBooks[] = [], meters: readonly MeterBooks[] = []): Promise<void> {
+async function open(
+  limits: Driver,
+  epoch: number,
+  accounts: readonly AccountBooks[] = [],
+  meters: readonly MeterBooks[] = [],
+): Promise<void> {
   await limits.beginEpoch([ACME, BOLT], epoch)
-  expect(await limits.fill(ACME, epoch, books, meters)).toBe(true)
+  expect(await limits.fill(ACME, epoch, accounts, meters)).toBe(true)
   for (const bucket of [ACME, BOLT]) expect(await limits.openBucket(bucket, epoch)).toBe(true)
 }
 
@@ -227,8 +232,8 @@ async function openAndHold(limits: Driver, overrides: Partial<HoldRequest> = {})
 function reportTests(the: () => Subject): void {
   it('open holds are registered again, with all that they reserve', async () => {
     const { one, other, clock } = the()
-    const held = await openAndHold(one)
-    expect(held.parts.map(({ grant: id, amount }) => [id, amount])).toEqual([
+    const { parts } = await openAndHold(one)
+    expect(parts.map(({ grant: id, amount }) => [id, amount])).toEqual([
       ['pack', 60n],
       ['promo', 70n],
       ['wallet', 30n],

@@ -1,4 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { atEnd } from './cleanup.ts'
 import { freePort } from './ports.ts'
@@ -19,7 +21,7 @@ export interface RedisServerOptions {
   readonly maxmemory?: string
   readonly maxmemory_policy?: string
   readonly replica_of?: RedisServer
-  /** Other settings, by name without the dashes. */
+  /** Other settings, as the server's configuration file has them. */
   readonly settings?: Readonly<Record<string, string>>
 }
 
@@ -90,6 +92,7 @@ class Server implements RedisServer {
   readonly #options: RedisServerOptions
   #process: ChildProcess | null = null
   #output = ''
+  #client_error = ''
 
   constructor(port: number, folder: string, options: RedisServerOptions) {
     this.port = port
@@ -104,7 +107,7 @@ class Server implements RedisServer {
       retryStrategy: () => 50,
     })
     // While the server is away this connection is tried again and again; what it is asked meanwhile fails.
-    this.client.on('error', (error: Error) => this.#note(`client: ${error.message}\n`))
+    this.client.on('error', (error: Error) => void (this.#client_error = error.message))
     atEnd(async () => {
       this.client.disconnect()
       await this.#end('SIGKILL')
@@ -113,16 +116,19 @@ class Server implements RedisServer {
 
   async start(): Promise<void> {
     if (this.#process !== null) throw new Error('this server runs already')
-    this.#process = spawn(REDIS_PROGRAM ?? 'redis-server', this.#arguments(), { stdio: ['ignore', 'pipe', 'pipe'] })
-    const started = this.#process
-    for (const stream of [started.stdout, started.stderr]) stream?.on('data', (piece: Buffer) => this.#note(piece.toString()))
+    const file = join(this.#folder, 'redis.conf')
+    writeFileSync(file, this.#configuration())
+    const started = spawn(REDIS_PROGRAM ?? 'redis-server', [file], { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#process = started
+    for (const stream of [started.stdout, started.stderr]) stream.on('data', (piece: Buffer) => this.#note(piece.toString()))
     started.once('error', (error) => this.#note(`${error.message}\n`))
-    if (this.client.status === 'wait') this.client.connect().catch((error: unknown) => this.#note(`client: ${String(error)}\n`))
-    await waitFor(() => this.#answers(started), { timeout_ms: START_TIMEOUT_MS, what: `redis-server on port ${this.port}` }).catch(
-      (error: unknown) => {
-        throw new Error(`${String(error)}\n${this.#output}`, { cause: error })
-      },
-    )
+    if (this.client.status === 'wait') this.client.connect().catch((error: unknown) => void (this.#client_error = String(error)))
+    const what = `redis-server on port ${this.port}`
+    const seen = await waitFor(async () => (started.exitCode === null ? await this.#answers(started) : 'exited'), {
+      timeout_ms: START_TIMEOUT_MS,
+      what,
+    }).catch((error: unknown) => error)
+    if (seen !== true) throw new Error(`${what} did not start: ${String(seen)}; ${this.#client_error}\n${this.#output}`)
   }
 
   stop(): Promise<void> {
@@ -150,7 +156,6 @@ class Server implements RedisServer {
   }
 
   async #answers(started: ChildProcess): Promise<boolean> {
-    if (started.exitCode !== null) throw new Error('it has exited')
     const info = await this.client.info('server', 'replication')
     // Another server may have been quicker at this port.
     const is_it = new RegExp(`process_id:${started.pid}\\r`).test(info)
@@ -168,13 +173,13 @@ class Server implements RedisServer {
     await exited
   }
 
-  #arguments(): readonly string[] {
+  #configuration(): string {
     const { appendonly = false, maxmemory, maxmemory_policy, replica_of, settings = {} } = this.#options
-    const all: Record<string, string> = {
+    const all = {
       port: String(this.port),
       bind: '127.0.0.1',
       dir: this.#folder,
-      save: '',
+      save: '""',
       appendonly: appendonly ? 'yes' : 'no',
       appendfsync: 'always',
       'repl-diskless-sync-delay': '0',
@@ -183,9 +188,9 @@ class Server implements RedisServer {
       ...(replica_of === undefined ? {} : { replicaof: `127.0.0.1 ${replica_of.port}` }),
       ...settings,
     }
-    return Object.entries(all).flatMap(([name, value]) =>
-      name === 'replicaof' ? [`--${name}`, ...value.split(' ')] : [`--${name}`, value],
-    )
+    return Object.entries(all)
+      .map(([name, value]) => `${name} ${value}\n`)
+      .join('')
   }
 
   #note(text: string): void {

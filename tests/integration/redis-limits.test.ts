@@ -6,6 +6,7 @@ import { slotOf } from '../../src/storage/redis/keys.ts'
 import { openRedis } from '../../src/storage/redis/link.ts'
 import { grant, holdRequest, reasonOf, rule, settleRequest } from '../conformance/limits-requests.ts'
 import { atEnd } from '../support/cleanup.ts'
+import { testClock } from '../support/clock.ts'
 import { freePort } from '../support/ports.ts'
 import { REDIS_PROGRAM, type RedisServer, type RedisServerOptions, startRedis, startRedisCluster } from '../support/redis.ts'
 import { EVERY_BUCKET, limitsOn, linkTo, openBuckets } from '../support/redis-limits.ts'
@@ -13,12 +14,11 @@ import { waitFor } from '../support/wait.ts'
 
 const ACME = bucketOf('acme')
 const WAIT_MS = 20_000
-const TIMEOUT_MS = 500
 
-/** A server with acme's bucket open and a wallet in it, and limits on it that give up after half a second. */
+/** A server with acme's bucket open and a wallet in it, and limits on it. */
 async function opened(options: RedisServerOptions = {}): Promise<{ readonly server: RedisServer; readonly limits: RedisLimits }> {
   const server = await startRedis(options)
-  const limits = limitsOn(await linkTo(server.url, { command_timeout_ms: TIMEOUT_MS }))
+  const limits = limitsOn(await linkTo(server.url))
   await openBuckets(limits, [ACME])
   await limits.credit({ grant: grant('wallet'), delta: 1000n, seq: 1 })
   return { server, limits }
@@ -85,6 +85,27 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: commands', () => {
     await limits.settle(settleRequest('a', 500n, parts))
     expect(await walk_bytes()).toBe(before)
     expect((await limits.balance('acme')).available_nano).toBe(999n)
+  })
+
+  it('a long stream keeps the counters of its rates and windows alive', async () => {
+    const server = await startRedis()
+    const clock = testClock()
+    const limits = limitsOn(await linkTo(server.url), { clock })
+    await openBuckets(limits, [ACME])
+    const window = { name: '5h', start_ms: 0, end_ms: 1, next_end_ms: 2 } as const
+    const rules = [rule('requests_per_minute', 60n), rule('tokens_window', 1000n, window), rule('budget', 5n)]
+    await limits.hold(holdRequest('a', { rules, amount_nano: 0n }))
+    const keys = ['r-k', 'T5k', 'B-k'].map((name) => `weir:{b${ACME}}:c:${name}:key-1`)
+    for (const key of keys.slice(0, 2)) await server.client.pexpire(key, 5000)
+    const renewal = { id: 'a', tenant: 'acme', tokens: 100, amount_nano: 0n, lease_ms: 30_000 }
+    await limits.extend([renewal])
+    expect(await server.client.pttl(keys[0] ?? '')).toBeLessThanOrEqual(5000)
+    clock.advance(600_000)
+    await limits.extend([renewal])
+    const ttls = await Promise.all(keys.map((key) => server.client.pttl(key)))
+    expect(ttls[0]).toBeGreaterThan(1_000_000)
+    expect(ttls[1]).toBeGreaterThan(1_000_000)
+    expect(ttls[2]).toBe(-1)
   })
 
   it('what nobody uses is forgotten: rates once they are full, concurrency at nothing, windows after their end', async () => {
@@ -280,7 +301,7 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: servers', () => {
 
   it('one node of a cluster is enough to find the others; when one dies, the buckets of the others go on', async () => {
     const cluster = await startRedisCluster()
-    const limits = limitsOn(await linkTo(cluster.url, { command_timeout_ms: TIMEOUT_MS }))
+    const limits = limitsOn(await linkTo(cluster.url))
     // The cluster says itself that the slots of a dead node are gone, unless it is told to go on with the rest.
     for (const { client } of cluster.nodes) await client.config('SET', 'cluster-require-full-coverage', 'no')
     await openBuckets(limits, EVERY_BUCKET)
@@ -304,6 +325,23 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: servers', () => {
     await dead?.start()
     const [bucket = 0] = runs.get(dead_run) ?? []
     await waitFor(async () => (await kindOf(limits.cut(bucket, [], []))) === 'closed', { timeout_ms: WAIT_MS, what: 'the node to be back' })
+  })
+
+  it('when a master of a cluster dies its replica takes its place, with its buckets closed', async () => {
+    const cluster = await startRedisCluster(1)
+    const limits = limitsOn(await linkTo(cluster.url))
+    await openBuckets(limits, [ACME])
+    await limits.hold(holdRequest('a', { amount_nano: 0n }))
+    const run = await limits.serverRun(ACME)
+    const runs = await Promise.all(cluster.nodes.map(async ({ client }) => /run_id:(\w+)/.exec(await client.info('server'))?.[1]))
+    const owner = runs.indexOf(run)
+    await cluster.nodes[owner]?.kill()
+    const ask = () => kindOf(limits.hold(holdRequest('b', { amount_nano: 0n })))
+    await waitFor(async () => (await ask()) === 'closed', { timeout_ms: WAIT_MS, what: 'the replica to be asked' })
+    expect(await limits.serverRun(ACME)).toBe(runs[owner + 3])
+    expect(await limits.state([ACME])).toMatchObject([{ state: 'open', epoch: 1, run_id: run }])
+    await openBuckets(limits, [ACME], 2)
+    expect(await ask()).toBe('answered')
   })
 
   it('a slot that moves to another node is followed', async () => {

@@ -10,6 +10,7 @@ import { waitFor } from './wait.ts'
 const START_TIMEOUT_MS = 20_000
 const OUTPUT_LIMIT_CHARS = 100_000
 const SLOTS = 16_384
+const MASTERS = 3
 
 /** The server's program, or null where there is none: `describe.skipIf(REDIS_PROGRAM === null)`. A null is printed, so that a skip is seen. */
 export const REDIS_PROGRAM = findProgram(['redis-server', 'valkey-server'])
@@ -46,6 +47,7 @@ export interface RedisServer {
 }
 
 export interface RedisCluster {
+  /** The masters, then their replicas in the same order. */
   readonly nodes: readonly RedisServer[]
   /** The address of one node; the others are found by it. */
   readonly url: string
@@ -58,30 +60,37 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
   return server
 }
 
-/** Starts three masters that share the slots, and waits until each of them says that all is well. */
-export async function startRedisCluster(): Promise<RedisCluster> {
+/** Starts three masters that share the slots, each with so many replicas, and waits until each node says that all is well. */
+export async function startRedisCluster(replicas = 0): Promise<RedisCluster> {
   const nodes: RedisServer[] = []
   const bus_ports: number[] = []
-  for (let index = 0; index < 3; index += 1) {
+  for (let index = 0; index < MASTERS * (1 + replicas); index += 1) {
     const bus_port = await freePort()
     bus_ports.push(bus_port)
     const settings = { 'cluster-enabled': 'yes', 'cluster-port': String(bus_port), 'cluster-node-timeout': '2000' }
-    nodes.push(await startRedis({ settings }))
+    nodes.push(await startRedis({ settings: { ...settings, 'cluster-replica-validity-factor': '0' } }))
   }
-  for (const [index, { client }] of nodes.entries()) {
-    const [from, to] = [Math.ceil((SLOTS * index) / nodes.length), Math.ceil((SLOTS * (index + 1)) / nodes.length) - 1]
+  const [first, ...others] = nodes
+  if (first === undefined) throw new Error('a cluster without nodes')
+  for (const { client } of others) await client.call('CLUSTER', 'MEET', '127.0.0.1', String(first.port), String(bus_ports[0]))
+  const masters = nodes.slice(0, MASTERS)
+  for (const [index, { client }] of masters.entries()) {
+    const [from, to] = [Math.ceil((SLOTS * index) / MASTERS), Math.ceil((SLOTS * (index + 1)) / MASTERS) - 1]
     await client.cluster('ADDSLOTSRANGE', from, to)
-    for (const [other, { port }] of nodes.entries()) {
-      if (other !== index) await client.call('CLUSTER', 'MEET', '127.0.0.1', String(port), String(bus_ports[other]))
-    }
   }
-  await waitFor(async () => (await Promise.all(nodes.map(isWell))).every(Boolean), { timeout_ms: START_TIMEOUT_MS, what: 'the cluster' })
-  return { nodes, url: nodes[0]?.url ?? '' }
+  const wait = { timeout_ms: START_TIMEOUT_MS, what: 'the cluster' }
+  await waitFor(async () => (await Promise.all(nodes.map((node) => isWell(node, nodes.length)))).every(Boolean), wait)
+  for (const [index, { client }] of nodes.slice(MASTERS).entries()) {
+    const master = masters[index % MASTERS]
+    await client.cluster('REPLICATE', (await master?.client.cluster('MYID')) ?? '')
+    await waitFor(async () => /master_link_status:up/.test(await client.info('replication')), wait)
+  }
+  return { nodes, url: first.url }
 }
 
-async function isWell({ client }: RedisServer): Promise<boolean> {
+async function isWell({ client }: RedisServer, known: number): Promise<boolean> {
   const info = await client.cluster('INFO')
-  return /cluster_state:ok/.test(info) && /cluster_known_nodes:3/.test(info)
+  return /cluster_state:ok/.test(info) && new RegExp(`cluster_known_nodes:${known}\\r`).test(info)
 }
 
 class Server implements RedisServer {
@@ -156,6 +165,7 @@ class Server implements RedisServer {
   }
 
   async #answers(started: ChildProcess): Promise<boolean> {
+    if (this.client.status !== 'ready') return false
     const info = await this.client.info('server', 'replication')
     // Another server may have been quicker at this port.
     const is_it = new RegExp(`process_id:${started.pid}\\r`).test(info)

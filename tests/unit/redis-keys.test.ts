@@ -2,6 +2,7 @@ import { describe, expect, it, test } from 'vitest'
 import { parseAddresses } from '../../src/storage/redis/address.ts'
 import { failureOf, UnknownVersion } from '../../src/storage/redis/failures.ts'
 import { counterName, counterNames, countersText, Keys, slotOf } from '../../src/storage/redis/keys.ts'
+import { openRedis } from '../../src/storage/redis/link.ts'
 import { loadScripts } from '../../src/storage/redis/scripts.ts'
 import type { LimitRule } from '../../src/storage/ports.ts'
 
@@ -30,7 +31,7 @@ describe('keys of Redis', () => {
     const keys = new Keys('a.b')
     expect(keys.bucketOfKey(keys.of(200).account('x'))).toBe(200)
     for (const key of ['other:{b1}:meta', 'a.b:{changes}:version', 'a.bc:{b1}:meta', '{b1}:meta']) expect(keys.bucketOfKey(key)).toBeNull()
-    expect(new Keys('a*[b').pattern).toBe(String.raw`a\*\[b:{b*}:*`)
+    expect(() => openRedis({ url: 'redis://127.0.0.1', prefix: 'a{b}' })).toThrow(RangeError)
   })
 
   it('of counters are different wherever limits are', () => {

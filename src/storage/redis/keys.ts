@@ -33,7 +33,7 @@ export class Keys {
 
   /** A pattern of SCAN for the keys of all buckets. */
   get pattern(): string {
-    return `${this.#prefix.replaceAll(/[\\*?[\]^-]/g, String.raw`\$&`)}:{b*}:*`
+    return `${this.#prefix}:{b*}:*`
   }
 
   /** The bucket that a key belongs to, or null. */

@@ -15,7 +15,7 @@ export interface RedisOptions {
   readonly url: string
   /** How long a command may take, 2 s by default. */
   readonly command_timeout_ms?: number
-  /** All keys begin with it; `weir` by default. */
+  /** All keys begin with it; `weir` by default. Letters, digits, `-`, `_` and `.`. */
   readonly prefix?: string
   /** Told of what happens to connections: servers that cannot be reached, or must not be used. */
   readonly onError?: (error: Error) => void
@@ -44,7 +44,7 @@ export interface RedisLink {
   close(): void
 }
 
-/** Begins to connect, and keeps at it until `close`. @throws RangeError for an address that is none */
+/** Begins to connect, and keeps at it until `close`. @throws RangeError for an address that is none, or a prefix that cannot be one */
 export function openRedis(options: RedisOptions): RedisLink {
   return new Link(options)
 }
@@ -63,6 +63,7 @@ class Link implements RedisLink {
 
   constructor(options: RedisOptions) {
     this.prefix = options.prefix ?? 'weir'
+    if (!/^[\w.-]{1,64}$/.test(this.prefix)) throw new RangeError('a prefix of keys in Redis is letters, digits, -, _ and .')
     this.#options = options
     this.#addresses = parseAddresses(options.url)
     this.#servers =

@@ -26,6 +26,10 @@ export interface Server {
   /** Null until they have been read on the connection that is open now. */
   readonly facts: ServerFacts | null
 }
+interface WatchedServer extends Server {
+  /** Reads its facts again, if it is connected. */
+  readonly check: () => void
+}
 
 /** Connections to a Redis or to the nodes of a cluster. */
 export interface Servers {
@@ -94,7 +98,7 @@ export function connectCluster(addresses: readonly [RedisAddress, ...RedisAddres
       retryDelayOnClusterDown: 0,
     },
   )
-  const servers = new Map<string, Server>()
+  const servers = new Map<string, WatchedServer>()
   const meet = (redis: Redis): void => {
     const name = nameOf(redis)
     if (redis.options.readOnly === true || servers.get(name)?.redis === redis) return
@@ -107,12 +111,15 @@ export function connectCluster(addresses: readonly [RedisAddress, ...RedisAddres
   cluster.on('-node', (redis: Redis) => {
     if (servers.get(nameOf(redis))?.redis === redis) servers.delete(nameOf(redis))
   })
-  // A replica that has become a master is no new node.
-  cluster.on('refresh', () => cluster.nodes('master').forEach(meet))
+  // A replica that has become a master is no new node, and may have been looked at while it was a replica.
+  cluster.on('refresh', () => {
+    for (const redis of cluster.nodes('master')) meet(redis)
+    for (const server of servers.values()) if (server.facts !== null && server.facts.problem !== null) server.check()
+  })
   return {
     client: cluster,
     serverOf: (key) => servers.get(cluster.slots[slotOf(key)]?.[0] ?? ''),
-    masters: () => cluster.nodes('master').flatMap((redis) => servers.get(nameOf(redis)) ?? [{ redis, facts: null }]),
+    masters: () => cluster.nodes('master').map((redis): Server => servers.get(nameOf(redis)) ?? { redis, facts: null }),
     close: () => cluster.disconnect(),
   }
 }
@@ -121,10 +128,10 @@ function nameOf({ options }: Redis): string {
   return `${options.host}:${options.port}`
 }
 
-function watch(redis: Redis, watcher: Watcher): Server {
-  const server: { redis: Redis; facts: ServerFacts | null } = { redis, facts: null }
+function watch(redis: Redis, watcher: Watcher): WatchedServer {
   let connection = 0
-  redis.on('ready', () => {
+  const check = (): void => {
+    if (redis.status !== 'ready') return
     const asked = connection
     readFacts(redis).then(
       (facts) => {
@@ -137,12 +144,15 @@ function watch(redis: Redis, watcher: Watcher): Server {
         if (asked === connection) redis.disconnect(true)
       },
     )
-  })
+  }
+  const server: { redis: Redis; facts: ServerFacts | null; check: () => void } = { redis, facts: null, check }
+  redis.on('ready', check)
   redis.on('close', () => {
     connection += 1
     server.facts = null
     watcher.onChange()
   })
+  check()
   return server
 }
 

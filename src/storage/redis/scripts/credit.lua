@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, account, grants, changes
+-- include: bucket, pairs, account, grants, changes
 --
 -- Applies a credit to a grant, once, in the order of the tenant's numbers; its terms become those given.
 --

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, kinds, rates, meters, shares, account, reserve, plan, holds
+-- include: bucket, pairs, kinds, rates, meters, shares, account, reserve, plan, holds
 --
 -- Renews leases, keeps checkpoints, and raises holds to new totals; each request apart, in their order.
 --

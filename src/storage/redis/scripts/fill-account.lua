@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, filling, account, grants, changes
+-- include: bucket, pairs, filling, account, grants, changes
 --
 -- Sets what a tenant has, as the ledger says, in a bucket that is being filled. What reports have reserved stays reserved.
 --

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, filling, meters, shares
+-- include: bucket, pairs, filling, meters, shares
 --
 -- Sets what windows and budgets have used, in a bucket that is being filled. What reports have reserved stays reserved.
 --

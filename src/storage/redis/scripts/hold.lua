@@ -1,5 +1,5 @@
 #!lua
--- include: pairs, bucket, kinds, rates, meters, account, reserve, plan, holds
+-- include: bucket, pairs, kinds, rates, meters, account, reserve, plan, holds
 --
 -- Admits one request: every limit at once, or nothing.
 --

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, kinds, rates, shares, closing, account, grants, changes, holds, tombstones
+-- include: bucket, pairs, kinds, rates, shares, closing, account, grants, changes, holds, tombstones
 --
 -- Gives everything back that a hold reserves: its request reached no upstream.
 --

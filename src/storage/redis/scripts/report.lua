@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, filling, kinds, meters, shares, account, reserve, grants, holds
+-- include: bucket, pairs, filling, kinds, meters, shares, account, reserve, grants, holds
 --
 -- Registers a slice of a node's open holds in a bucket that is being filled, with what they reserve; the last slice names the node.
 --

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, kinds, rates, shares, closing, account, grants, changes, holds, tombstones
+-- include: bucket, pairs, kinds, rates, shares, closing, account, grants, changes, holds, tombstones
 --
 -- Closes a hold with what its request used, once, and appends the event to the bucket's stream in the same step.
 --

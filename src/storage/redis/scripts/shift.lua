@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, meters, changes
+-- include: bucket, pairs, meters, changes
 --
 -- Corrects what is believed to be used of a window or budget.
 --

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, holds
+-- include: bucket, pairs, holds
 --
 -- Marks holds whose lease has ended, so that they can be closed by whoever gets them.
 --

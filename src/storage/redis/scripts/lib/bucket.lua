@@ -3,6 +3,7 @@
 -- believes to talk to, or empty where it does not know.
 
 local call = redis.call
+local format = string.format
 
 local function now_ms()
   if ARGV[1] ~= '' then return tonumber(ARGV[1]) end
@@ -12,7 +13,7 @@ end
 
 -- A whole number below 2^53 as text.
 local function digits(number)
-  return string.format('%d', number)
+  return format('%d', number)
 end
 
 local function unknown_version(what, version)

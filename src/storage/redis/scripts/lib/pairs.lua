@@ -5,7 +5,6 @@
 local BILLION = 1000000000
 -- So many characters are a number that a double holds exactly.
 local SHORT_CHARACTERS = 15
-local format = string.format
 local Pair = {}
 
 local function new_pair(high, low)
@@ -51,9 +50,12 @@ local function pair_of(text)
 end
 
 local function text_of(pair)
-  if pair[1] < 0 then return '-' .. text_of(ZERO - pair) end
-  if pair[1] == 0 then return format('%d', pair[2]) end
-  return format('%d%09d', pair[1], pair[2])
+  local high, low = pair[1], pair[2]
+  if high == 0 then return format('%d', low) end
+  if high > 0 then return format('%d%09d', high, low) end
+  if low > 0 then high, low = high + 1, BILLION - low end
+  if high == 0 then return format('-%d', low) end
+  return format('%d%09d', high, low)
 end
 
 local function smaller(a, b)

@@ -15,13 +15,12 @@ if seq <= applied then return { 'duplicate' } end
 if seq > applied + 1 then return { 'gap' } end
 
 local changes = new_changes()
-if ARGV[5] == CREDIT then changes.credit_used = ZERO - pair_of(ARGV[6])
-else change_of(changes, { ARGV[5], ARGV[7] }).balance = pair_of(ARGV[6]) end
+change_of(changes, ARGV[5], ARGV[7]).balance = pair_of(ARGV[6])
 local refused = check_changes(KEYS[3], changes)
 if refused then return refused end
 
 if applied == 0 then call('SADD', KEYS[2], ARGV[3]) end
-local change = changes.order[1]
+local change = changes[1]
 if change then
   write_terms(KEYS[3], change.id, ARGV[8], ARGV[9])
   change.known = true

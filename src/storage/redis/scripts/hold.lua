@@ -18,14 +18,15 @@ local FIRST_RULE, RULE_FIELDS = 18, 3
 local now = now_ms()
 local tokens, amount, least = tonumber(ARGV[9]), pair_of(ARGV[12]), pair_of(ARGV[13])
 
-local function read_rule(index)
+-- `text` is what is stored of what is no meter.
+local function read_rule(index, text)
   local at = FIRST_RULE + (index - 1) * RULE_FIELDS
   local rule = { key = KEYS[6 + index], kind = string.sub(ARGV[15], index, index), ends = '' }
   if IS_RATE[rule.kind] then
-    rule.rate = rate_of(call('GET', rule.key))
+    rule.rate = rate_of(text)
     rule.limit = math.min(MAX_RATE, tonumber(ARGV[at]))
   elseif rule.kind == 'c' then
-    rule.running = tonumber(call('GET', rule.key) or 0)
+    rule.running = tonumber(text or 0)
     rule.limit = tonumber(ARGV[at])
   else
     rule.meter = read_meter(rule.key)
@@ -36,9 +37,9 @@ local function read_rule(index)
   return rule
 end
 
-local function read_rules()
+local function read_rules(texts)
   local rules = {}
-  for index = 1, #KEYS - 6 do rules[index] = read_rule(index) end
+  for index = 1, #KEYS - 6 do rules[index] = read_rule(index, texts[index + 1]) end
   return rules
 end
 
@@ -55,7 +56,8 @@ end
 -- As much of the amount as every budget and money window has room for.
 local function capped_by_budgets(rules)
   local cap = amount
-  for _, rule in ipairs(rules) do
+  for index = 1, #rules do
+    local rule = rules[index]
     if IS_AMOUNT[rule.kind] then
       local room = rule.limit - rule.window.used - rule.window.held
       cap = smaller(cap, room > ZERO and room or ZERO)
@@ -66,8 +68,8 @@ end
 
 local function answer(what, rules, ...)
   local rates = {}
-  for _, rule in ipairs(rules) do
-    local rate = rule.rate
+  for index = 1, #rules do
+    local rate = rules[index].rate
     if rate then rates[#rates + 1] = { rate.limit, rate.level, rate.at } end
   end
   local reply = { what, rates, ... }
@@ -89,9 +91,9 @@ end
 
 local function open(epoch, account, rules, taken, parts)
   local ends = {}
-  for index, rule in ipairs(rules) do
-    take(rule, taken)
-    ends[index] = rule.ends
+  for index = 1, #rules do
+    take(rules[index], taken)
+    ends[index] = rules[index].ends
   end
   if not account.known then call('SADD', KEYS[4], ARGV[4]) end
   reserve(KEYS[5], parts)
@@ -110,8 +112,8 @@ local function admit(epoch, rules)
   local blocked = call('SMISMEMBER', KEYS[2], 'key:' .. ARGV[6], 'tenant:' .. ARGV[4])
   if blocked[1] == 1 then return answer('blocked', rules, 'key') end
   if blocked[2] == 1 then return answer('blocked', rules, 'tenant') end
-  for index, rule in ipairs(rules) do
-    local lack = lack_of(rule)
+  for index = 1, #rules do
+    local lack = lack_of(rules[index])
     if lack then return answer('refused', rules, index, lack) end
   end
   local account = read_account(KEYS[5], now)
@@ -126,8 +128,10 @@ end
 
 local epoch, closed = open_epoch(KEYS[1])
 if not epoch then return closed end
-local hold, unreadable = read_hold(KEYS[6], now)
+-- The hold and the counters in one read; those that are meters are none of these texts.
+local texts = call('MGET', unpack(KEYS, 6))
+local hold, unreadable = hold_of(texts[1], now)
 if unreadable then return unreadable end
-local rules = read_rules()
+local rules = read_rules(texts)
 if hold and hold.fixed then return answer('known', rules, receipt_of(hold), hold.state) end
 return admit(epoch, rules)

@@ -16,7 +16,7 @@ if unreadable then return unreadable end
 if not hold or not is_open(hold) or hold.tenant ~= ARGV[4] then return { 'nothing' } end
 if hold.counters ~= ARGV[5] then return { 'keys', hold.counters } end
 local changes = new_changes()
-free_parts(changes, hold.parts)
+take_parts(changes, hold.parts, 'held')
 local refused = check_changes(KEYS[3], changes)
 if refused then return refused end
 

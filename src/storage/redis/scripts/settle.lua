@@ -31,8 +31,8 @@ local used = { tokens = tonumber(ARGV[7]), amount = pair_of(ARGV[8]) }
 
 local function same_payment(before)
   if before.tokens ~= used.tokens or before.amount ~= used.amount or #before.parts ~= #parts then return false end
-  for index, part in ipairs(parts) do
-    local other = before.parts[index]
+  for index = 1, #parts do
+    local part, other = parts[index], before.parts[index]
     if other[1] ~= part[1] or other[2] ~= part[2] or other[3] ~= part[3] then return false end
   end
   return true
@@ -58,8 +58,8 @@ end
 local function close_open(epoch, hold)
   if hold.counters ~= ARGV[5] then return { 'keys', hold.counters } end
   local changes = new_changes()
-  free_parts(changes, hold.parts)
-  charge_parts(changes, parts)
+  take_parts(changes, hold.parts, 'held')
+  take_parts(changes, parts, 'balance')
   local refused = check_changes(KEYS[4], changes)
   if refused then return refused end
   write_changes(KEYS[4], changes)
@@ -77,7 +77,7 @@ end
 local function replace_charge(epoch, hold, before)
   local changes = new_changes()
   refund_parts(changes, before)
-  charge_parts(changes, parts)
+  take_parts(changes, parts, 'balance')
   local refused = check_changes(KEYS[4], changes)
   if refused then return refused end
   write_changes(KEYS[4], changes)
@@ -100,7 +100,7 @@ local function charge_foreign(epoch)
   local admitted_at = tonumber(ARGV[6])
   if now - admitted_at > MAX_SETTLE_AGE_MS or admitted_at >= tonumber(call('HGET', KEYS[1], 'opened_at')) then return outcome('expired') end
   local changes = new_changes()
-  charge_parts(changes, parts)
+  take_parts(changes, parts, 'balance')
   local refused = check_changes(KEYS[4], changes)
   if refused then return refused end
   call('SADD', KEYS[3], ARGV[4])

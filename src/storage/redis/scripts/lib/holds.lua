@@ -35,12 +35,15 @@ local function hold_from(version, state, tenant, fixed, admitted_at, expires_at,
 end
 
 -- The hold, or nil where there is none; then perhaps the reply to refuse with.
-local function read_hold(key, now)
-  local text = call('GET', key)
+local function hold_of(text, now)
   if not text then return nil end
   local hold, unreadable = hold_from(cmsgpack.unpack(text))
   if hold and hold.forget_at and hold.forget_at <= now then return nil end
   return hold, unreadable
+end
+
+local function read_hold(key, now)
+  return hold_of(call('GET', key), now)
 end
 
 -- A receipt as callers read it.

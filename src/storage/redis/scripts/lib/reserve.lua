@@ -7,18 +7,19 @@ end
 -- The walked grants with their figures. Models and weights are read of those alone that have some.
 local function read_grants(key, walk)
   local fields, special = {}, {}
-  for index, entry in ipairs(walk) do
+  for index = 1, #walk do
+    local entry = walk[index]
     fields[index * 2 - 1] = 'b:' .. entry[1]
     fields[index * 2] = 'r:' .. entry[1]
     if entry[6] then special[#special + 1] = index end
   end
-  for _, index in ipairs(special) do fields[#fields + 1] = 'x:' .. walk[index][1] end
+  for at = 1, #special do fields[#fields + 1] = 'x:' .. walk[special[at]][1] end
   local found = read_fields(key, fields)
   local grants = {}
-  for index, entry in ipairs(walk) do grants[index] = grant_of(entry, found[index * 2 - 1], found[index * 2]) end
-  for at, index in ipairs(special) do
-    local terms = cmsgpack.unpack(found[#walk * 2 + at])
-    grants[index].models, grants[index].weights = terms.models, terms.weights
+  for index = 1, #walk do grants[index] = grant_of(walk[index], found[index * 2 - 1], found[index * 2]) end
+  for at = 1, #special do
+    local grant, terms = grants[special[at]], cmsgpack.unpack(found[#walk * 2 + at])
+    grant.models, grant.weights = terms.models, terms.weights
   end
   return grants
 end
@@ -45,8 +46,8 @@ local function drop_expired(key, grants, now)
 end
 
 local function without_expired(key, grants, now)
-  for _, grant in ipairs(grants) do
-    if is_dropped(grant, now) then return drop_expired(key, grants, now) end
+  for index = 1, #grants do
+    if is_dropped(grants[index], now) then return drop_expired(key, grants, now) end
   end
   return grants
 end
@@ -66,7 +67,8 @@ end
 -- Money that the tenant has free for a model, without its credit line. What is owed counts, whatever it was for.
 local function own_money(account, model, now)
   local total = ZERO - account.credit_used - account.credit_held - account.debt
-  for _, grant in ipairs(account.grants) do
+  for index = 1, #account.grants do
+    local grant = account.grants[index]
     if grant.unit == 'm' then
       local free = grant.balance - grant.held
       if free < ZERO or (not is_expired(grant, now) and pays_for(grant, model)) then total = total + free end
@@ -85,7 +87,8 @@ end
 
 -- Reserves planned parts. Their grants have something left, so all of them are walked already.
 local function reserve(key, parts)
-  for _, part in ipairs(parts) do
+  for index = 1, #parts do
+    local part = parts[index]
     call('HINCRBY', key, part[1] == CREDIT and 'ch' or 'r:' .. part[1], part[3])
   end
 end

@@ -7,8 +7,8 @@ import { limitStatesConformance } from './limits-states.ts'
 import { limitsConformance } from './limits.ts'
 
 /** Every step of the model is some hundred commands, so there are fewer runs than in memory. */
-const MODEL_RUNS = Math.ceil(propertyRuns(300) / 4)
-const CLUSTER_MODEL_RUNS = Math.ceil(propertyRuns(300) / 20)
+const MODEL_RUNS = Math.ceil(propertyRuns(300) / 6)
+const CLUSTER_MODEL_RUNS = Math.ceil(propertyRuns(300) / 30)
 
 describe.skipIf(REDIS_PROGRAM === null)('one Redis', () => {
   let url = ''

@@ -14,6 +14,8 @@ import { waitFor } from '../support/wait.ts'
 
 const ACME = bucketOf('acme')
 const WAIT_MS = 20_000
+/** The others of a cluster must agree on it. */
+const ELECTION_MS = 50_000
 
 /** A server with acme's bucket open and a wallet in it, and limits on it. */
 async function opened(options: RedisServerOptions = {}): Promise<{ readonly server: RedisServer; readonly limits: RedisLimits }> {
@@ -58,6 +60,16 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: commands', () => {
     await server.client.config('RESETSTAT')
     const renewed = await limits.extend(ids.map((id) => ({ id, tenant: 'acme', tokens: 100, amount_nano: 2n, lease_ms: 30_000 })))
     expect([renewed.filter(({ state }) => state === 'extended').length, await calls(server, 'evalsha')]).toEqual([100, 1])
+  })
+
+  it('buckets that could not be extended are told of', async () => {
+    const { server, limits } = await opened()
+    const errors: Error[] = []
+    const other = limitsOn(await linkTo(server.url), { onError: (error) => errors.push(error) })
+    await limits.hold(holdRequest('a'))
+    const renewal = (tenant: string) => ({ id: 'a', tenant, tokens: 100, amount_nano: 100n, lease_ms: 30_000 })
+    expect(await other.extend([renewal('bolt'), renewal('acme')])).toMatchObject([{ id: 'a', state: 'extended' }])
+    expect(errors).toMatchObject([{ name: 'LimitsUnavailable', kind: 'closed' }])
   })
 
   it('a server that has forgotten its scripts is given them again', async () => {
@@ -264,7 +276,7 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: failures', () => {
 describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: servers', () => {
   it('a server that may forget keys is refused, also when it turns out to later', async () => {
     const server = await startRedis({ maxmemory: '50mb', maxmemory_policy: 'allkeys-lru' })
-    const link = openRedis({ url: server.url })
+    const link = openRedis({ url: server.url, onError: () => undefined })
     atEnd(() => link.close())
     await expect(link.ready(WAIT_MS)).rejects.toThrow(/maxmemory-policy of Redis is allkeys-lru.*noeviction/)
     expect(await kindOf(limitsOn(link).state([ACME]))).toBe('away')
@@ -277,7 +289,7 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: servers', () => {
   })
 
   it('a server that is not there is waited for only so long', async () => {
-    const link = openRedis({ url: `redis://127.0.0.1:${await freePort()}` })
+    const link = openRedis({ url: `redis://127.0.0.1:${await freePort()}`, onError: () => undefined })
     atEnd(() => link.close())
     await expect(link.ready(200)).rejects.toMatchObject({ kind: 'away', message: /ECONNREFUSED/ })
   })
@@ -335,9 +347,11 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: servers', () => {
     const run = await limits.serverRun(ACME)
     const runs = await Promise.all(cluster.nodes.map(async ({ client }) => /run_id:(\w+)/.exec(await client.info('server'))?.[1]))
     const owner = runs.indexOf(run)
+    // What is not replicated yet is lost with it.
+    await cluster.nodes[owner]?.client.wait(1, WAIT_MS)
     await cluster.nodes[owner]?.kill()
     const ask = () => kindOf(limits.hold(holdRequest('b', { amount_nano: 0n })))
-    await waitFor(async () => (await ask()) === 'closed', { timeout_ms: WAIT_MS, what: 'the replica to be asked' })
+    await waitFor(async () => (await ask()) === 'closed', { timeout_ms: ELECTION_MS, what: 'the replica to be asked' })
     expect(await limits.serverRun(ACME)).toBe(runs[owner + 3])
     expect(await limits.state([ACME])).toMatchObject([{ state: 'open', epoch: 1, run_id: run }])
     await openBuckets(limits, [ACME], 2)

@@ -85,6 +85,10 @@ export async function startRedisCluster(replicas = 0): Promise<RedisCluster> {
     await client.cluster('REPLICATE', (await master?.client.cluster('MYID')) ?? '')
     await waitFor(async () => /master_link_status:up/.test(await client.info('replication')), wait)
   }
+  // Until the others know whose replica it is, they would not elect it.
+  const knowAll = async ({ client }: RedisServer): Promise<boolean> =>
+    String(await client.cluster('NODES')).split(/ (?:myself,)?slave /).length === MASTERS * replicas + 1
+  await waitFor(async () => (await Promise.all(nodes.map(knowAll))).every(Boolean), wait)
   return { nodes, url: first.url }
 }
 

@@ -1,4 +1,5 @@
 import { describe, expect, it, test } from 'vitest'
+import { LimitsUnavailable } from '../../src/storage/cluster-ports.ts'
 import { parseAddresses } from '../../src/storage/redis/address.ts'
 import { failureOf, UnknownVersion } from '../../src/storage/redis/failures.ts'
 import { counterName, counterNames, countersText, Keys, slotOf } from '../../src/storage/redis/keys.ts'
@@ -31,7 +32,7 @@ describe('keys of Redis', () => {
     const keys = new Keys('a.b')
     expect(keys.bucketOfKey(keys.of(200).account('x'))).toBe(200)
     for (const key of ['other:{b1}:meta', 'a.b:{changes}:version', 'a.bc:{b1}:meta', '{b1}:meta']) expect(keys.bucketOfKey(key)).toBeNull()
-    expect(() => openRedis({ url: 'redis://127.0.0.1', prefix: 'a{b}' })).toThrow(RangeError)
+    expect(() => openRedis({ url: 'redis://127.0.0.1', prefix: 'a{b}', onError: () => undefined })).toThrow(RangeError)
   })
 
   it('of counters are different wherever limits are', () => {
@@ -94,6 +95,11 @@ describe('failures of Redis', () => {
     const failure = failureOf(error)
     expect(failure).toMatchObject({ name: 'LimitsUnavailable', kind })
     expect(JSON.stringify(failure, Object.getOwnPropertyNames(failure))).not.toMatch(/s3cret/)
+  })
+
+  it('a failure that was told already stays what it is', () => {
+    const failure = new LimitsUnavailable('closed', 'closed')
+    expect(failureOf(failure)).toBe(failure)
   })
 
   it('mistakes are no failures of the server', () => {

@@ -11,7 +11,8 @@ import { Extensions } from './extensions.ts'
 import { counterName, windowWords } from './keys.ts'
 import type { RedisLink } from './link.ts'
 import { OwnHolds } from './own-holds.ts'
-import { unitLetter } from './replies.ts'
+import { numberOf, unitLetter } from './replies.ts'
+import { slicesOf } from './slices.ts'
 import { createUsageStreams } from './streams.ts'
 import { Sweeps } from './sweeps.ts'
 import { specialText, termsText } from './terms.ts'
@@ -26,7 +27,7 @@ export interface RedisLimitsOptions {
   /** The time that scripts go by in tests. Without it, it is the server's. */
   readonly clock?: Clock
   /** Told of what nobody waits for: holds that could not be given back, buckets whose holds were not extended. */
-  readonly onError?: (error: Error) => void
+  readonly onError: (error: Error) => void
 }
 
 /** {@link SharedLimits} and {@link UsageStreams} in Redis. */
@@ -42,7 +43,7 @@ export interface RedisLimits extends SharedLimits, UsageStreams {
  * `extend` leaves out requests of buckets that could not be asked, and rejects if none could. `sweep` passes over closed buckets.
  */
 export function createRedisLimits(link: RedisLink, options: RedisLimitsOptions): RedisLimits {
-  const onError = options.onError ?? ((): void => undefined)
+  const { onError } = options
   const scripts = new BucketScripts(link, options.clock)
   const own = new OwnHolds()
   const doubts = new Doubts((doubt) => admission.giveBack(doubt), onError)
@@ -108,11 +109,11 @@ async function shift(scripts: BucketScripts, tenant: string, rule: LimitRule, de
 
 /** Of all buckets, whatever their state; those marked swept count. */
 async function openHolds(scripts: BucketScripts): Promise<number> {
+  const leases = Array.from({ length: BUCKETS }, (_, bucket) => scripts.keys.of(bucket).leases)
   const counts = await Promise.all(
-    Array.from({ length: BUCKETS }, (_, bucket) => {
-      const { leases } = scripts.keys.of(bucket)
-      return scripts.link.ask(leases, (client) => client.zcard(leases))
-    }),
+    slicesOf(leases, scripts.link.is_cluster ? 1 : BUCKETS).map(async ([first = '', ...others]) =>
+      numberOf(await scripts.run('count', [first, ...others], [])),
+    ),
   )
   return counts.reduce((sum, count) => sum + count, 0)
 }

@@ -18,7 +18,7 @@ export interface RedisOptions {
   /** All keys begin with it; `weir` by default. Letters, digits, `-`, `_` and `.`. */
   readonly prefix?: string
   /** Told of what happens to connections: servers that cannot be reached, or must not be used. */
-  readonly onError?: (error: Error) => void
+  readonly onError: (error: Error) => void
 }
 
 /** What a script is asked with. */
@@ -27,6 +27,8 @@ export type Word = string | number
 /** Connections to one Redis or one Redis Cluster. Nothing is queued while a server is away, and nothing is sent twice. */
 export interface RedisLink {
   readonly prefix: string
+  /** Whether keys with different hash tags may be on different servers, so that no script can have both. */
+  readonly is_cluster: boolean
   /**
    * Runs a script on the master that has `keys[0]`. `now_ms` is the time that it goes by, the server's own without it.
    * @throws LimitsUnavailable, or an error that says what is wrong with the script's data
@@ -68,6 +70,11 @@ class Link implements RedisLink {
     this.#addresses = parseAddresses(options.url)
     this.#servers =
       this.#addresses.length > 1 ? connectCluster(this.#addresses, this.#watcher) : connectSingle(this.#addresses[0], this.#watcher)
+  }
+
+  get is_cluster(): boolean {
+    const [first, second] = this.#servers.masters()
+    return second !== undefined || first?.redis !== this.#servers.client
   }
 
   async run(name: ScriptName, keys: readonly [string, ...string[]], words: readonly Word[], now_ms?: number): Promise<unknown> {
@@ -141,14 +148,13 @@ class Link implements RedisLink {
 
   readonly #report = (error: Error): void => {
     this.#last_error = error.message
-    this.#options.onError?.(error)
+    this.#options.onError(error)
   }
 
   /** A server that turns out to be a node of a cluster is asked for the others. */
   readonly #changed = (): void => {
     const [first] = this.#servers.masters()
-    const is_single = first !== undefined && first.redis === this.#servers.client
-    if (is_single && first.facts?.is_cluster === true && !this.#closed) {
+    if (!this.is_cluster && first?.facts?.is_cluster === true && !this.#closed) {
       this.#servers.close()
       this.#servers = connectCluster(this.#addresses, this.#watcher)
     }

@@ -8,6 +8,7 @@ const SCRIPT_NAMES = [
   'balance',
   'begin',
   'block',
+  'count',
   'credit',
   'cut',
   'due',

@@ -8,7 +8,7 @@ const MAX_BACKOFF_MS = 1000
 /** A server that has said nothing for so long after the time of a command is taken for dead, and connected to anew. */
 const SILENCE_MS = 1000
 /** So often the nodes of a cluster are asked who has which slots. */
-const CLUSTER_REFRESH_MS = 2000
+const CLUSTER_REFRESH_MS = 1000
 const OLDEST_MAJOR_VERSION = 7
 
 /** What one server says of itself, read anew on every connection to it. */

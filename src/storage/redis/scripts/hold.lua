@@ -9,9 +9,9 @@
 --       between them, 17 context; then for each rule its limit, the end of its window (Unix ms; - without one, 5 for five hours, empty for
 --       what is no meter) and of the next
 -- Gives {held, rates, amount, parts, window ends}, {known, rates, receipt, state} for an id that has a hold,
---       {blocked, rates, 'key' | 'tenant'}, {refused, rates, rule number, figures} or {short, rates, available, held}, each with the time at its end; {closed}.
---       `rates` has {limit, level, time} of each rate in the order of the rules, after now; `figures` is the same of a rate, what
---       concurrency holds, or {used, held, end} of a meter.
+--       {blocked, rates, 'key' | 'tenant'}, {refused, rates, rule number, figures} or {short, rates, available, held}, each with the time at
+--       its end; {closed}. `rates` has {limit, level, time} of each rate in the order of the rules, after now; `figures` is the same of a
+--       rate, what concurrency holds, or {used, held, end} of a meter.
 -- States: none → H. Not run when memory is full. O(rules + walked grants).
 
 local FIRST_RULE, RULE_FIELDS = 18, 3

@@ -116,7 +116,7 @@ local function plan(account, need, now)
   if has_request(need.already) or is_covered(walk, need) then return need.amount, {} end
   for index = 1, #account.grants do
     local grant = account.grants[index]
-    local free = grant.balance - grant.held
+    local free = grant.free
     if free > ZERO and pays_for(grant, need.model) and not is_expired(grant, now) then
       if grant.unit == 'r' then
         if #need.already == 0 then return need.amount, { { grant.id, 'r', '1' } } end

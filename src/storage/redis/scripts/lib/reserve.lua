@@ -1,7 +1,8 @@
 -- An account as an admission sees it: the grants that it walks, and what is owed.
 
 local function grant_of(entry, balance, held)
-  return { id = entry[1], unit = entry[2], expires_at = entry[4], entry = entry, balance = pair_of(balance), held = pair_of(held) }
+  local reserved = pair_of(held)
+  return { id = entry[1], unit = entry[2], expires_at = entry[4], entry = entry, held = reserved, free = pair_of(balance) - reserved }
 end
 
 -- The walked grants with their figures. Models and weights are read of those alone that have some.
@@ -70,7 +71,7 @@ local function own_money(account, model, now)
   for index = 1, #account.grants do
     local grant = account.grants[index]
     if grant.unit == 'm' then
-      local free = grant.balance - grant.held
+      local free = grant.free
       if free < ZERO or (not is_expired(grant, now) and pays_for(grant, model)) then total = total + free end
     end
   end

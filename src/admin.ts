@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { createAdaptorServer } from '@hono/node-server'
 import type { RandomBytes } from './base/ids.ts'
 import type { Settings } from './config/model.ts'
-import { createControlApi, type ControlDeps } from './control/api.ts'
+import { createControlApi, createHealthApi, type ControlDeps } from './control/api.ts'
 
 const ADMIN_FILE = 'admin.json'
 const HEADERS_TIMEOUT_MS = 15_000
@@ -41,9 +41,16 @@ export function adminToken(env: Readonly<Record<string, string | undefined>>, se
   return Buffer.from(random(32)).toString('base64url')
 }
 
+export interface AdminDeps {
+  readonly metrics: ControlDeps['metrics']
+  /** Null where this process has no control plane: then there are metrics and health alone. */
+  readonly control: ControlDeps | null
+}
+
 /** Starts the admin port and leaves its address and token for the command line, readable by this user only. */
-export async function startAdmin(deps: ControlDeps, settings: Settings): Promise<Admin> {
-  const server = createAdaptorServer({ fetch: createControlApi(deps).fetch, overrideGlobalObjects: false }) as Server
+export async function startAdmin({ control, metrics }: AdminDeps, settings: Settings): Promise<Admin> {
+  const app = control === null ? createHealthApi(metrics) : createControlApi(control)
+  const server = createAdaptorServer({ fetch: app.fetch, overrideGlobalObjects: false }) as Server
   server.headersTimeout = HEADERS_TIMEOUT_MS
   server.requestTimeout = REQUEST_TIMEOUT_MS
   server.maxConnections = MAX_CONNECTIONS
@@ -54,9 +61,10 @@ export async function startAdmin(deps: ControlDeps, settings: Settings): Promise
   const { port } = server.address() as AddressInfo
   const url = `http://${settings.admin_host.includes(':') ? `[${settings.admin_host}]` : settings.admin_host}:${port}`
   const file = join(settings.data_dir, ADMIN_FILE)
+  mkdirSync(settings.data_dir, { recursive: true, mode: 0o700 })
   // Removed first: the mode of an existing file would stay what it was.
   rmSync(file, { force: true })
-  writeFileSync(file, `${JSON.stringify({ url, token: deps.token, pid: process.pid })}\n`, { mode: 0o600 })
+  if (control !== null) writeFileSync(file, `${JSON.stringify({ url, token: control.token, pid: process.pid })}\n`, { mode: 0o600 })
   return {
     url,
     async close() {

@@ -1,19 +1,37 @@
 import type { Model } from './config/model.ts'
-import type { Weir } from './weir.ts'
+import type { Machine } from './machine.ts'
 
 /** What `npm start` prints: where it listens, the demo key once, and a command that works when pasted. */
-export function banner(weir: Weir): string {
+export function banner(weir: Machine): string {
   const models = [...weir.configuration.catalogue.models.values()].filter((model) => model.endpoints.length > 0)
-  const lines = ['', `Weir is listening on ${weir.url}  (OpenAI base URL: ${weir.url}/v1)`, `Admin and metrics on ${weir.admin_url}`, '']
-  if (weir.configuration.settings.mode === 'demo') lines.push(...models.map((model) => `  ${model.id.padEnd(24)} ${servedBy(model)}`), '')
+  const lines = ['']
+  if (weir.url === null) lines.push('This machine has no gateway: requests go to those that have one.')
+  else lines.push(`Weir is listening on ${weir.url}  (OpenAI base URL: ${weir.url}/v1)`)
+  lines.push(`Admin and metrics on ${weir.admin_url}`, '')
+  if (weir.configuration.settings.mode === 'demo') lines.push(...modelLines(models), '')
   if (weir.demo_key !== null) {
     lines.push('Demo key, shown this once:', weir.demo_key, '')
     const chat = models.find((model) => model.kind === 'chat')
-    if (chat !== undefined) lines.push('Try it:', curlFor(weir.url, weir.demo_key, chat.id), '')
+    if (chat !== undefined && weir.url !== null) lines.push('Try it:', curlFor(weir.url, weir.demo_key, chat.id), '')
   } else {
     lines.push('Make a key with: npm run weir -- key create --tenant <tenant> --project <project>', '')
   }
   return lines.join('\n')
+}
+
+/** Models listed one by one before the rest is told as a number. */
+const MAX_LISTED = 8
+
+/** Models that a provider serves, and the first of those that the sandbox stands in for. */
+function modelLines(models: readonly Model[]): string[] {
+  const real = models.filter(({ endpoints }) => endpoints.some(({ sandbox }) => !sandbox))
+  const played = models.filter((model) => !real.includes(model))
+  const listed = [...real.slice(0, MAX_LISTED), ...played.slice(0, Math.max(1, MAX_LISTED - real.length))]
+  const rest = models.length - listed.length
+  const lines = models.filter((model) => listed.includes(model)).map((model) => `  ${model.id.padEnd(24)} ${servedBy(model)}`)
+  return rest === 0
+    ? lines
+    : [...lines, `  and ${rest} more: GET /v1/models lists them, npm run weir -- doctor says which keys they wait for`]
 }
 
 function servedBy(model: Model): string {

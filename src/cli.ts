@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs'
 import { systemClock } from './base/clock.ts'
 import { run } from './cli/run.ts'
 import { readEnvironment } from './config/load.ts'
+import { createLogger } from './observe/log.ts'
+import { readVersion } from './version.ts'
 
 /** The `weir` command: reads the command line and answers with an exit code; nothing else. */
 async function main(): Promise<void> {
@@ -12,16 +13,19 @@ async function main(): Promise<void> {
     err: (text: string): void => void process.stderr.write(text),
   }
   const code = await run(process.argv.slice(2), context, {
-    version: versionOf(readFileSync(new URL('../package.json', import.meta.url), 'utf8')),
+    version: readVersion(),
     serve: async () => void (await import('./main.ts')),
+    moveBooks: async (options) => {
+      const { moveToCluster } = await import('./start/move.ts')
+      return await moveToCluster({
+        ...options,
+        clock: context.clock,
+        logger: createLogger({ level: 'warn', destination: { write: context.err } }),
+      })
+    },
   })
   // A gateway that failed to start has said so already.
   if (code !== 0) process.exitCode = code
-}
-
-function versionOf(package_json: string): string {
-  const { version } = JSON.parse(package_json) as { version: string }
-  return version
 }
 
 await main()

@@ -2,26 +2,43 @@ import { systemClock } from './base/clock.ts'
 import { formatIssues } from './config/check.ts'
 import { configDirectory, readEnvironment } from './config/load.ts'
 import { createLogger, type Logger } from './observe/log.ts'
-import { ConfigurationRefused, startWeir, type Weir } from './weir.ts'
+import { ConfigurationRefused, startWeir, type Weir, type WeirOptions } from './weir.ts'
 import { banner, explainStartFailure } from './banner.ts'
+import { startMachine } from './machine.ts'
+import { answerPrimary } from './start/primary.ts'
 
-/** Reads the environment, starts the gateway, says where it is, and drains on a signal; nothing else. */
+/** Reads the environment, starts what this process is to run, says where it is, and drains on a signal; nothing else. */
 async function main(): Promise<void> {
   const env = readEnvironment()
   const logger = createLogger({ level: 'info' })
+  const options = { config_dir: configDirectory(env), env, clock: systemClock(), logger }
   try {
-    const weir = await startWeir({ config_dir: configDirectory(env), env, clock: systemClock(), logger })
-    logger.setLevel(weir.configuration.settings.log.level)
-    // Before the banner: whoever reads it may send a signal at once.
-    listenForSignals(weir, logger)
-    process.stdout.write(banner(weir))
+    if (env['WEIR_SLOT'] === undefined) await runMachine(options, logger)
+    else await runGateway(Number(env['WEIR_SLOT']), options, logger)
   } catch (error) {
     process.stderr.write(error instanceof ConfigurationRefused ? `${formatIssues(error.issues)}\n` : `${explainStartFailure(error)}\n`)
     process.exit(1)
   }
 }
 
-function listenForSignals(weir: Weir, logger: Logger): void {
+async function runMachine(options: WeirOptions, logger: ReturnType<typeof createLogger>): Promise<void> {
+  const machine = await startMachine(options)
+  logger.setLevel(machine.configuration.settings.log.level)
+  // Before the banner: whoever reads it may send a signal at once.
+  listenForSignals(machine, logger)
+  process.stdout.write(banner(machine))
+}
+
+/** One of several gateway processes, started by the machine's first one. */
+async function runGateway(slot: number, options: WeirOptions, logger: ReturnType<typeof createLogger>): Promise<void> {
+  const sandbox_url = options.env['WEIR_SANDBOX_URL']
+  const weir = await startWeir({ ...options, slot, ...(sandbox_url === undefined ? {} : { sandbox_url }) })
+  logger.setLevel(weir.configuration.settings.log.level)
+  listenForSignals(weir, logger)
+  answerPrimary(weir.url ?? '', weir.metrics, (error) => logger.error({ err: error }, 'metrics could not be told'))
+}
+
+function listenForSignals(weir: Pick<Weir, 'drain' | 'reload'>, logger: Logger): void {
   let asked = false
   const drain = (): void => {
     weir.drain().then(

@@ -10,24 +10,28 @@ const STANDIN_TIMEOUTS = {
 const DIRECT = { ca_file: null, cert_file: null, key_file: null, proxy: null }
 
 /**
- * The configuration of a demo: every model whose provider key is not set is answered by the sandbox instead,
- * under the same name and price. Where a key is set, the real endpoint serves. Never used in production mode.
+ * The configuration of a demo: every model whose provider key is not set is answered by the sandbox instead, under the same name
+ * and price, and in the provider's manner. Where a key is set, the real endpoint serves. Never used in production mode.
  */
 export function withStandIns(configuration: Configuration, sandbox_url: string): Configuration {
-  const models = [...configuration.catalogue.models].map(([id, model]): [string, Model] => [id, standInFor(model, sandbox_url)])
-  return Object.freeze({ ...configuration, catalogue: Object.freeze({ ...configuration.catalogue, models: new Map(models) }) })
+  const { catalogue, prices } = configuration
+  const models = [...catalogue.models].map(([id, model]): [string, Model] => [
+    id,
+    prices.sell.has(id) ? standInFor(model, sandbox_url) : model,
+  ])
+  return Object.freeze({ ...configuration, catalogue: Object.freeze({ ...catalogue, models: new Map(models) }) })
 }
 
 function standInFor(model: Model, sandbox_url: string): Model {
-  if (model.endpoints.length > 0) return model
+  const played = model.inactive[0]?.target
+  if (model.endpoints.length > 0 || played === undefined) return model
   const endpoint: Endpoint = {
+    ...played,
     id: `sandbox/${model.id}`,
     provider: 'sandbox',
-    dialect: 'openai',
-    base_url: `${sandbox_url}/v1`,
-    chat_path: '/chat/completions',
-    embeddings_path: '/embeddings',
+    base_url: `${sandbox_url}/as/${played.plays}${played.dialect === 'openai' ? '/v1' : ''}`,
     upstream_model: model.id,
+    auth: 'none',
     api_key: null,
     zone: 'private',
     filing: null,

@@ -1,7 +1,9 @@
 /** What the storage alone does: requests per second from hold to durable event on one core, posting, bytes on disk. */
 import { join } from 'node:path'
+import { launchPostgres, noPostgres } from '../../tests/support/postgres-server.ts'
 import type { LedgerOrder, LedgerReport } from './ledger-child.ts'
 import type { Bench } from './plan.ts'
+import type { PostgresOrder, PostgresReport } from './postgres-child.ts'
 import { type Report, type Row, us } from './report.ts'
 import { startCrew } from './subjects.ts'
 
@@ -17,7 +19,34 @@ export async function measureLedger(bench: Bench): Promise<Report> {
   }
   const data_dir = join(bench.dir, 'ledger-post')
   rows.push(postRow(await inNewProcess({ what: 'post', data_dir, events: quick ? 20_000 : 100_000 })))
+  rows.push(...(await measurePostgres(quick)))
   return { rows, tables: [] }
+}
+
+const BATCH = 1000
+const POSTERS = 3
+/** ARCHITECTURE.md: ledger posting with rollups, one PostgreSQL core. */
+const BUDGET_PER_CORE = 15_000
+
+/** Posting to a PostgreSQL that has one core to itself; every commit waits for the disk. */
+async function measurePostgres(quick: boolean): Promise<readonly Row[]> {
+  if (noPostgres !== null) return [missingRow(noPostgres)]
+  const settings = { shared_buffers: '512MB', max_wal_size: '4GB' }
+  const server = await launchPostgres({ fsync: true, cpus: '1', settings })
+  const crew = startCrew('postgres-child.ts', 0)
+  try {
+    const rows: Row[] = []
+    for (const tagged of [false, true]) {
+      const [url, schema] = [await server.url(), tagged ? 'tagged' : 'plain']
+      const sizes = { events: quick ? 50_000 : 200_000, batch: BATCH, posters: POSTERS }
+      const order: PostgresOrder = { url, schema, server_pid: server.pid(), ...sizes, tagged }
+      rows.push(postgresRow((await crew.ask(order)) as PostgresReport, tagged))
+    }
+    return rows
+  } finally {
+    await crew.stop()
+    await server.end()
+  }
 }
 
 async function inNewProcess(order: LedgerOrder): Promise<LedgerReport> {
@@ -49,4 +78,22 @@ function postRow({ done, wall_ms, cpu_us }: LedgerReport): Row {
     figures: `${us(cpu_us / done)} CPU per event; ${done} events`,
     verdict: 'no budget',
   }
+}
+
+function postgresRow({ done, wall_ms, cpu_us, server_cpu_us, body_characters }: PostgresReport, tagged: boolean): Row {
+  const per_core = (done * 1_000_000) / server_cpu_us
+  const with_what = tagged ? 'with an end user and two tags each' : 'without end users or tags'
+  return {
+    what: `posting with rollups, one PostgreSQL core: batches of ${BATCH}, ${with_what}`,
+    budget: tagged ? '–' : `≥ ${BUDGET_PER_CORE.toLocaleString('en')} /s`,
+    measured: `${Math.round(per_core).toLocaleString('en')} /s`,
+    figures:
+      `per second of its CPU (${us(server_cpu_us / done)} per event); ${perSecond(done, wall_ms)} by the clock beside ` +
+      `${us(cpu_us / done)} of the poster’s; events of ${body_characters} characters; ${done} events`,
+    verdict: tagged ? 'no budget' : per_core >= BUDGET_PER_CORE ? 'ok' : 'over',
+  }
+}
+
+function missingRow(why: string): Row {
+  return { what: 'posting with rollups, one PostgreSQL core', budget: '–', measured: '–', figures: why, verdict: 'nothing to compare with' }
 }

@@ -15,6 +15,33 @@ export function cpuMicroseconds(pids: readonly number[]): number {
   return (ticks * 1_000_000) / TICKS_PER_SECOND
 }
 
+/** CPU of a process in microseconds with that of all its children, those that have ended too (proc(5): cutime and cstime). */
+export function treeMicroseconds(pid: number): number {
+  let ticks = 0
+  for (const other of withChildren(pid)) {
+    const fields = statFields(other)
+    // Of one that has ended meanwhile its parent knows.
+    ticks += Number(fields?.[11] ?? 0) + Number(fields?.[12] ?? 0)
+  }
+  const own = statFields(pid)
+  return ((ticks + Number(own?.[13] ?? 0) + Number(own?.[14] ?? 0)) * 1_000_000) / TICKS_PER_SECOND
+}
+
+function statFields(pid: number): readonly string[] | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  } catch (error) {
+    if (hasEnded(error)) return null
+    throw error
+  }
+}
+
+/** It has ended since the directory was read. */
+function hasEnded(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ESRCH')
+}
+
 /** Resident memory in bytes. */
 export function residentBytes(pids: readonly number[]): number {
   let kibibytes = 0
@@ -35,8 +62,7 @@ function parentOf(pid: number): number | null {
   try {
     return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? 0)
   } catch (error) {
-    // It has ended since the directory was read.
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ESRCH')) return null
+    if (hasEnded(error)) return null
     throw error
   }
 }

@@ -214,6 +214,13 @@ const TABLE = {
     en: 'The gateway cannot check limits at the moment, so it admits nothing.',
     zh: '网关暂时无法校验额度，因此暂停受理请求。',
   },
+  ledger_unavailable: {
+    status: 503,
+    type: 'server_error',
+    retry: 'later',
+    en: 'The ledger cannot be reached at the moment. Try again; what was sent with an id of its own is done once.',
+    zh: '账本暂时无法访问，请稍后重试；带有自定义 id 的操作只会执行一次。',
+  },
   overloaded: {
     status: 503,
     type: 'server_error',

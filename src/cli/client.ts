@@ -8,6 +8,7 @@ import { windowAround } from '../money/window.ts'
 import { createLogger } from '../observe/log.ts'
 import { DataDirectoryInUse } from '../storage/journal/lock.ts'
 import { rebuildLimits } from '../storage/memory/rebuild.ts'
+import { NO_NODES } from '../storage/nodes.ts'
 import { openEmbedded } from '../storage/open.ts'
 import { PROVIDERS } from '../upstream/providers/registry.ts'
 import { CommandFailed, Unreachable, type CliContext } from './io.ts'
@@ -46,17 +47,41 @@ export function readConfiguration({ env }: CliContext, config_dir?: string): Loa
 }
 
 /**
- * Reaches the running server through `admin.json` in the data directory, or else takes the data directory's lock and serves the same
- * API in this process.
+ * Reaches the server at `WEIR_ADMIN_URL`, or the running one through `admin.json` in the data directory, or else takes the data
+ * directory's lock and serves the same API in this process. What a cluster shares is never opened by a command.
  *
  * @throws Unreachable, with the reason, when neither works
  */
 export async function openClient(context: CliContext): Promise<AdminClient> {
+  const remote = remoteAdmin(context.env)
+  if (remote !== null) return liveClient(remote)
   const loaded = readConfiguration(context)
   const data_dir = loaded.ok ? loaded.configuration.settings.data_dir : resolve(context.env['WEIR_DATA_DIR'] ?? './data')
   const file = readAdminFile(data_dir)
   if (file !== null && (await answers(file.url))) return liveClient(file)
+  const in_cluster = loaded.ok ? loaded.configuration.settings.cluster !== null : hasClusterUrls(context.env)
+  if (in_cluster) throw new Unreachable(NO_CONTROL)
   return await openStorage(context, loaded, data_dir, file?.url ?? null)
+}
+
+const NO_CONTROL =
+  'no process of this cluster that has the role "control" answers here. Set WEIR_ADMIN_URL to the admin address of one that has, and ' +
+  'WEIR_ADMIN_TOKEN to its token, or run this command where it runs.'
+
+function hasClusterUrls(env: CliContext['env']): boolean {
+  return (env['WEIR_REDIS_URL'] ?? '') !== '' && (env['WEIR_DATABASE_URL'] ?? '') !== ''
+}
+
+/** The server that was named outright. @throws Unreachable if its address or token is missing or makes no sense */
+function remoteAdmin(env: CliContext['env']): z.infer<typeof AdminFile> | null {
+  const url = env['WEIR_ADMIN_URL'] ?? ''
+  if (url === '') return null
+  if (!/^https?:$/.test(URL.parse(url)?.protocol ?? '')) {
+    throw new Unreachable('WEIR_ADMIN_URL is no address: write http://host:port, as the server prints it at its start.')
+  }
+  const token = env['WEIR_ADMIN_TOKEN'] ?? ''
+  if (token === '') throw new Unreachable('WEIR_ADMIN_URL is set, but WEIR_ADMIN_TOKEN is not: the server there wants its token.')
+  return { url: url.replace(/\/+$/, ''), token }
 }
 
 function readAdminFile(data_dir: string): z.infer<typeof AdminFile> | null {
@@ -112,6 +137,7 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
   const token = randomBytes(OFFLINE_TOKEN_BYTES).toString('base64url')
   const deps: ControlDeps = {
     ...storage,
+    nodes: NO_NODES,
     clock,
     random: randomBytes,
     metrics: { render: () => Promise.resolve(''), content_type: 'text/plain' },

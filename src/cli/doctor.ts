@@ -1,5 +1,9 @@
 import type { Endpoint, Model } from '../config/model.ts'
-import { classifyErrorObject, classifyResponse } from '../upstream/classify.ts'
+import { outboundRequest, outgoingBodies } from '../gateway/outbound.ts'
+import { readFacts } from '../gateway/request.ts'
+import { classifyResponse } from '../upstream/classify.ts'
+import type { AnswerContext } from '../upstream/dialects/dialect.ts'
+import { dialectFor } from '../upstream/dialects/registry.ts'
 import { UpstreamFailure, type FailureKind } from '../upstream/failure.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
 import { proxyFor, type ProxySettings } from '../upstream/proxy.ts'
@@ -81,41 +85,41 @@ interface Trouble {
 /** Null when the endpoint answered as it should. */
 async function tryOnce(endpoint: Endpoint, model: Model, facts: ProviderFacts, { transport, clock }: DoctorDeps): Promise<Trouble | null> {
   try {
-    const response = await transport.send(requestFor(endpoint, model))
+    const response = await transport.send(await requestFor(endpoint, model, clock.now_ms()))
     const body = await readBody(response.body)
-    return judge(response, body, facts, clock.now_ms())
+    return judge(response, body, endpoint, facts, clock.now_ms())
   } catch (error) {
     if (!(error instanceof UpstreamFailure)) throw error
     return { verdict: error.kind === 'client_gone' ? 'deadline' : error.kind, failure: error }
   }
 }
 
-function requestFor(endpoint: Endpoint, model: Model): UpstreamRequest {
-  const url = new URL(endpoint.base_url)
-  const path = model.kind === 'embeddings' ? (endpoint.embeddings_path ?? '/embeddings') : endpoint.chat_path
-  const chat = { messages: [{ role: 'user', content: 'Say OK.' }], max_tokens: MAX_TOKENS, stream: false }
-  const body = { model: endpoint.upstream_model, ...(model.kind === 'embeddings' ? { input: 'OK' } : chat) }
-  return {
-    origin: url.origin,
-    path: url.pathname.replace(/\/$/, '') + path,
-    headers: {
-      'content-type': 'application/json',
-      accept: 'application/json',
-      'accept-encoding': 'identity',
-      'user-agent': 'weir-doctor',
-      ...(endpoint.api_key === null ? {} : { authorization: `Bearer ${endpoint.api_key}` }),
-    },
-    body: Buffer.from(JSON.stringify(body)),
-    timeouts: {
-      connect_timeout_ms: Math.min(CONNECT_TIMEOUT_MS, endpoint.timeouts.connect_timeout_ms),
-      headers_timeout_ms: TOTAL_TIMEOUT_MS,
-      first_event_timeout_ms: TOTAL_TIMEOUT_MS,
-      silence_timeout_ms: TOTAL_TIMEOUT_MS,
-    },
-    transport: endpoint.transport,
-    signal: AbortSignal.timeout(TOTAL_TIMEOUT_MS),
+/** The same request that the gateway would send, as small as it can be. */
+function requestFor(endpoint: Endpoint, model: Model, now_ms: number): UpstreamRequest | Promise<UpstreamRequest> {
+  const { protocol, question } = QUESTIONS[model.kind]
+  const bytes = Buffer.from(JSON.stringify({ model: model.id, ...question }))
+  const { facts } = readFacts(protocol, bytes, MAX_JSON_DEPTH)
+  const { bodies, stream } = outgoingBodies({ facts, target: endpoint, max_output_tokens: model.max_output_tokens, capped_tokens: null })
+  const timeouts = {
+    connect_timeout_ms: Math.min(CONNECT_TIMEOUT_MS, endpoint.timeouts.connect_timeout_ms),
+    headers_timeout_ms: TOTAL_TIMEOUT_MS,
+    first_event_timeout_ms: TOTAL_TIMEOUT_MS,
+    silence_timeout_ms: TOTAL_TIMEOUT_MS,
   }
+  const identity = { id: 'doctor', attempt: 1, user_agent: 'weir-doctor' }
+  const target = { ...endpoint, timeouts }
+  return outboundRequest({ facts, target }, bodies[0] ?? bytes, stream, identity, now_ms, AbortSignal.timeout(TOTAL_TIMEOUT_MS))
 }
+
+const MAX_JSON_DEPTH = 8
+const QUESTIONS = {
+  chat: {
+    protocol: 'chat_completions',
+    question: { messages: [{ role: 'user', content: 'Say OK.' }], max_tokens: MAX_TOKENS, stream: false },
+  },
+  embeddings: { protocol: 'embeddings', question: { input: 'OK' } },
+  rerank: { protocol: 'rerank', question: { query: 'OK', documents: ['OK'] } },
+} as const
 
 function readBody(source: ByteSource): Promise<Buffer> {
   return new Promise((resolve, reject) => {
@@ -135,16 +139,22 @@ function readBody(source: ByteSource): Promise<Buffer> {
   })
 }
 
-function judge({ status, headers }: UpstreamResponse, body: Buffer, facts: ProviderFacts, now_ms: number): Trouble | null {
-  const json = parsed(body)
-  const members = typeof json === 'object' && json !== null ? json : {}
+function judge(
+  { status, headers }: UpstreamResponse,
+  body: Buffer,
+  endpoint: Endpoint,
+  facts: ProviderFacts,
+  now_ms: number,
+): Trouble | null {
   if (status >= 200 && status < 300) {
-    if ('choices' in members || 'data' in members) return null
-    if ('error' in members || 'code' in members || 'error_code' in members) {
-      const failure = classifyErrorObject(json, status, facts)
-      return { verdict: failure.kind, failure }
+    try {
+      dialectFor(endpoint.dialect, facts).whole(body, ANSWER_CONTEXT)
+      return null
+    } catch (error) {
+      if (!(error instanceof UpstreamFailure)) throw error
+      const other = error.kind === 'malformed' || error.kind === 'truncated'
+      return { verdict: other ? 'wrong_base_url' : error.kind, failure: other ? new UpstreamFailure('malformed', { status }) : error }
     }
-    return { verdict: 'wrong_base_url', failure: new UpstreamFailure('malformed', { status }) }
   }
   const failure = classifyResponse(status, headers, body, facts, now_ms)
   // A gateway or web server that knows no such path says so in HTML, or without a word of a model.
@@ -153,13 +163,9 @@ function judge({ status, headers }: UpstreamResponse, body: Buffer, facts: Provi
   return { verdict: no_such_path || moved ? 'wrong_base_url' : failure.kind, failure }
 }
 
-function parsed(body: Buffer): unknown {
-  try {
-    return JSON.parse(body.toString('utf8'))
-  } catch (error) {
-    if (error instanceof SyntaxError) return null
-    throw error
-  }
+const ANSWER_CONTEXT: AnswerContext = {
+  ...{ model_asked: 'doctor', usage_asked: false, prompt_tokens: 0, tokenizer: 'general', max_event_bytes: MAX_BODY_BYTES },
+  ...{ created_s: 0, request_id: 'doctor' },
 }
 
 function adviceFor(
@@ -191,6 +197,7 @@ function adviceFor(
     case 'server':
       return `has a problem of its own at the moment${status}. Nothing to change here; try again later.`
     case 'invalid':
+    case 'unsupported':
     case 'context_length':
     case 'content':
       return `is reached and accepts the key, but refused the test request${status}. Requests of your own may work.`

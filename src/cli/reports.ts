@@ -110,7 +110,7 @@ const doctorCommand: Command = {
     }
     const diagnoses = await examine(args.positional(0), result.configuration, context)
     if (args.flag('json')) printJson(diagnoses, context)
-    else context.out(diagnoses.map(diagnosisText).join(''))
+    else context.out(diagnosesText(diagnoses))
     return diagnoses.every(({ ok, verdict }) => ok || verdict === 'inactive') && diagnoses.some(({ ok }) => ok) ? 0 : 1
   },
 }
@@ -137,6 +137,25 @@ async function examine(wanted: string | undefined, configuration: Configuration,
       wanted === undefined ? 'the catalogue has no endpoint' : `the catalogue has no provider, endpoint or model ${JSON.stringify(wanted)}`,
     )
   return diagnoses
+}
+
+/** Endpoints that were called one by one; those that are not used together, by what they wait for. */
+function diagnosesText(diagnoses: readonly Diagnosis[]): string {
+  const called = diagnoses.filter(({ verdict }) => verdict !== 'inactive')
+  const waiting = new Map<string, Diagnosis[]>()
+  for (const diagnosis of diagnoses) {
+    if (diagnosis.verdict !== 'inactive') continue
+    const name = `${diagnosis.endpoint.split('/')[0] ?? ''} ${diagnosis.advice}`
+    waiting.set(name, [...(waiting.get(name) ?? []), diagnosis])
+  }
+  const unused = [...waiting].map(([name, group]) => {
+    const [first, ...more] = group
+    if (first === undefined || more.length === 0) return group.map(diagnosisText).join('')
+    const models = group.slice(0, 3).map(({ model }) => model)
+    const shown = group.length > models.length ? `${models.join(', ')} …` : models.join(', ')
+    return `unused  ${name.split(' ')[0] ?? ''}, ${group.length} endpoints (${shown}) ${first.advice}\n`
+  })
+  return [...called.map(diagnosisText), ...unused].join('')
 }
 
 function diagnosisText({ endpoint, model, ok, verdict, advice, provider_message }: Diagnosis): string {

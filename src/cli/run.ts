@@ -4,6 +4,8 @@ import { GRANT_COMMANDS } from './grants.ts'
 import { CommandFailed, UsageError, type CliContext } from './io.ts'
 import { LEDGER_COMMANDS } from './ledger.ts'
 import { LIMIT_COMMANDS } from './limits.ts'
+import { type MoveBooks, moveCommand } from './move.ts'
+import { NODE_COMMANDS } from './nodes.ts'
 import { REPORT_COMMANDS } from './reports.ts'
 import { UPKEEP_COMMANDS } from './upkeep.ts'
 
@@ -11,6 +13,7 @@ export interface RunOptions {
   readonly version: string
   /** Starts the gateway; resolves when it is up (it goes on running). */
   readonly serve: () => Promise<void>
+  readonly moveBooks: MoveBooks
 }
 
 /**
@@ -27,6 +30,8 @@ export async function run(args: readonly string[], context: CliContext, options:
     ...LEDGER_COMMANDS,
     ...REPORT_COMMANDS,
     ...UPKEEP_COMMANDS,
+    ...NODE_COMMANDS,
+    moveCommand(options.moveBooks),
   ]
   const [first = '--help', second = ''] = args
   if (['--help', '-h', 'help'].includes(first)) {

@@ -2,16 +2,12 @@ import { statSync } from 'node:fs'
 import { resolve } from 'node:path'
 import type { z } from 'zod'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
-import type { TransportOptions } from '../upstream/source.ts'
 import { valueAt } from './document.ts'
 import type { IssueList, Path, SourceFile } from './document.ts'
-import type { Catalogue, Endpoint, Model } from './model.ts'
-import { Unset } from './references.ts'
+import { buildEndpoint, type EndpointEntry, type ProviderEntry } from './endpoint.ts'
+import type { Catalogue, Endpoint, InactiveEndpoint, Model } from './model.ts'
 import { CATALOGUE, ENDPOINT, MODEL, MODEL_ID, parseShape, PROVIDER } from './schema.ts'
 import { expectedOneOf } from './suggest.ts'
-
-/** Used where neither endpoint nor provider says otherwise. Far below any first-event timeout: a dial is a few round trips. */
-const CONNECT_TIMEOUT_MS = 5000
 
 /** What the rest of the configuration may refer to, entries with mistakes included. */
 export interface CatalogueNames {
@@ -38,8 +34,6 @@ interface Building {
   readonly endpoints: Set<string>
   incomplete: boolean
 }
-type ProviderEntry = z.output<typeof PROVIDER>
-type EndpointEntry = z.output<typeof ENDPOINT>
 type ModelEntry = z.output<typeof MODEL>
 
 /** `catalogue.yaml`, checked against the facts that are known about providers. Null when nothing of it can be used. */
@@ -122,7 +116,7 @@ function addAliases(
 }
 
 function buildModel(id: string, entry: ModelEntry, building: Building): Model {
-  if (entry.max_output_tokens > entry.context_tokens) {
+  if (entry.max_output_tokens !== undefined && entry.max_output_tokens > entry.context_tokens) {
     building.issues.add(
       building.source,
       ['models', id, 'max_output_tokens'],
@@ -133,36 +127,38 @@ function buildModel(id: string, entry: ModelEntry, building: Building): Model {
   if (entry.kind === 'chat' && entry.max_output_tokens === 0) {
     building.issues.add(building.source, ['models', id, 'max_output_tokens'], 'is 0', 'at least 1 for a chat model')
   }
-  const { endpoints, inactive } = buildEndpoints(id, entry.kind, entry.endpoints, building)
-  const { kind, domain, owned_by, context_tokens, max_output_tokens, tokenizer, attachment_tokens, capabilities } = entry
+  const { endpoints, inactive } = buildEndpoints(id, entry, entry.endpoints, building)
+  const { kind, domain, owned_by, context_tokens, tokenizer, attachment_tokens, capabilities } = entry
   const created = Date.parse(entry.created) / 1000
+  const max_output_tokens = kind === 'chat' ? (entry.max_output_tokens ?? null) : 0
   return {
     ...{ id, kind, domain, owned_by, context_tokens, max_output_tokens, tokenizer, attachment_tokens, capabilities },
-    ...{ created, endpoints, inactive },
+    ...{ thinking: entry.thinking ?? null, created, endpoints, inactive },
   }
 }
 
 /** The endpoints of a model that has mistakes of its own are still checked. */
 function checkEndpointsOf(id: string, raw: unknown, building: Building): void {
   const list = valueAt(raw, ['endpoints'])
-  const kind = valueAt(raw, ['kind']) === 'embeddings' ? 'embeddings' : 'chat'
-  if (Array.isArray(list)) buildEndpoints(id, kind, list, building)
+  const given = valueAt(raw, ['kind'])
+  const kind = given === 'embeddings' || given === 'rerank' ? given : 'chat'
+  if (Array.isArray(list)) buildEndpoints(id, { kind }, list, building)
   else building.incomplete = true
 }
 
 function buildEndpoints(
   id: string,
-  kind: Model['kind'],
+  model: Pick<ModelEntry, 'kind' | 'thinking'>,
   list: readonly unknown[],
   building: Building,
 ): Pick<Model, 'endpoints' | 'inactive'> {
   const endpoints: Endpoint[] = []
-  const inactive: { endpoint: string; reason: string }[] = []
+  const inactive: InactiveEndpoint[] = []
   for (const [index, raw] of list.entries()) {
     const at = ['models', id, 'endpoints', index]
     const given = parseShape(ENDPOINT, raw, building.source, at, building.issues)
     if (given === null) building.incomplete = true
-    const built = given === null ? null : buildEndpoint(id, kind, given, at, building)
+    const built = given === null ? null : readEndpoint(id, model, given, at, building)
     if (built === null) continue
     if ('reason' in built) inactive.push(built)
     else endpoints.push(built)
@@ -171,13 +167,13 @@ function buildEndpoints(
 }
 
 /** An endpoint, or why it is not active, or null after a mistake. */
-function buildEndpoint(
+function readEndpoint(
   model: string,
-  kind: Model['kind'],
+  entry: Pick<ModelEntry, 'kind' | 'thinking'>,
   given: EndpointEntry,
   at: Path,
   building: Building,
-): Endpoint | { readonly endpoint: string; readonly reason: string } | null {
+): Endpoint | InactiveEndpoint | null {
   const { source, issues } = building
   const id = given.id ?? `${given.provider}/${model}`
   if (building.endpoints.has(id))
@@ -208,61 +204,9 @@ function buildEndpoint(
     )
   }
   const provider = building.providers.get(given.provider) ?? {}
-  const base_url = given.base_url ?? provider.base_url ?? facts.base_url
-  if (base_url === null)
-    issues.add(source, [...at, 'base_url'], 'is missing', `the base URL of this ${facts.id} server, here or under providers.${facts.id}`)
-  if (kind === 'embeddings' && facts.paths.embeddings === null) {
-    issues.add(source, [...at, 'provider'], `${facts.id} serves no embeddings`, 'a provider with embeddings')
-  }
-  if (base_url === null) return null
-  const api_key = given.api_key ?? provider.api_key ?? null
-  if (api_key instanceof Unset) return { endpoint: id, reason: api_key.reason }
-  if (api_key === null && facts.auth === 'bearer') return { endpoint: id, reason: noKey(facts) }
-  return {
-    id,
-    provider: facts.id,
-    dialect: facts.dialect,
-    base_url,
-    chat_path: facts.paths.chat,
-    embeddings_path: facts.paths.embeddings,
-    upstream_model: given.upstream_model ?? model,
-    api_key: facts.auth === 'none' ? null : api_key,
-    zone: given.zone ?? provider.zone ?? (facts.base_url === null ? 'private' : 'domestic'),
-    filing: given.filing ?? null,
-    tier: given.tier,
-    weight: given.weight,
-    timeouts: timeoutsOf(given, provider, facts),
-    transport: transportOf(given, provider, building.config_dir),
-    sandbox: facts.id === 'sandbox',
-  }
-}
-
-function noKey(facts: ProviderFacts): string {
-  const variable = facts.key_variable
-  return `no api_key is given for ${facts.id}` + (variable === null ? '' : ` (usually api_key: \${${variable}})`)
-}
-
-function timeoutsOf(endpoint: EndpointEntry, provider: ProviderEntry, facts: ProviderFacts): Endpoint['timeouts'] {
-  const own = endpoint.timeouts ?? {}
-  const shared = provider.timeouts ?? {}
-  return {
-    connect_timeout_ms: own.connect_timeout_ms ?? shared.connect_timeout_ms ?? CONNECT_TIMEOUT_MS,
-    headers_timeout_ms: own.headers_timeout_ms ?? shared.headers_timeout_ms ?? facts.timeouts.headers_timeout_ms,
-    first_event_timeout_ms: own.first_event_timeout_ms ?? shared.first_event_timeout_ms ?? facts.timeouts.first_event_timeout_ms,
-    silence_timeout_ms: own.silence_timeout_ms ?? shared.silence_timeout_ms ?? facts.timeouts.silence_timeout_ms,
-  }
-}
-
-function transportOf(endpoint: EndpointEntry, provider: ProviderEntry, config_dir: string): TransportOptions {
-  const path = (file: string | undefined): string | null => (file === undefined ? null : resolve(config_dir, file))
-  // A certificate and its key belong together, so they are never taken from different places.
-  const identity = endpoint.cert_file === undefined ? provider : endpoint
-  return {
-    ca_file: path(endpoint.ca_file ?? provider.ca_file),
-    cert_file: path(identity.cert_file),
-    key_file: path(identity.key_file),
-    proxy: endpoint.proxy ?? provider.proxy ?? null,
-  }
+  return buildEndpoint({ id, model, ...entry, given, provider, facts, config_dir: building.config_dir }, (key, message, expected) =>
+    issues.add(source, [...at, key], message, expected),
+  )
 }
 
 function checkFiles(

@@ -22,6 +22,7 @@ export function summarise(configuration: Configuration, now_ms: number): string 
   const { catalogue, prices, settings } = configuration
   const models = [...catalogue.models.values()]
   const active = models.reduce((sum, model) => sum + model.endpoints.length, 0)
+  const unpriced = models.filter((model) => !prices.sell.has(model.id))
   const lines = [
     `configuration ${configuration.digest}`,
     `mode ${settings.mode}, data in ${settings.data_dir}`,
@@ -31,6 +32,9 @@ export function summarise(configuration: Configuration, now_ms: number): string 
     'limits',
     ...Object.entries(settings.limits).map(([name, value]) => `  ${name} ${value}`),
     ...calendarLines(prices, now_ms),
+    ...(unpriced.length === 0
+      ? []
+      : [`not sold, for want of a price under sell in price-book.yaml: ${unpriced.map(({ id }) => id).join(', ')}`]),
   ]
   return `${lines.join('\n')}\n`
 }
@@ -42,7 +46,7 @@ function aliasesOf(configuration: Configuration, id: string): readonly string[] 
 function modelLines(model: Model, aliases: readonly string[], prices: PriceBook, now_ms: number): string[] {
   const also = aliases.length === 0 ? '' : `, also ${aliases.join(', ')}`
   return [
-    `  ${model.id} (${model.kind}, ${model.domain}, context ${model.context_tokens}, output ${model.max_output_tokens}${also})`,
+    `  ${model.id} (${model.kind}, ${model.domain}, context ${model.context_tokens}, output ${model.max_output_tokens ?? 'not known'}${also})`,
     `    sells by ${versionText(prices.sell.get(model.id), now_ms) ?? 'no price yet: it cannot be sold'}`,
     ...model.endpoints.flatMap((endpoint) => [
       `    endpoint ${endpoint.id}: ${endpointText(endpoint)}`,

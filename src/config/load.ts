@@ -5,7 +5,7 @@ import type { ProviderFacts } from '../upstream/providers/provider.ts'
 import { buildCatalogue } from './catalogue.ts'
 import { IssueList, readSource } from './document.ts'
 import type { SourceFile } from './document.ts'
-import type { ConfigIssue, Configuration } from './model.ts'
+import type { Catalogue, ConfigIssue, Configuration, Model, PriceBook } from './model.ts'
 import { buildPriceBook } from './price-book.ts'
 import { resolveReferences } from './references.ts'
 import { buildSettings } from './settings.ts'
@@ -50,7 +50,18 @@ export function loadConfiguration(options: LoadOptions): LoadResult {
     return { ok: false, issues: Object.freeze(inFileOrder(list.issues)) }
   }
   const digest = digestOf([weir, catalogue_file, price_file])
-  return { ok: true, configuration: deepFreeze({ settings, catalogue: catalogue.catalogue, prices, digest }) }
+  return { ok: true, configuration: deepFreeze({ settings, catalogue: sellable(catalogue.catalogue, prices), prices, digest }) }
+}
+
+/** A model without a price is known, and not served: nobody could say what an answer costs. */
+function sellable(catalogue: Catalogue, prices: PriceBook): Catalogue {
+  const models = [...catalogue.models].map(([id, model]): [string, Model] => {
+    if (prices.sell.has(id)) return [id, model]
+    const reason = 'the model has no price: write one under sell in price-book.yaml to sell it'
+    const unpriced = [...model.endpoints, ...model.inactive.map(({ target }) => target)]
+    return [id, { ...model, endpoints: [], inactive: unpriced.map((target) => ({ endpoint: target.id, reason, target })) }]
+  })
+  return { ...catalogue, models: new Map(models) }
 }
 
 /** The digest that a load of the directory's present contents would have, without reading what they mean; null if one cannot be read. */

@@ -1,5 +1,7 @@
 import type { Attachments } from '../money/estimate.ts'
 import type { PriceVersion, TradingCalendar } from '../money/price.ts'
+import type { DialectName } from '../upstream/dialects/names.ts'
+import type { AuthScheme, RequestRules } from '../upstream/providers/provider.ts'
 import type { TransportOptions, UpstreamTimeouts } from '../upstream/source.ts'
 
 /** Configuration after parsing: plain, frozen, every default filled, every reference resolved. */
@@ -22,10 +24,27 @@ export interface Settings {
   readonly limits: GatewayLimits
   readonly drain: { readonly delay_ms: number; readonly timeout_ms: number }
   readonly journal: { readonly commit_timeout_ms: number; readonly keep_days: number }
+  /** What this machine's processes do. */
+  readonly roles: readonly Role[]
+  /** Gateway processes on this machine. */
+  readonly workers: number
+  /** Null in embedded mode. */
+  readonly cluster: ClusterSettings | null
   readonly log: { readonly level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' }
   readonly cors: { readonly origins: readonly string[] }
   /** From HTTPS_PROXY, HTTP_PROXY and NO_PROXY. */
   readonly proxy: { readonly https: string | null; readonly http: string | null; readonly no_proxy: string | null }
+}
+
+export type Role = 'gateway' | 'control' | 'worker'
+
+/** Where what processes share is. The URLs carry secrets and are never logged. */
+export interface ClusterSettings {
+  readonly redis_url: string
+  readonly database_url: string
+  readonly redis_timeout_ms: number
+  /** Most events that wait in the usage stream of one of the 256 buckets. */
+  readonly stream_cap: number
 }
 
 /** Every written limit of the gateway. */
@@ -55,10 +74,18 @@ export interface GatewayLimits {
 export interface Endpoint {
   readonly id: string
   readonly provider: string
-  readonly dialect: 'openai'
+  /** The provider whose facts describe it: its own, but for stand-ins. */
+  readonly plays: string
+  readonly dialect: DialectName
+  readonly auth: AuthScheme
   readonly base_url: string
   readonly chat_path: string
   readonly embeddings_path: string | null
+  readonly rerank_path: string | null
+  /** What it wants of requests: the provider's rules for this model, and the catalogue's. */
+  readonly rules: RequestRules
+  /** Most inputs of one embeddings request; null where no limit is known. */
+  readonly embeddings_batch: number | null
   readonly upstream_model: string
   /** Resolved secret, or null when the endpoint needs none. Never logged: non-enumerable toJSON is not relied upon, callers log ids only. */
   readonly api_key: string | null
@@ -75,11 +102,14 @@ export interface Endpoint {
 
 export interface Model {
   readonly id: string
-  readonly kind: 'chat' | 'embeddings'
+  readonly kind: 'chat' | 'embeddings' | 'rerank'
   readonly domain: string
   readonly owned_by: string
   readonly context_tokens: number
-  readonly max_output_tokens: number
+  /** Null where no limit is known: then the context bounds an answer. */
+  readonly max_output_tokens: number | null
+  /** Null where it is not known. */
+  readonly thinking: 'never' | 'on_request' | 'by_default' | 'always' | null
   readonly tokenizer: 'qwen3' | 'deepseek_v3' | 'general' | 'sandbox'
   /** Tokens reserved for one attachment of each kind. */
   readonly attachment_tokens: Attachments
@@ -89,7 +119,14 @@ export interface Model {
   /** Callable endpoints: those whose key is set. */
   readonly endpoints: readonly Endpoint[]
   /** Why other endpoints are not callable, e.g. `DEEPSEEK_API_KEY is not set`. */
-  readonly inactive: readonly { readonly endpoint: string; readonly reason: string }[]
+  readonly inactive: readonly InactiveEndpoint[]
+}
+
+export interface InactiveEndpoint {
+  readonly endpoint: string
+  readonly reason: string
+  /** What it would be with a key. */
+  readonly target: Endpoint
 }
 
 export interface Catalogue {

@@ -59,6 +59,9 @@ function checkCosts(priced: readonly string[], names: CatalogueNames, building: 
   }
 }
 
+/** Instead of versions: no price is known, so the model is listed and cannot be sold (or the cost is not known). */
+const UNKNOWN = 'unknown'
+
 function buildSide(
   side: 'sell' | 'cost',
   entries: Readonly<Record<string, unknown>>,
@@ -66,6 +69,7 @@ function buildSide(
 ): ReadonlyMap<string, readonly PriceVersion[]> {
   const prices = new Map<string, readonly PriceVersion[]>()
   for (const [id, value] of Object.entries(entries)) {
+    if (value === UNKNOWN) continue
     const list = parseShape(VERSIONS, value, building.source, [side, id], building.issues)
     if (list === null) continue
     const versions: PriceVersion[] = []

@@ -18,6 +18,8 @@ export const DOMAINS = [
   'customer_service',
   'general',
 ] as const
+/** What a process does: serve requests, the admin API, the work behind both. */
+export const ROLES = ['gateway', 'control', 'worker'] as const
 const ZONES = ['private', 'domestic', 'overseas'] as const
 const MEBIBYTE = 1024 * 1024
 const DAY_MS = 86_400_000
@@ -141,6 +143,15 @@ export const SETTINGS = shape({
     commit_timeout_ms: milliseconds.default(5000),
     keep_days: whole(1, 3650, 'days').default(7),
   }).prefault({}),
+  roles: z
+    .array(oneOf(ROLES), { error: 'a list of roles' })
+    .min(1, { error: 'at least one role' })
+    .default([...ROLES]),
+  workers: whole(1, 256, 'processes').default(1),
+  cluster: shape({
+    redis_timeout_ms: milliseconds.default(2000),
+    stream_cap: whole(100, 1_000_000, 'events').default(4000),
+  }).prefault({}),
   log: shape({ level: oneOf(['fatal', 'error', 'warn', 'info', 'debug']).default('info') }).prefault({}),
   cors: shape({
     origins: z.array(text('an origin such as "https://app.example.cn", or "*"'), { error: 'a list of origins' }).default(['*']),
@@ -170,11 +181,12 @@ export const CATALOGUE = shape({
 })
 export const PROVIDER = shape(connection)
 export const MODEL = shape({
-  kind: oneOf(['chat', 'embeddings']),
+  kind: oneOf(['chat', 'embeddings', 'rerank']),
   domain: oneOf(DOMAINS).default('general'),
   owned_by: text('who made the model'),
   context_tokens: whole(1, 100_000_000, 'tokens'),
-  max_output_tokens: whole(0, 100_000_000, 'tokens'),
+  max_output_tokens: whole(0, 100_000_000, 'tokens').optional(),
+  thinking: oneOf(['never', 'on_request', 'by_default', 'always']).optional(),
   tokenizer: oneOf(['qwen3', 'deepseek_v3', 'general', 'sandbox']).default('general'),
   attachment_tokens: shape({
     image: whole(0, 10_000_000, 'tokens').default(ATTACHMENT_BOUNDS.image),
@@ -194,6 +206,9 @@ export const ENDPOINT = shape({
   id: name.optional(),
   provider: text('the id of a provider'),
   upstream_model: text('the model id that the provider knows').optional(),
+  dialect: text('a protocol of the provider').optional(),
+  max_output_tokens: whole(1, 100_000_000, 'tokens').optional(),
+  embeddings_batch: whole(1, 100_000, 'inputs').optional(),
   tier: whole(1, 100, 'a tier').default(1),
   weight: whole(1, 1_000_000, 'parts').default(1),
   filing: shape({

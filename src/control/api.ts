@@ -6,6 +6,7 @@ import { WeirError } from '../base/errors.ts'
 import { uuidv7 } from '../base/ids.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import type { OnProgress } from '../storage/books.ts'
+import { LedgerUnavailable, LimitsUnavailable } from '../storage/cluster-ports.ts'
 import { listArchives, parseRun, runArchive, verifyArchives } from './archive.ts'
 import { audit } from './audit.ts'
 import { balanceOf, creditTenant } from './credit.ts'
@@ -15,6 +16,7 @@ import { Jobs, jobView } from './jobs.ts'
 import { changeKey, createKey, listKeys, revokeKey } from './keys.ts'
 import { ledgerBalances, listTransactions } from './ledger.ts'
 import { listLimits, removeLimit, setLimit } from './limits.ts'
+import { listNodes, retireNode } from './nodes.ts'
 import { AdminProblem, parse, problemBody } from './problem.ts'
 import { reverse } from './reversals.ts'
 import { rebuild } from './rebuild.ts'
@@ -26,14 +28,20 @@ export type { ControlDeps, ReloadOutcome } from './deps.ts'
 
 const MAX_BODY_BYTES = 1_048_576
 
+/** What every process answers on its admin port, whatever its roles. */
+export function createHealthApi(metrics: ControlDeps['metrics']): Hono {
+  const app = new Hono()
+  app.get('/healthz', (c) => c.json({ status: 'ok' }))
+  app.get('/metrics', async (c) => c.body(await metrics.render(), 200, { 'content-type': metrics.content_type }))
+  return app
+}
+
 /**
  * The control plane's HTTP routes. `/admin/v1/*` needs `Authorization: Bearer <token>`; `/metrics` and `/healthz` are open to whoever reaches
  * the admin port, which listens on loopback unless configured otherwise. Errors have the data plane's shape, messages are English.
  */
 export function createControlApi(deps: ControlDeps): Hono {
-  const app = new Hono()
-  app.get('/healthz', (c) => c.json({ status: 'ok' }))
-  app.get('/metrics', async (c) => c.body(await deps.metrics.render(), 200, { 'content-type': deps.metrics.content_type }))
+  const app = createHealthApi(deps.metrics)
   app.use('/admin/*', async (c, next) => {
     if (!carriesToken(c.req.header('authorization'), deps.token)) {
       throw new AdminProblem(
@@ -53,6 +61,7 @@ export function createControlApi(deps: ControlDeps): Hono {
   routeAccounts(app, deps)
   routeGrants(app, deps)
   routeReports(app, deps)
+  routeNodes(app, deps)
   routeWork(app, deps)
   app.notFound((c) => refuse(c, new WeirError('not_found', { values: { path: printable(c.req.path) } }), deps))
   app.onError((error, c) => refuse(c, error, deps))
@@ -115,6 +124,11 @@ function routeReports(app: Hono, deps: ControlDeps): void {
 
 const RebuildBody = z.strictObject({ check: z.boolean().default(false) })
 
+function routeNodes(app: Hono, deps: ControlDeps): void {
+  app.get('/admin/v1/nodes', async (c) => c.json(await listNodes(deps)))
+  app.post('/admin/v1/nodes/:node/retire', async (c) => c.json(await retireNode(c.req.param('node'), deps)))
+}
+
 /** Work that may take long: answered at once with a job, whose end is to be asked for. */
 function routeWork(app: Hono, deps: ControlDeps): void {
   const jobs = new Jobs()
@@ -170,7 +184,7 @@ async function bodyOf(c: Context): Promise<unknown> {
 }
 
 function refuse(c: Context, error: Error, deps: ControlDeps): Response {
-  const refusal = error instanceof WeirError ? error : new WeirError('internal_error', { cause: error })
+  const refusal = refusalOf(error)
   const request_id = uuidv7(deps.clock.now_ms(), deps.random)
   if (refusal !== error) deps.logger.error({ request_id, path: printable(c.req.path), err: error }, 'an admin request failed')
   return new Response(JSON.stringify(problemBody(refusal, request_id)), {
@@ -181,6 +195,13 @@ function refuse(c: Context, error: Error, deps: ControlDeps): Response {
       ...(refusal.status === 401 ? { 'www-authenticate': 'Bearer' } : {}),
     },
   })
+}
+
+function refusalOf(error: Error): WeirError {
+  if (error instanceof WeirError) return error
+  if (error instanceof LedgerUnavailable) return new WeirError('ledger_unavailable', { cause: error })
+  if (error instanceof LimitsUnavailable) return new WeirError('admission_unavailable', { cause: error })
+  return new WeirError('internal_error', { cause: error })
 }
 
 function printable(path: string): string {

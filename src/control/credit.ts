@@ -5,7 +5,7 @@ import { givingEntries } from '../storage/accounts.ts'
 import { balanceGrants } from '../storage/grants.ts'
 import type { LedgerTransaction } from '../storage/ports.ts'
 import type { GrantRecord } from '../storage/records.ts'
-import { applyTerms, applyTransaction, inTurn, type ApplyDeps } from './apply.ts'
+import { applyTransaction, type ApplyDeps } from './apply.ts'
 import type { ControlDeps } from './deps.ts'
 import { CnyAmount, parse, TransactionName } from './problem.ts'
 import { tenantOrThrow } from './find.ts'
@@ -20,7 +20,7 @@ const NewCredit = z.strictObject({
   note: z.string().trim().max(500).default(''),
 })
 
-type CreditDeps = ApplyDeps & Pick<ControlDeps, 'clock'>
+type CreditDeps = ApplyDeps & Pick<ControlDeps, 'records' | 'turns' | 'clock'>
 
 interface Credit {
   readonly id: string
@@ -45,14 +45,14 @@ export async function creditTenant(tenant: string, body: unknown, deps: CreditDe
 
 /** The same with a validated amount. */
 export function creditWallet(tenant: string, credit: Credit, deps: CreditDeps): Promise<'posted' | 'duplicate'> {
-  return inTurn(deps.limits, tenant, async () => {
+  return deps.turns.run(tenant, async () => {
     const wallet = await ensureWallet(tenant, deps)
     return await applyTransaction(creditTransaction(wallet, credit, deps.clock.now_ms()), deps)
   })
 }
 
 /** A tenant's wallet, made if it is missing, known to the limits either way. */
-export async function ensureWallet(tenant: string, deps: Pick<CreditDeps, 'records' | 'limits' | 'clock'>): Promise<GrantRecord> {
+export async function ensureWallet(tenant: string, deps: Pick<CreditDeps, 'records' | 'credits' | 'clock'>): Promise<GrantRecord> {
   const id = walletOf(tenant)
   const known = (await deps.records.grants(tenant)).find((grant) => grant.id === id)
   if (known !== undefined) return known
@@ -69,7 +69,7 @@ export async function ensureWallet(tenant: string, deps: Pick<CreditDeps, 'recor
     created_at: deps.clock.now_ms(),
   }
   await deps.records.put({ kind: 'grant', record })
-  await applyTerms(record, deps.limits)
+  await deps.credits.changeTerms(record)
   return record
 }
 

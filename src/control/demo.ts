@@ -1,9 +1,8 @@
 import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
-import type { Ledger } from '../storage/ports.ts'
 import type { ProjectRecord, Records, TenantRecord } from '../storage/records.ts'
 import { creditWallet } from './credit.ts'
-import type { CreditableLimits } from './deps.ts'
+import type { ControlDeps } from './deps.ts'
 import { makeKey } from './keys.ts'
 import { DEFAULT_TIME_ZONE, projectId } from './find.ts'
 
@@ -11,10 +10,8 @@ const DEMO_TENANT = 'demo'
 /** 100 CNY: enough for days of trying, and little enough to see it run out. */
 const DEMO_CREDIT_NANO = 100_000_000_000n
 
-export interface DemoDeps {
+export interface DemoDeps extends Pick<ControlDeps, 'ledger' | 'credits' | 'turns'> {
   readonly records: Records
-  readonly ledger: Ledger
-  readonly limits: CreditableLimits
   readonly clock: Clock
   readonly random: RandomBytes
   /** Whether there is any key at all. */

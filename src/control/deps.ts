@@ -4,15 +4,9 @@ import type { ConfigIssue } from '../config/model.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Cut, EventArchive, Rebuilder } from '../storage/books.ts'
-import type { Changes, Ledger, LimitRule, Limits } from '../storage/ports.ts'
+import type { Nodes } from '../storage/nodes.ts'
+import type { Changes, Credits, Ledger, LimitRule, Limits, Turns } from '../storage/ports.ts'
 import type { Records } from '../storage/records.ts'
-
-/** Limits that tell which credit of a tenant they applied last; the next one carries the number after it. */
-export interface CreditableLimits extends Limits {
-  appliedSeq(tenant: string): number
-  /** Corrects what is believed to be used in the window that ends at `end_ms`; nothing if that one is over. */
-  shift(rule: LimitRule, delta: bigint, end_ms: number): void
-}
 
 /** What became of a reload that was asked for. After mistakes the old configuration stays in force. */
 export type ReloadOutcome = { readonly ok: true; readonly digest: string } | { readonly ok: false; readonly issues: readonly ConfigIssue[] }
@@ -21,8 +15,11 @@ export type ReloadOutcome = { readonly ok: true; readonly digest: string } | { r
 export interface ControlDeps {
   readonly records: Records
   readonly ledger: Ledger
-  readonly limits: CreditableLimits
+  readonly limits: Limits
+  readonly credits: Credits
+  readonly turns: Turns
   readonly changes: Changes
+  readonly nodes: Nodes
   readonly archive: EventArchive
   readonly rebuilder: Rebuilder
   /** Admission and journal at one moment. */

@@ -5,7 +5,7 @@ import { givingEntries } from '../storage/accounts.ts'
 import { givingId, viewGrant } from '../storage/grants.ts'
 import type { LedgerTransaction } from '../storage/ports.ts'
 import type { GrantRecord, TenantRecord } from '../storage/records.ts'
-import { applyTerms, applyTransaction, inTurn } from './apply.ts'
+import { applyTransaction } from './apply.ts'
 import type { ControlDeps } from './deps.ts'
 import { announce, shown, tenantOrThrow } from './find.ts'
 import { Instant, instantOf } from './instants.ts'
@@ -62,7 +62,7 @@ export async function createGrant(tenant: string, body: unknown, deps: ControlDe
   const given = parse(NewGrant, body)
   const owner = await tenantOrThrow(tenant, deps)
   const wanted = recordOf(given, owner, deps)
-  return await inTurn(deps.limits, tenant, async () => {
+  return await deps.turns.run(tenant, async () => {
     const known = await find(wanted.id, tenant, deps)
     if (known !== undefined) refuseOther(known, wanted)
     else if (wanted.expires_at !== null && wanted.expires_at <= deps.clock.now_ms()) throw inThePast()
@@ -82,7 +82,7 @@ export async function createGrant(tenant: string, body: unknown, deps: ControlDe
 export async function changeGrant(tenant: string, named: string, body: unknown, deps: ControlDeps): Promise<object> {
   const { priority, expires_at } = parse(GrantChange, body)
   const { time_zone } = await tenantOrThrow(tenant, deps)
-  return await inTurn(deps.limits, tenant, async () => {
+  return await deps.turns.run(tenant, async () => {
     const known = await grantOrThrow(tenant, named, deps)
     const now_ms = deps.clock.now_ms()
     if (known.kind === 'wallet') throw new AdminProblem('conflict', 'a wallet has no expiry, and pays after every other grant')
@@ -92,7 +92,7 @@ export async function changeGrant(tenant: string, named: string, body: unknown, 
     if (expiry !== null && expiry <= now_ms) throw inThePast()
     const record: GrantRecord = { ...known, priority: priority ?? known.priority, expires_at: expiry }
     const seq = await deps.records.put({ kind: 'grant', record })
-    await applyTerms(record, deps.limits)
+    await deps.credits.changeTerms(record)
     await announce(seq, deps)
     return await shownGrant(record, deps)
   })

@@ -1,7 +1,6 @@
 import * as z from 'zod'
 import { hashKey, newKeySecret, uuidv7 } from '../base/ids.ts'
 import type { KeyRecord } from '../storage/records.ts'
-import { inTurn } from './apply.ts'
 import type { ControlDeps } from './deps.ts'
 import { AdminProblem, DisplayName, isoOf, limitView, LimitList, parse } from './problem.ts'
 import { announce, keyOrThrow, projectOrThrow, shown, tenantOrThrow } from './find.ts'
@@ -117,7 +116,7 @@ export async function changeKey(id: string, body: unknown, deps: ControlDeps): P
 /** Reads a key and works on it in its tenant's turn, so that of two changes at once neither undoes the other. */
 async function keyInTurn(id: string, deps: ControlDeps, work: (known: KeyRecord) => Promise<object>): Promise<object> {
   const { tenant } = await keyOrThrow(id, deps)
-  return await inTurn(deps.limits, tenant, async () => work(await keyOrThrow(id, deps)))
+  return await deps.turns.run(tenant, async () => work(await keyOrThrow(id, deps)))
 }
 
 function checkModels(models: readonly string[], deps: Pick<ControlDeps, 'knowsModel'>): void {

@@ -2,7 +2,6 @@ import * as z from 'zod'
 import type { LimitScope } from '../storage/ports.ts'
 import type { LimitSetting, TenantRecord } from '../storage/records.ts'
 import { rulesOf, viewLimit } from '../storage/rules.ts'
-import { inTurn } from './apply.ts'
 import type { ControlDeps } from './deps.ts'
 import { announce, keyOrThrow, projectOrThrow, tenantOrThrow } from './find.ts'
 import { recountMeters } from './rebuild.ts'
@@ -75,7 +74,7 @@ async function change(
   changed: (limited: Limited) => readonly LimitSetting[],
 ): Promise<object> {
   const { tenant } = await limitedBy(whose, deps)
-  const after = await inTurn(deps.limits, tenant.id, async () => {
+  const after = await deps.turns.run(tenant.id, async () => {
     const limited = await limitedBy(whose, deps)
     const limits = changed(limited)
     await announce(await limited.store(limits), deps)

@@ -1,20 +1,19 @@
 import { cnyFromNano } from '../money/amount.ts'
 import type { GrantUnit } from '../money/grant.ts'
 import type { Cut, LimitUse, OnProgress, RebuildChange } from '../storage/books.ts'
-import type { BalanceView, GrantTerms, LedgerEntry, LimitRule, LimitState } from '../storage/ports.ts'
+import type { BalanceView, GrantTerms, LedgerEntry, LimitRule } from '../storage/ports.ts'
 import type { KeyRecord, LimitSetting, ProjectRecord, TenantRecord } from '../storage/records.ts'
+import { spanOfState } from '../storage/meters.ts'
+import { plainTerms } from '../storage/grants.ts'
 import { rulesOf } from '../storage/rules.ts'
-import { finishTransactions, inTurn } from './apply.ts'
 import { booksOf, creditUsed } from './audit.ts'
 import type { ControlDeps } from './deps.ts'
 
 /** Between two looks at a difference: one that a moment had made is gone by then. */
 const SECOND_LOOK_MS = 150
-const MAX_TRIES = 10
-const FIVE_HOURS_MS = 5 * 3_600_000
 const METERED: ReadonlySet<string> = new Set(['budget', 'requests_window', 'tokens_window', 'amount_window'])
 
-export type RebuildDeps = Pick<ControlDeps, 'records' | 'ledger' | 'limits' | 'clock' | 'cut' | 'rebuilder' | 'archive'>
+export type RebuildDeps = Pick<ControlDeps, 'records' | 'ledger' | 'credits' | 'turns' | 'clock' | 'cut' | 'rebuilder' | 'archive'>
 
 /**
  * Recomputes what can be recomputed, in the order in which one thing follows from another: events from the journal, entries of usage
@@ -34,7 +33,7 @@ export async function rebuild(check: boolean, deps: RebuildDeps, on_progress: On
     ['comparing windows and budgets with admission', () => rebuildMeters(check, deps)],
   ]
   await ledger.post()
-  if (!check) await finishTransactions(deps)
+  if (!check) await deps.credits.makeUpAll()
   const changes: RebuildChange[] = []
   for (const [done, [doing, step]] of steps.entries()) {
     on_progress({ doing, done, of: steps.length })
@@ -58,7 +57,7 @@ async function rebuildBalances(check: boolean, deps: RebuildDeps): Promise<reado
   const changes: RebuildChange[] = []
   for (const tenant of tenants) {
     if (wrongOf(tenant, balances, books, [], deps.clock.now_ms()).length === 0) continue
-    changes.push(...(await inTurn(deps.limits, tenant, () => rebuildTenant(tenant, check, deps))))
+    changes.push(...(await deps.turns.run(tenant, () => rebuildTenant(tenant, check, deps))))
   }
   return changes
 }
@@ -73,7 +72,7 @@ async function rebuildTenant(tenant: string, check: boolean, deps: RebuildDeps):
   const first = await look()
   await new Promise((resolve) => setTimeout(resolve, SECOND_LOOK_MS))
   const wrong = (await look()).filter((now) => first.some(({ terms, delta }) => terms.id === now.terms.id && delta === now.delta))
-  for (const { terms, delta } of check ? [] : wrong) await credit(terms, delta, deps.limits)
+  for (const { terms, delta } of check ? [] : wrong) await deps.credits.correct(terms, delta)
   return wrong.map(({ terms, was, now }) => ({
     what: 'balance that admission uses',
     id: `${tenant} ${terms.id === 'credit' ? 'credit line' : terms.id}`,
@@ -104,24 +103,12 @@ function wrongOf(
   }
   for (const [id, { unit, amount }] of left) {
     if (amount === 0n || view?.grants.some((grant) => grant.id === id) === true) continue
-    const terms = records.find((grant) => grant.id === id) ?? unknownTerms(id, tenant, unit)
+    const terms = records.find((grant) => grant.id === id) ?? plainTerms(id, tenant, unit)
     wrong.push({ terms, was: 0n, now: amount, delta: amount })
   }
   const used = view === undefined ? 0n : creditUsed(view, now_ms)
-  if (used !== owed) wrong.push({ terms: unknownTerms('credit', tenant, 'nano_cny'), was: used, now: owed, delta: used - owed })
+  if (used !== owed) wrong.push({ terms: plainTerms('credit', tenant, 'nano_cny'), was: used, now: owed, delta: used - owed })
   return wrong
-}
-
-/** The credit line, and a grant that has no record: it pays last. */
-function unknownTerms(id: string, tenant: string, unit: GrantUnit): GrantTerms {
-  return { id, tenant, unit, priority: Number.MAX_SAFE_INTEGER, expires_at: null, created_at: 0, models: null, weights: null }
-}
-
-async function credit(grant: GrantTerms, delta: bigint, limits: RebuildDeps['limits']): Promise<void> {
-  for (let tries = 0; tries < MAX_TRIES; tries++) {
-    if ((await limits.credit({ grant, delta, seq: limits.appliedSeq(grant.tenant) + 1 })) === 'applied') return
-  }
-  throw new Error(`the balance of ${grant.id} could not be corrected: other credits came first ${MAX_TRIES} times`)
 }
 
 function inUnit(amount: bigint, unit: GrantUnit): string {
@@ -160,7 +147,7 @@ const METERS = 'every meter'
 
 /** One correction at a time: two that find the same difference would both make up for it. */
 async function rightMeters(rules: readonly TenantRule[], check: boolean, deps: RebuildDeps): Promise<readonly RebuildChange[]> {
-  return rules.length === 0 ? [] : await inTurn(deps.limits, METERS, () => rightMetersNow(rules, check, deps))
+  return rules.length === 0 ? [] : await deps.turns.run(METERS, () => rightMetersNow(rules, check, deps))
 }
 
 async function rightMetersNow(rules: readonly TenantRule[], check: boolean, deps: RebuildDeps): Promise<readonly RebuildChange[]> {
@@ -171,7 +158,7 @@ async function rightMetersNow(rules: readonly TenantRule[], check: boolean, deps
   const wrong = (await wrongMeters(doubtful, deps)).filter(({ use, was, now }) =>
     first.some((other) => other.use.rule === use.rule && other.now - other.was === now - was),
   )
-  for (const { use, was, now } of check ? [] : wrong) deps.limits.shift(use.rule, now - was, use.to_ms)
+  for (const { use, was, now } of check ? [] : wrong) await deps.credits.correctMeter(use, now - was)
   return wrong.map(({ use: { rule }, was, now }) => ({
     what: `used of ${rule.window === null ? '' : `${rule.window.name} `}${rule.kind}`,
     id: `${rule.scope} ${rule.scope_id}${rule.model === null ? '' : ` ${rule.model}`}`,
@@ -207,7 +194,7 @@ async function wrongMeters(rules: readonly TenantRule[], deps: RebuildDeps): Pro
   await deps.ledger.post()
   const believed = rules.flatMap(({ tenant, rule }, index) => {
     const state = states[index]
-    const span = state === undefined ? null : spanOf(rule, state)
+    const span = state === undefined ? null : spanOfState(rule, state)
     return state === undefined || state.used === null || span === null ? [] : [{ use: { tenant, rule, ...span }, was: state.used }]
   })
   const used = await deps.rebuilder.usedAt(
@@ -215,14 +202,6 @@ async function wrongMeters(rules: readonly TenantRule[], deps: RebuildDeps): Pro
     believed.map(({ use }) => use),
   )
   return believed.map(({ use, was }, index) => ({ use, was, now: used[index] ?? 0n })).filter(({ was, now }) => was !== now)
-}
-
-/** The interval that a limit's figure is about; null where it is not known or is just ending. A `5h` window begins at first use. */
-function spanOf({ window }: LimitRule, { resets_at_ms }: LimitState): { readonly from_ms: number; readonly to_ms: number } | null {
-  if (window === null) return { from_ms: 0, to_ms: Infinity }
-  if (resets_at_ms === null) return null
-  if (window.name === '5h') return { from_ms: resets_at_ms - FIVE_HOURS_MS, to_ms: resets_at_ms }
-  return resets_at_ms === window.end_ms ? { from_ms: window.start_ms, to_ms: window.end_ms } : null
 }
 
 function meterText(amount: bigint, { kind }: LimitRule): string {

@@ -5,7 +5,7 @@ import { entriesOf, grantDeltas, reversedEntries } from '../storage/accounts.ts'
 import { amountText, lapseId, reversalId, unitName } from '../storage/grants.ts'
 import type { LedgerEntry, LedgerTransaction } from '../storage/ports.ts'
 import type { GrantRecord } from '../storage/records.ts'
-import { applyTransaction, inTurn } from './apply.ts'
+import { applyTransaction } from './apply.ts'
 import type { ControlDeps } from './deps.ts'
 import { shown } from './find.ts'
 import { AdminProblem, CnyAmount, parse, TransactionName } from './problem.ts'
@@ -63,7 +63,7 @@ export async function reverse(body: unknown, deps: ControlDeps): Promise<{ reado
     note: wanted.id === undefined ? wanted.reason : `${wanted.id}: ${wanted.reason}`,
     entries: plan.entries,
   }
-  const state = await inTurn(deps.limits, plan.tenant, async () => {
+  const state = await deps.turns.run(plan.tenant, async () => {
     if ('transaction' in plan.of) await refuseLapsed(plan, deps)
     return await applyTransaction(transaction, deps)
   })

@@ -2,7 +2,6 @@ import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
 import type { ProjectRecord, TenantRecord } from '../storage/records.ts'
 import { cnyFromNano } from '../money/amount.ts'
-import { inTurn } from './apply.ts'
 import { ensureWallet } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
 import { announce, DEFAULT_TIME_ZONE, isTimeZone, projectId, projectOrThrow, tenantOrThrow } from './find.ts'
@@ -62,7 +61,7 @@ export async function createTenant(body: unknown, deps: ControlDeps): Promise<ob
     credit_line_nano: credit_line_cny,
     created_at: deps.clock.now_ms(),
   }
-  return await inTurn(deps.limits, record.id, () => storeTenant(record, deps))
+  return await deps.turns.run(record.id, () => storeTenant(record, deps))
 }
 
 async function storeTenant(record: TenantRecord, deps: ControlDeps): Promise<object> {
@@ -99,7 +98,7 @@ async function refuseWhole(known: TenantRecord, wanted: TenantRecord, { records 
 export async function changeTenant(id: string, body: unknown, deps: ControlDeps): Promise<object> {
   const { credit_line_cny, ...changes } = parse(TenantChange, body)
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))
-  const changed = await inTurn(deps.limits, id, async () => {
+  const changed = await deps.turns.run(id, async () => {
     const known = await tenantOrThrow(id, deps)
     const record: TenantRecord = { ...known, ...given, credit_line_nano: credit_line_cny ?? known.credit_line_nano }
     const seq = await deps.records.put({ kind: 'tenant', record })
@@ -126,7 +125,7 @@ export async function createProject(body: unknown, deps: ControlDeps): Promise<o
   await tenantOrThrow(tenant, deps)
   const full_id = projectId(tenant, id)
   const record: ProjectRecord = { id: full_id, tenant, name: name ?? id, limits, zones, created_at: deps.clock.now_ms() }
-  return await inTurn(deps.limits, tenant, async () => {
+  return await deps.turns.run(tenant, async () => {
     const taken = (await deps.records.projects(tenant)).some((project) => project.id === full_id)
     if (taken) throw new AdminProblem('invalid_request', `project ${full_id} exists already`, 'id')
     await announce(await deps.records.put({ kind: 'project', record }), deps)
@@ -147,7 +146,7 @@ export async function changeProject(id: string, body: unknown, deps: ControlDeps
   const [tenant = ''] = id.split('/')
   await tenantOrThrow(tenant, deps)
   const given = Object.fromEntries(Object.entries(changes).filter(([, value]) => value !== undefined))
-  return await inTurn(deps.limits, tenant, async () => {
+  return await deps.turns.run(tenant, async () => {
     const record: ProjectRecord = { ...(await projectOrThrow(tenant, id, deps)), ...given }
     await announce(await deps.records.put({ kind: 'project', record }), deps)
     return projectView(record)

@@ -4,7 +4,7 @@ import { WeirError } from '../base/errors.ts'
 import type { Endpoint } from '../config/model.ts'
 import type { HoldReceipt } from '../money/event.ts'
 import { priceAt, type PriceVersion } from '../money/price.ts'
-import type { HoldRequest, LimitRule, OpenRow } from '../storage/ports.ts'
+import type { HoldRequest, LimitRule, OpenContext, OpenRow } from '../storage/ports.ts'
 import { rulesFor } from '../storage/rules.ts'
 import type { Call, Caller } from './call.ts'
 import type { Plane } from './plane.ts'
@@ -30,6 +30,25 @@ export interface Admission {
   readonly costs: ReadonlyMap<string, PriceVersion>
   /** Output cap per choice to send upstream when the hold pays for less than the quote, else null. */
   readonly capped_tokens: number | null
+  /** What is kept with the hold is of another day or price than the row: the hold was taken on the other side of a boundary. */
+  readonly context_off: boolean
+}
+
+/** What a request is admitted on, whatever the instant of its hold turns out to be. */
+interface Asked {
+  readonly caller: Caller
+  readonly facts: RequestFacts
+  readonly route: Route
+  readonly quote: Quote
+  readonly snapshot: Snapshot
+  readonly tags: Readonly<Record<string, string>>
+  readonly end_user: string | null
+}
+/** What belongs to the instant of admission. */
+interface Terms {
+  readonly context: OpenContext
+  readonly price: PriceVersion
+  readonly costs: ReadonlyMap<string, PriceVersion>
 }
 
 /** A hold is a lease: renewed every second while its request runs, swept when it ends. */
@@ -51,15 +70,18 @@ export async function admit(
   snapshot: Snapshot,
 ): Promise<Admission> {
   const tags = readTags(call.headers['x-weir-tags'])
-  const request = holdRequest(call.id, caller, route, quote, plane.clock.now_ms())
-  const result = await plane.limits.hold(request)
+  const end_user = facts.user === null ? null : endUserHash(facts.user, caller.tenant.id, plane.end_user_secret)
+  const asked = { caller, facts, route, quote, snapshot, tags, end_user }
+  const now_ms = plane.clock.now_ms()
+  // Only where it is kept with the hold: it is made again for the instant that the hold turns out to have.
+  const expected = plane.limits.outlives === true ? termsAt(now_ms, asked) : null
+  const request = holdRequest(call.id, caller, route, quote, now_ms)
+  const result = await plane.limits.hold(expected === null ? request : { ...request, context: expected.context })
   // Here and nowhere else, so that every answer from now on has them, whatever it turns out to be.
   call.reply.addHeaders(rateHeaders(result.rates))
   if (!result.ok) throw refusalOf(result.refusal, plane.clock.now_ms())
   const { receipt } = result
-  const sold = snapshot.configuration.prices.sell.get(route.model.id) ?? []
-  const price = priceAt(sold, receipt.admitted_at) ?? quote.price
-  const costs = costsOf(route.targets, snapshot, receipt.admitted_at)
+  const { context, price, costs } = termsAt(receipt.admitted_at, asked)
   const admission: Admission = {
     caller,
     facts,
@@ -67,7 +89,8 @@ export async function admit(
     quote,
     snapshot,
     receipt,
-    row: openRow(caller, facts, route, quote.prompt_tokens, price, receipt, costs, tags, plane.end_user_secret),
+    row: { ...context, hold: receipt },
+    context_off: expected !== null && !sameTerms(expected.context, context),
     price,
     costs,
     capped_tokens: outputCap(quote, receipt, request.rules.some(isBudget)),
@@ -99,6 +122,7 @@ function holdRequest(id: string, caller: Caller, route: Route, quote: Quote, now
     minimum_nano: quote.minimum_nano,
     rules: rulesFor(caller, route.model.id, now_ms),
     credit_line_nano: caller.tenant.credit_line_nano,
+    when_away: caller.tenant.on_limits_away,
   }
 }
 
@@ -115,22 +139,14 @@ function costsOf(targets: readonly Endpoint[], snapshot: Snapshot, at_ms: number
   return costs
 }
 
-function openRow(
-  caller: Caller,
-  facts: RequestFacts,
-  route: Route,
-  prompt_tokens: number,
-  price: PriceVersion,
-  receipt: HoldReceipt,
-  costs: ReadonlyMap<string, PriceVersion>,
-  tags: Readonly<Record<string, string>>,
-  secret: Buffer,
-): OpenRow {
-  return {
+/** Day and prices of a request that is admitted at this instant, and its open row. */
+function termsAt(at_ms: number, { caller, facts, route, quote, snapshot, tags, end_user }: Asked): Terms {
+  const price = priceAt(snapshot.configuration.prices.sell.get(route.model.id) ?? [], at_ms) ?? quote.price
+  const costs = costsOf(route.targets, snapshot, at_ms)
+  const context: OpenContext = {
     v: 1,
-    hold: receipt,
-    day: dayOf(receipt.admitted_at),
-    end_user: facts.user === null ? null : endUserHash(facts.user, caller.tenant.id, secret),
+    day: dayOf(at_ms),
+    end_user,
     tags,
     protocol: facts.protocol,
     audience: caller.tenant.audience,
@@ -140,7 +156,7 @@ function openRow(
     domain: route.model.domain,
     stream: facts.stream,
     thinking: facts.thinking,
-    prompt_tokens,
+    prompt_tokens: quote.prompt_tokens,
     targets: route.targets.map((target) => ({
       endpoint: target.id,
       provider: target.provider,
@@ -152,6 +168,13 @@ function openRow(
       cost_version: costs.get(target.id)?.id ?? null,
     })),
   }
+  return { context, price, costs }
+}
+
+function sameTerms(a: OpenContext, b: OpenContext): boolean {
+  const versions = ({ targets }: OpenContext): string =>
+    targets.map((target) => `${target.price_version} ${target.cost_version}`).join('\n')
+  return a.day === b.day && versions(a) === versions(b)
 }
 
 /** A keyed hash, so that end users can be told apart in reports but not named from them. */

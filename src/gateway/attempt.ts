@@ -1,14 +1,15 @@
 import type { Endpoint } from '../config/model.ts'
 import type { AnswerContext, StreamStep, StreamTranslator } from '../upstream/dialects/dialect.ts'
-import { classifyErrorObject, classifyResponse } from '../upstream/classify.ts'
-import { createOpenaiDialect } from '../upstream/dialects/openai.ts'
+import { classifyResponse } from '../upstream/classify.ts'
+import { dialectFor } from '../upstream/dialects/registry.ts'
 import { UpstreamFailure } from '../upstream/failure.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
 import type { ByteSource, UpstreamResponse } from '../upstream/source.ts'
 import type { Admission } from './admit.ts'
 import type { Call } from './call.ts'
 import type { Answer, StreamedAnswer } from './forward.ts'
-import { outboundRequest } from './outbound.ts'
+import { joinAnswers } from '../upstream/requests/embeddings.ts'
+import { outboundRequest, outgoingBodies } from './outbound.ts'
 import type { Plane } from './plane.ts'
 import type { Progress } from './progress.ts'
 
@@ -32,57 +33,123 @@ export async function tryTarget(
   plane: Plane,
 ): Promise<{ answer: Answer; status: number }> {
   if (call.signal.aborted) throw new UpstreamFailure(call.stopped_by ?? 'client_gone', { unsent: true, cause: call.signal.reason })
-  const facts = plane.providers.get(target.provider)
+  const facts = plane.providers.get(target.plays)
   if (facts === undefined) throw new UpstreamFailure('model_missing')
+  const { max_output_tokens } = admission.route.model
+  const { bodies, stream, adjusted } = outgoingBodies({
+    facts: admission.facts,
+    target,
+    max_output_tokens,
+    capped_tokens: admission.capped_tokens,
+  })
   const limit = limitTry(call.signal, target)
+  const exchange: Exchange = { call, admission, progress, target, facts, stream, signal: limit.signal, plane }
   try {
-    const response = await plane.transport.send(outboundRequest(call, admission, target, progress.attempts.length + 1, limit.signal))
-    const { status } = response
-    if (status < 200 || status > 299) throw await refusalOf(response, facts, plane.clock.now_ms())
-    progress.reached = true
-    return { answer: await readAnswer(response, call, admission, progress, facts, target, plane), status }
+    progress.adjusted = adjusted
+    const [body] = bodies
+    if (bodies.length > 1 || body === undefined) return await sendInParts(exchange, bodies)
+    const response = await send(exchange, body)
+    return { answer: await readAnswer(response, exchange), status: response.status }
   } finally {
     limit.begun()
   }
 }
 
-async function readAnswer(
-  response: UpstreamResponse,
-  call: Call,
-  admission: Admission,
-  progress: Progress,
-  facts: ProviderFacts,
-  target: Endpoint,
-  plane: Plane,
-): Promise<Answer> {
-  const { limits } = admission.snapshot.configuration.settings
-  const dialect = createOpenaiDialect((error) => classifyErrorObject(error, 200, facts))
-  const context: AnswerContext = {
-    model_asked: admission.facts.model_asked,
-    usage_asked: admission.facts.usage_asked,
-    prompt_tokens: admission.quote.prompt_tokens,
-    tokenizer: target.sandbox ? 'sandbox' : admission.quote.tokenizer,
-    max_event_bytes: limits.max_event_bytes,
-    created_s: Math.floor(admission.receipt.admitted_at / 1000),
+/** One try and all that belongs to it. */
+interface Exchange {
+  readonly call: Call
+  readonly admission: Admission
+  readonly progress: Progress
+  readonly target: Endpoint
+  readonly facts: ProviderFacts
+  /** The upstream was asked for a stream. */
+  readonly stream: boolean
+  readonly signal: AbortSignal
+  readonly plane: Plane
+}
+
+/** Sends one body. @throws UpstreamFailure for everything but a 2xx */
+async function send(
+  { call, admission, progress, target, facts, stream, signal, plane }: Exchange,
+  body: Buffer,
+): Promise<UpstreamResponse> {
+  const identity = { id: call.id, attempt: progress.attempts.length + 1, user_agent: 'weir' }
+  const request = outboundRequest({ facts: admission.facts, target }, body, stream, identity, plane.clock.now_ms(), signal)
+  // A promise costs a turn of the event loop, so only a token that must be signed is waited for.
+  const response = await plane.transport.send(request instanceof Promise ? await request : request)
+  const { status } = response
+  if (status < 200 || status > 299) throw await refusalOf(response, facts, plane.clock.now_ms())
+  progress.reached = true
+  return response
+}
+
+/** Requests of one try that run at the same time. */
+const PARTS_AT_ONCE = 4
+
+/** Embeddings of more inputs than the target takes at once: a few requests at a time, their answers joined in order. */
+async function sendInParts(exchange: Exchange, bodies: readonly Buffer[]): Promise<{ answer: Answer; status: number }> {
+  const { max_answer_bytes } = exchange.admission.snapshot.configuration.settings.limits
+  const answers: Buffer[] = []
+  const waiting = bodies.entries()
+  let bytes = 0
+  let status = 200
+  let failed = false
+  const part = async (index: number, body: Buffer): Promise<void> => {
+    const response = await send(exchange, body)
+    const answer = await readAll(response.body, max_answer_bytes)
+    // Each part must be an answer by itself.
+    dialectFor(exchange.target.dialect, exchange.facts).whole(answer, contextOf(exchange))
+    bytes += answer.length
+    if (bytes > max_answer_bytes) throw new UpstreamFailure('malformed')
+    answers[index] = answer
+    status = response.status
   }
-  if (admission.facts.stream && !isJson(response)) {
-    const translator = dialect.streamed(context)
+  const work = async (): Promise<void> => {
+    for (const [index, body] of waiting) {
+      if (failed) return
+      try {
+        await part(index, body)
+      } catch (error) {
+        failed = true
+        throw error
+      }
+    }
+  }
+  const workers = await Promise.allSettled(Array.from({ length: Math.min(PARTS_AT_ONCE, bodies.length) }, work))
+  for (const worker of workers) if (worker.status === 'rejected') throw worker.reason
+  return { answer: answerWhole(joinAnswers(answers), exchange), status }
+}
+
+async function readAnswer(response: UpstreamResponse, exchange: Exchange): Promise<Answer> {
+  const { call, admission, progress, target, facts, plane } = exchange
+  if (admission.facts.stream) {
+    const translator = dialectFor(target.dialect, facts).streamed(contextOf(exchange))
     const answer = await readHead(response.body, translator)
     progress.observe = () => translator.observe()
     progress.ttfe_ms = Math.round(plane.clock.monotonic_ms() - call.started_ms)
     return answer
   }
-  const body = await readAll(response.body, limits.max_answer_bytes)
-  const { out, observation } = dialect.whole(body, context)
-  // A JSON answer to a request for a stream can only have been an error, which `whole` throws.
-  if (admission.facts.stream) throw new UpstreamFailure('malformed', { status: response.status })
+  return answerWhole(await readAll(response.body, admission.snapshot.configuration.settings.limits.max_answer_bytes), exchange)
+}
+
+function answerWhole(body: Buffer, exchange: Exchange): Answer {
+  const { call, progress, target, facts, plane } = exchange
+  const { out, observation } = dialectFor(target.dialect, facts).whole(body, contextOf(exchange))
   progress.observe = () => observation
   progress.ttfe_ms = Math.round(plane.clock.monotonic_ms() - call.started_ms)
   return { kind: 'whole', out }
 }
 
-function isJson(response: UpstreamResponse): boolean {
-  return String(response.headers['content-type'] ?? '').startsWith('application/json')
+function contextOf({ call, admission, target }: Exchange): AnswerContext {
+  return {
+    model_asked: admission.facts.model_asked,
+    usage_asked: admission.facts.usage_asked,
+    prompt_tokens: admission.quote.prompt_tokens,
+    tokenizer: target.sandbox ? 'sandbox' : admission.quote.tokenizer,
+    max_event_bytes: admission.snapshot.configuration.settings.limits.max_event_bytes,
+    created_s: Math.floor(admission.receipt.admitted_at / 1000),
+    request_id: call.id,
+  }
 }
 
 async function refusalOf(response: UpstreamResponse, facts: ProviderFacts, now_ms: number): Promise<UpstreamFailure> {

@@ -15,7 +15,7 @@ export interface Caller {
 }
 
 /** Which operation was called. */
-export type Protocol = 'chat_completions' | 'embeddings'
+export type Protocol = 'chat_completions' | 'embeddings' | 'rerank'
 
 /** What is remembered of a call for its one log line, its metrics, and the answer to "why was it refused". Never content. */
 export interface CallNotes {

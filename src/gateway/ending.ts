@@ -1,4 +1,5 @@
 import { WeirError } from '../base/errors.ts'
+import { LedgerUnavailable, LimitsUnavailable } from '../storage/cluster-ports.ts'
 import { FAILURES, UpstreamFailure } from '../upstream/failure.ts'
 import type { Ending } from './settle.ts'
 
@@ -8,14 +9,20 @@ export function endingOf(error: unknown, delivered: boolean): Ending {
   return { status: delivered ? 'truncated' : 'failed', code: toWeirError(error).code }
 }
 
-/** True if storage had no answer because too much waits, or because it has failed. Known by name: drivers are not imported here. */
+/** True if storage had no answer because too much waits, or because it has failed. The journal is known by name: drivers are not imported here. */
 export function isStorageUnavailable(error: unknown): boolean {
+  if (error instanceof LimitsUnavailable || error instanceof LedgerUnavailable) return true
   return error instanceof Error && error.name === 'JournalUnavailable'
 }
+
+/** When shared limits that are away are to be asked again. */
+const AWAY_RETRY_MS = 1000
 
 /** The caller's view of any error: its own refusals as they are, upstream failures by their kind, all else as `internal_error`. */
 export function toWeirError(error: unknown): WeirError {
   if (error instanceof WeirError) return error
+  if (error instanceof LimitsUnavailable) return new WeirError('admission_unavailable', { cause: error, retry_after_ms: AWAY_RETRY_MS })
+  if (error instanceof LedgerUnavailable) return new WeirError('ledger_unavailable', { cause: error, retry_after_ms: AWAY_RETRY_MS })
   if (!(error instanceof UpstreamFailure)) return new WeirError('internal_error', { cause: error })
   const { kind, details } = error
   const said = details.provider_message
@@ -26,7 +33,7 @@ export function toWeirError(error: unknown): WeirError {
 
 /** What the caller may read: the provider's words where they are about the request, the kind alone where they are about us. */
 function callersWords(kind: keyof typeof FAILURES, said: string | undefined): string {
-  const about_the_request = kind === 'invalid' || kind === 'content' || kind === 'context_length'
+  const about_the_request = kind === 'invalid' || kind === 'unsupported' || kind === 'content' || kind === 'context_length'
   if (about_the_request && said !== undefined) return said
   return WORDS[kind]
 }
@@ -45,6 +52,7 @@ const WORDS: Readonly<Record<keyof typeof FAILURES, string>> = {
   model_missing: 'it does not serve this model.',
   content: 'it refused the content.',
   invalid: 'it refused the request.',
+  unsupported: 'it cannot do what was asked.',
   context_length: 'the prompt is too long for it.',
   reset: 'the connection broke before an answer.',
   headers_timeout: 'no answer began in time.',

@@ -10,8 +10,8 @@ export const SSE_HEADERS: OutgoingHttpHeaders = Object.freeze({
   'x-accel-buffering': 'no',
 })
 
-/** Headers of an answer: which model, why, and under which filing. */
-export function answerHeaders(admission: Admission, target: Endpoint): OutgoingHttpHeaders {
+/** Headers of an answer: which model, why, under which filing, and what of the request was changed for it. */
+export function answerHeaders(admission: Admission, target: Endpoint, adjusted: string | null): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = {
     'x-weir-model': admission.route.model.id,
     'x-weir-route': admission.route.reason,
@@ -19,6 +19,7 @@ export function answerHeaders(admission: Admission, target: Endpoint): OutgoingH
   if (target.sandbox) headers['x-weir-sandbox'] = '1'
   else if (target.filing !== null) headers['x-weir-filing'] = target.filing.number
   if (admission.capped_tokens !== null) headers['x-weir-max-tokens'] = String(admission.capped_tokens)
+  if (adjusted !== null) headers['x-weir-adjusted'] = adjusted
   return headers
 }
 

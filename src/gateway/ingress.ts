@@ -33,6 +33,7 @@ export function createGatewayApp(plane: Plane): Hono<Env> {
   const app = new Hono<Env>()
   app.post('/v1/chat/completions', (c) => metered(c, 'chat_completions', plane))
   app.post('/v1/embeddings', (c) => metered(c, 'embeddings', plane))
+  app.post('/v1/rerank', (c) => metered(c, 'rerank', plane))
   app.get('/v1/models', (c) => lookup(c, plane, async (caller) => listModels(caller, plane)))
   app.get('/v1/models/:id{.+}', (c) => lookup(c, plane, async (caller) => findModel(c.req.param('id'), caller, plane)))
   app.get('/v1/usage', (c) => lookup(c, plane, (caller) => listUsage(c.req.query(), caller, plane)))
@@ -77,6 +78,7 @@ export function createGatewayServer(plane: Plane, settings: Settings): Server {
 const METERED_PATHS: ReadonlyMap<string, Protocol> = new Map([
   ['/v1/chat/completions', 'chat_completions'],
   ['/v1/embeddings', 'embeddings'],
+  ['/v1/rerank', 'rerank'],
 ])
 const PLAIN_HOST = /^[\w.:[\]-]{1,255}$/
 
@@ -129,7 +131,7 @@ async function run(call: Call, plane: Plane): Promise<void> {
     await serve(call, plane)
   } catch (error) {
     refusal = await refuse(call, error, plane)
-    const expected = error instanceof WeirError || error instanceof UpstreamFailure
+    const expected = error instanceof WeirError || error instanceof UpstreamFailure || isStorageUnavailable(error)
     if (!expected) plane.logger.error({ request_id: call.id, err: error }, 'a request failed for a reason of our own')
   } finally {
     clearTimeout(deadline)
@@ -221,7 +223,12 @@ function newCall(protocol: Protocol, incoming: IncomingMessage, outgoing: Server
 function readiness(c: Context<Env>, plane: Plane): Response {
   const { ok, unposted } = plane.log.health()
   const { digest } = plane.snapshot().configuration
-  const reasons = [...(plane.state.draining ? ['draining'] : []), ...(ok ? [] : ['journal cannot commit'])]
+  const unready = plane.unready()
+  const reasons = [
+    ...(plane.state.draining ? ['draining'] : []),
+    ...(ok ? [] : ['journal cannot commit']),
+    ...(unready === null ? [] : [unready]),
+  ]
   return c.json(
     { status: reasons.length === 0 ? 'ready' : 'unready', reasons, config: digest, unposted_events: unposted },
     reasons.length === 0 ? 200 : 503,
@@ -234,7 +241,7 @@ function lastAnswer(plane: Plane): Record<string, string> {
   return plane.state.draining ? { connection: 'close' } : {}
 }
 
-const POSTED: ReadonlySet<string> = new Set(['/v1/chat/completions', '/v1/embeddings'])
+const POSTED: ReadonlySet<string> = new Set(METERED_PATHS.keys())
 const READ = /^\/(healthz|readyz|v1\/(models|usage|balance)|v1\/models\/.+|v1\/usage\/[^/]+)$/
 
 /** The refusal of what no handler takes. With `Allow`, as RFC 9110 §15.5.6 wants, where only the method is wrong. */

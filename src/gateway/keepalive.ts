@@ -16,7 +16,7 @@ export function keepClientAlive(call: Call, admission: Admission, lease: Lease):
     const heard_ms = Math.max(reply.wrote_at_ms, admission.receipt.admitted_at)
     if (reply.busy || now_ms - heard_ms < keepalive_after_ms) return
     const first = admission.route.targets[0]
-    if (first !== undefined) reply.head(200, { ...SSE_HEADERS, ...answerHeaders(admission, first) })
+    if (first !== undefined) reply.head(200, { ...SSE_HEADERS, ...answerHeaders(admission, first, null) })
     reply.write(COMMENT, now_ms)
   })
 }

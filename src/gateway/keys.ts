@@ -24,6 +24,11 @@ export class KeyTable {
     return this.#tenants.get(id) ?? null
   }
 
+  /** Number of the last change that it has. */
+  get seq(): number {
+    return this.#seq
+  }
+
   get size(): number {
     return this.#keys.size
   }

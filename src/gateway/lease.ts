@@ -1,5 +1,5 @@
 import type { Bagged } from '../base/bag.ts'
-import type { CheckpointRow, ExtendRequest, ExtendResult, HoldRefusal } from '../storage/ports.ts'
+import type { CheckpointRow, ExtendRequest, ExtendResult, HoldRefusal, OpenContext, OpenRow } from '../storage/ports.ts'
 import type { HoldReceipt } from '../money/event.ts'
 import { LEASE_MS, type Admission } from './admit.ts'
 import { deliveredTokens } from './meter.ts'
@@ -38,6 +38,8 @@ export class Lease implements Bagged {
   #refusal: HoldRefusal | null = null
   #lapsed = false
   #checkpointed_output = -1
+  /** What is kept with the hold has to be corrected. */
+  #context_off: boolean
   #onAllowance: (() => void) | null = null
   #onKeepalive: ((now_ms: number) => void) | null = null
 
@@ -47,6 +49,7 @@ export class Lease implements Bagged {
     this.#ticker = ticker
     this.#receipt = admission.receipt
     this.#renewed_at_ms = admission.receipt.admitted_at
+    this.#context_off = admission.context_off
     this.#output_held = (admission.capped_tokens ?? admission.quote.output_held) * admission.quote.choices
     ticker.add(this)
   }
@@ -88,28 +91,19 @@ export class Lease implements Bagged {
     return left > 0 ? 'go' : 'wait'
   }
 
-  /** For the ticker: the extension or renewal that is due, or null. */
-  dueExtension(now_ms: number): ExtendRequest | null {
+  /**
+   * For the ticker: the extension or renewal that is due, or null.
+   * @param checkpoint to be kept with the hold, where holds outlive this process; null where there is nothing new
+   */
+  dueExtension(now_ms: number, checkpoint: CheckpointRow | null = null): ExtendRequest | null {
     const output = this.#asked_output
-    if (output === null && now_ms - this.#renewed_at_ms < RENEW_AFTER_MS) return null
-    const { quote } = this.#admission
-    if (output === null) {
-      return {
-        id: this.id,
-        tenant: this.#receipt.tenant,
-        tokens: this.#receipt.tokens,
-        amount_nano: this.#receipt.amount_nano,
-        lease_ms: LEASE_MS,
-      }
-    }
+    if (output === null && checkpoint === null && !this.#context_off && now_ms - this.#renewed_at_ms < RENEW_AFTER_MS) return null
+    const { quote, row } = this.#admission
+    const kept = { ...(checkpoint === null ? {} : { checkpoint }), ...(this.#context_off ? { context: contextOf(row) } : {}) }
+    const { tenant, tokens, amount_nano } = this.#receipt
+    if (output === null) return { id: this.id, tenant, tokens, amount_nano, lease_ms: LEASE_MS, ...kept }
     this.#sent_output = output
-    return {
-      id: this.id,
-      tenant: this.#receipt.tenant,
-      tokens: quote.prompt_bound + output,
-      amount_nano: amountFor(quote, output),
-      lease_ms: LEASE_MS,
-    }
+    return { id: this.id, tenant, tokens: quote.prompt_bound + output, amount_nano: amountFor(quote, output), lease_ms: LEASE_MS, ...kept }
   }
 
   /** For the ticker: what became of the extension. */
@@ -119,6 +113,7 @@ export class Lease implements Bagged {
     this.#sent_output = null
     if (sent !== null) this.#asked_output = null
     if (result.state === 'extended') {
+      this.#context_off = false
       this.#receipt = result.receipt
       this.#renewed_at_ms = now_ms
       if (sent !== null) this.#output_held = sent
@@ -173,4 +168,8 @@ export class Lease implements Bagged {
     if (this.#output_held < limit) return Math.min(limit, this.#output_held + slice)
     return this.#output_held + Math.ceil(limit / 4) + Math.max(SMALLEST_SLICE_TOKENS, slice)
   }
+}
+
+function contextOf({ hold: _, ...context }: OpenRow): OpenContext {
+  return context
 }

@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
-import type { Ledger, Limits, UsageLog } from '../storage/ports.ts'
+import type { Closing, Ledger, Limits, UsageLog } from '../storage/ports.ts'
 import type { Records } from '../storage/records.ts'
 import type { BreakerBoard } from '../upstream/breaker.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
@@ -17,9 +17,12 @@ import type { StreamTicker } from './ticker.ts'
 export interface Plane {
   /** The configuration in force; taken once per request, so that a reload never mixes two. */
   readonly snapshot: () => Snapshot
+  /** Why this process must not serve now, beside a journal that cannot commit; null when it may. */
+  readonly unready: () => string | null
   readonly keys: KeyTable
   readonly limits: Limits
   readonly log: UsageLog
+  readonly closing: Closing
   readonly ledger: Ledger
   /** For lookups; never asked while a request is served. */
   readonly records: Pick<Records, 'grants'>

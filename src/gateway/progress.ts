@@ -15,10 +15,12 @@ export interface Progress {
   ttfe_ms: number | null
   /** What the answer in progress has shown so far. */
   observe: (() => Observation) | null
+  /** What of the caller's wishes was changed for the target, for a response header; null for nothing. */
+  adjusted: string | null
   /** The client left and the answer was read on without it, to its end. */
   drained: boolean
 }
 
 export function newProgress(): Progress {
-  return { attempts: [], target: null, reached: false, delivered: false, ttfe_ms: null, observe: null, drained: false }
+  return { attempts: [], target: null, reached: false, delivered: false, ttfe_ms: null, observe: null, adjusted: null, drained: false }
 }

@@ -1,6 +1,13 @@
 import { WeirError } from '../base/errors.ts'
 import type { Model, PriceBook } from '../config/model.ts'
-import { ATTACHMENT_TOKENS, estimateEmbeddingsInput, measureChatPrompt, tokensOfAttachments, type Tokenizer } from '../money/estimate.ts'
+import {
+  ATTACHMENT_TOKENS,
+  estimateEmbeddingsInput,
+  estimateRerankInput,
+  measureChatPrompt,
+  tokensOfAttachments,
+  type Tokenizer,
+} from '../money/estimate.ts'
 import type { HoldReceipt } from '../money/event.ts'
 import { moneyOfParts, tokensOfParts } from '../money/grant.ts'
 import { dearest, priceAt, type PriceVersion } from '../money/price.ts'
@@ -33,6 +40,8 @@ export interface Quote {
 const PROMPT_MARGIN_PERCENT = 125
 /** A capped answer shorter than this helps nobody: refuse instead. */
 const SMALLEST_CAP_TOKENS = 16
+/** Output reserved where neither the caller nor the catalogue knows a limit; a longer answer is paid for as an overrun. */
+const UNLIMITED_OUTPUT_TOKENS = 16_384
 /** Output that rate limits expect of a request without `max_tokens`. */
 const UNASKED_OUTPUT_TOKENS = 256
 
@@ -49,8 +58,9 @@ export function quoteFor(request: ReadRequest, route: Route, prices: PriceBook, 
   if (price === null) throw new WeirError('no_upstream_available', { values: { model: model.id } })
   const tokenizer = route.targets.some((target) => target.sandbox) ? 'sandbox' : model.tokenizer
   const { prompt_tokens, prompt_bound } = measurePrompt(request, model, tokenizer)
-  if (prompt_tokens * 0.8 > model.context_tokens) throw contextExceeded(model, prompt_tokens)
-  const output_limit = facts.protocol === 'embeddings' ? 0 : Math.min(facts.max_tokens ?? model.max_output_tokens, model.max_output_tokens)
+  // A reranker's context bounds one document with the query, not all of them.
+  if (facts.protocol !== 'rerank' && prompt_tokens * 0.8 > model.context_tokens) throw contextExceeded(model, prompt_tokens)
+  const output_limit = facts.protocol === 'chat_completions' ? outputLimit(facts.max_tokens, model) : 0
   const slice = Math.min(output_limit, slice_tokens)
   const output_held = facts.stream ? slice : output_limit
   const smallest = Math.min(output_held, facts.max_tokens === null ? SMALLEST_CAP_TOKENS : output_held)
@@ -70,6 +80,12 @@ export function quoteFor(request: ReadRequest, route: Route, prices: PriceBook, 
     price,
     tokenizer,
   }
+}
+
+/** The caller's cap, at most the model's; where nobody limits an answer, what most of them stay below. */
+function outputLimit(asked: number | null, { max_output_tokens, context_tokens }: Model): number {
+  const most = max_output_tokens ?? context_tokens
+  return Math.min(asked ?? max_output_tokens ?? UNLIMITED_OUTPUT_TOKENS, most)
 }
 
 /** What a hold must be to cover `output_tokens` of this request in all. Used when a stream extends its hold. */
@@ -118,6 +134,10 @@ function measurePrompt({ facts, parsed }: ReadRequest, model: Model, tokenizer: 
   const margin = (tokens: number): number => Math.ceil((tokens * PROMPT_MARGIN_PERCENT) / 100)
   if (facts.protocol === 'embeddings') {
     const prompt_tokens = estimateEmbeddingsInput(parsed['input'], tokenizer)
+    return { prompt_tokens, prompt_bound: margin(prompt_tokens) }
+  }
+  if (facts.protocol === 'rerank') {
+    const prompt_tokens = estimateRerankInput(parsed['query'], parsed['documents'], tokenizer)
     return { prompt_tokens, prompt_bound: margin(prompt_tokens) }
   }
   const messages = parsed['messages']

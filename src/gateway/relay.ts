@@ -41,8 +41,12 @@ async function relayWhole(answer: WholeAnswer, call: Call, admission: Admission,
     if (!gone) await settlement.withdraw()
     throw error
   }
-  const target = progress.target
-  reply.send(200, { 'content-type': 'application/json', ...(target === null ? {} : answerHeaders(admission, target)) }, answer.out)
+  const { target, adjusted } = progress
+  reply.send(
+    200,
+    { 'content-type': 'application/json', ...(target === null ? {} : answerHeaders(admission, target, adjusted)) },
+    answer.out,
+  )
 }
 
 /** One streamed answer on its way: bytes through, back-pressure both ways, the hold extended as it grows. */
@@ -69,9 +73,9 @@ class StreamRelay implements ByteSink {
 
   async run(): Promise<void> {
     const { reply } = this.#call
-    const { target } = this.#settlement.progress
+    const { target, adjusted } = this.#settlement.progress
     const leave = this.#plane.metrics.streamOpened()
-    reply.head(200, { ...SSE_HEADERS, ...(target === null ? {} : answerHeaders(this.#admission, target)) })
+    reply.head(200, { ...SSE_HEADERS, ...(target === null ? {} : answerHeaders(this.#admission, target, adjusted)) })
     reply.whenWritable(() => this.#clientReady())
     reply.whenGone(() => this.#clientGone())
     this.#settlement.lease.whenDecided(() => this.#leaseDecided())

@@ -1,6 +1,8 @@
 import * as z from 'zod'
 import { WeirError } from '../base/errors.ts'
 import { keyIs, objectMembers, type MemberSpan } from '../base/json-spans.ts'
+import { viewHistory } from '../upstream/requests/history.ts'
+import { NO_HISTORY, type RequestView } from '../upstream/requests/view.ts'
 import type { Protocol } from './call.ts'
 
 const Stop = z.union([z.string(), z.array(z.string()).max(64), z.null()])
@@ -34,19 +36,22 @@ const EmbeddingsBody = z.looseObject({
   user: z.string().max(1024).nullish(),
 })
 
+const Document = z.union([z.string(), z.looseObject({ text: z.string().optional() })])
+const RerankBody = z.looseObject({
+  model: z.string().min(1).max(256),
+  query: z.union([z.string().min(1), z.looseObject({})]),
+  documents: z.array(Document).min(1).max(10_000),
+  top_n: z.int().min(1).nullish(),
+  return_documents: z.boolean().nullish(),
+  user: z.string().max(1024).nullish(),
+})
+
 /** What Weir reads of a request body. The body itself is forwarded spliced, never re-serialised. */
-export interface RequestFacts {
+export interface RequestFacts extends RequestView {
   readonly protocol: Protocol
   readonly model_asked: string
-  readonly stream: boolean
-  readonly usage_asked: boolean
-  readonly stream_options: Readonly<Record<string, unknown>> | null
-  /** Choices asked for. */
-  readonly n: number
-  /** The caller's own cap of output tokens, or null. */
-  readonly max_tokens: number | null
-  /** Which fields a lower cap must be spliced into: those that the caller gave, or the older name. */
-  readonly max_tokens_fields: readonly string[]
+  /** Texts to embed, or lists of token ids; 0 for other requests. */
+  readonly inputs: number
   readonly user: string | null
   readonly thinking: boolean
   readonly body: RequestBody
@@ -59,7 +64,7 @@ export interface RequestFacts {
 const READ_ONCE: readonly string[] = [
   ...['model', 'messages', 'input', 'tools', 'functions', 'response_format'],
   ...['stream', 'stream_options', 'max_tokens', 'max_completion_tokens', 'n'],
-  ...['thinking', 'enable_thinking', 'user'],
+  ...['thinking', 'enable_thinking', 'reasoning_effort', 'user', 'query', 'documents'],
 ]
 
 /** A request and its parsed body, which only the quote needs: an open stream must not keep it. */
@@ -91,7 +96,8 @@ const NOTHING = Buffer.alloc(0)
  */
 export function readFacts(protocol: Protocol, body: Buffer, max_json_depth: number): ReadRequest {
   const parsed = parseJson(body, max_json_depth)
-  return protocol === 'embeddings' ? embeddingsFacts(body, parsed) : chatFacts(body, parsed)
+  if (protocol === 'embeddings') return embeddingsFacts(body, parsed)
+  return protocol === 'rerank' ? rerankFacts(body, parsed) : chatFacts(body, parsed)
 }
 
 function chatFacts(body: Buffer, parsed: unknown): ReadRequest {
@@ -110,27 +116,58 @@ function chatFacts(body: Buffer, parsed: unknown): ReadRequest {
     max_tokens_fields: given.length === 0 ? ['max_tokens'] : given.map(([name]) => name),
     user: chat.user ?? null,
     thinking: asksForThinking(chat),
+    inputs: 0,
+    given: givenIn(chat),
+    history: viewHistory(chat.messages),
     body: new RequestBody(body),
   }
   return { facts, parsed: chat }
 }
 
+/** Of a request whose answer is made of its input: no stream, no cap, no thinking. */
+const ONE_ANSWER = {
+  ...{ stream: false, usage_asked: false, stream_options: null, n: 1, max_tokens: null, max_tokens_fields: [], thinking: false },
+  ...{ given: {}, history: NO_HISTORY },
+} as const
+
 function embeddingsFacts(body: Buffer, parsed: unknown): ReadRequest {
-  const embeddings = check(EmbeddingsBody, parsed)
+  const { model, input, user } = check(EmbeddingsBody, parsed)
+  const several = Array.isArray(input) && typeof input[0] !== 'number'
   const facts: RequestFacts = {
+    ...ONE_ANSWER,
     protocol: 'embeddings',
-    model_asked: embeddings.model,
-    stream: false,
-    usage_asked: false,
-    stream_options: null,
-    n: 1,
-    max_tokens: null,
-    max_tokens_fields: [],
-    user: embeddings.user ?? null,
-    thinking: false,
+    model_asked: model,
+    inputs: several ? input.length : 1,
+    user: user ?? null,
     body: new RequestBody(body),
   }
-  return { facts, parsed: embeddings }
+  return { facts, parsed: parsed as ReadRequest['parsed'] }
+}
+
+function rerankFacts(body: Buffer, parsed: unknown): ReadRequest {
+  const { model, user } = check(RerankBody, parsed)
+  const facts: RequestFacts = {
+    ...ONE_ANSWER,
+    protocol: 'rerank',
+    model_asked: model,
+    inputs: 0,
+    user: user ?? null,
+    body: new RequestBody(body),
+  }
+  return { facts, parsed: parsed as ReadRequest['parsed'] }
+}
+
+/** Large, or read elsewhere: only that they are there may matter. */
+const LARGE: ReadonlySet<string> = new Set(['model', 'messages', 'tools', 'functions', 'response_format', 'stream', 'stream_options'])
+
+/** The members that rules of a target may be about. */
+function givenIn(chat: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const given: Record<string, unknown> = {}
+  for (const name in chat) {
+    const value = chat[name]
+    if (value !== undefined && value !== null) given[name] = LARGE.has(name) ? true : value
+  }
+  return given
 }
 
 /** The providers' spellings of "think first": DeepSeek and GLM `thinking.type`, Qwen `enable_thinking`. */

@@ -76,15 +76,20 @@ function mayServeAudience(caller: Caller, endpoint: Endpoint): boolean {
   return caller.tenant.audience === 'internal' || endpoint.filing !== null
 }
 
+const KINDS: Readonly<Record<Protocol, Model['kind']>> = { chat_completions: 'chat', embeddings: 'embeddings', rerank: 'rerank' }
+const CALLED: Readonly<Record<Model['kind'], { readonly name: string; readonly path: string }>> = {
+  chat: { name: 'a chat', path: '/v1/chat/completions' },
+  embeddings: { name: 'an embeddings', path: '/v1/embeddings' },
+  rerank: { name: 'a rerank', path: '/v1/rerank' },
+}
+
 function servesProtocol(model: Model, protocol: Protocol): boolean {
-  return protocol === 'embeddings' ? model.kind === 'embeddings' : model.kind === 'chat'
+  return model.kind === KINDS[protocol]
 }
 
 function wrongKind(model: Model, protocol: Protocol): WeirError {
-  const detail =
-    protocol === 'embeddings'
-      ? `${model.id} is a chat model; call /v1/chat/completions.`
-      : `${model.id} is an embeddings model; call /v1/embeddings.`
+  const { name, path } = CALLED[model.kind]
+  const detail = `${model.id} is ${name} model, and cannot serve ${protocol}; call ${path}.`
   return new WeirError('invalid_request', { values: { detail }, param: 'model' })
 }
 

@@ -1,4 +1,5 @@
 import { admit, type Admission } from './admit.ts'
+import { WeirError } from '../base/errors.ts'
 import { authenticate } from './authenticate.ts'
 import type { Call, Caller } from './call.ts'
 import { endingOf } from './ending.ts'
@@ -18,6 +19,7 @@ import type { Snapshot } from './snapshot.ts'
 export async function serve(call: Call, plane: Plane): Promise<void> {
   const snapshot = plane.snapshot()
   const { limits } = snapshot.configuration.settings
+  refuseUnready(plane)
   const caller = authenticate(call.headers, plane.keys, plane.clock.now_ms())
   call.identify(caller)
   const stop = (): void => call.stop('shutting_down')
@@ -29,6 +31,11 @@ export async function serve(call: Call, plane: Plane): Promise<void> {
     // The client must have the last byte or be gone, and the work be done: an answer may be read on without its client.
     void closed.then(leave)
   }
+}
+
+/** A process that does not know whether its keys and tenants are current serves nobody. @throws WeirError `admission_unavailable` */
+function refuseUnready(plane: Plane): void {
+  if (plane.unready() !== null) throw new WeirError('admission_unavailable', { retry_after_ms: 1000 })
 }
 
 async function answer(call: Call, caller: Caller, snapshot: Snapshot, plane: Plane): Promise<void> {

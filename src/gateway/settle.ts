@@ -4,7 +4,7 @@ import type { EventStatus } from '../money/event.ts'
 import { walletOf } from '../money/grant.ts'
 import { charge } from '../money/price.ts'
 import { splitPayment } from '../money/split.ts'
-import { NO_CALLS, NO_TOKENS, totalTokens } from '../money/usage.ts'
+import { totalTokens } from '../money/usage.ts'
 import type { ClosingEvent } from '../storage/ports.ts'
 import type { Admission } from './admit.ts'
 import type { Call } from './call.ts'
@@ -40,72 +40,24 @@ export function settleOnce(call: Call, admission: Admission, plane: Plane): Sett
 
   async function close(ending: Ending): Promise<void> {
     lease.end()
-    if (!progress.reached) return release(call.id, admission, plane)
+    if (!progress.reached) return await plane.closing.release(call.id, admission.receipt.tenant)
     event = closingEvent(call, admission, lease, progress, ending, plane)
-    event = await settle(event, plane)
+    try {
+      event = await plane.closing.close(event)
+    } catch (cause) {
+      throw new WeirError('admission_unavailable', { cause })
+    }
+    plane.metrics.event(event)
   }
   return {
     progress,
     lease,
     close: (ending) => (closing ??= close(ending)),
     withdraw: async () => {
-      if (event !== null) event = await withdraw(event, plane)
+      if (event !== null) event = await plane.closing.withdraw(event)
     },
     event: () => event,
   }
-}
-
-async function release(id: string, admission: Admission, plane: Plane): Promise<void> {
-  plane.log.release(id)
-  await plane.limits.release(id, admission.receipt.tenant)
-}
-
-/**
- * The hold becomes the actual charge while the event becomes durable. A charge whose event cannot be written is still a charge.
- * If the hold had been swept meanwhile, the journal has a first revision already, and this is the second, which reverses it.
- *
- * @returns the event as it was recorded
- * @throws WeirError `admission_unavailable` if it is not durable; the journal then writes it once it can, and nobody is told
- */
-async function settle(event: ClosingEvent, plane: Plane): Promise<ClosingEvent> {
-  const settled = plane.limits.settle({
-    id: event.id,
-    tenant: event.tenant,
-    admitted_at: event.admitted_at,
-    tokens: totalTokens(event.tokens),
-    amount_nano: event.amount_nano,
-    parts: event.parts,
-  })
-  const [first, state] = await Promise.allSettled([plane.log.close(event), settled])
-  let recorded = event
-  try {
-    if (state.status === 'rejected') throw state.reason
-    if (state.value === 'late') {
-      // Also when the first was refused: the limits have taken the second.
-      recorded = { ...event, revision: 2, flags: [...event.flags, 'late'] }
-      await plane.log.close(recorded)
-    } else if (first.status === 'rejected') throw first.reason
-  } catch (cause) {
-    throw new WeirError('admission_unavailable', { cause })
-  }
-  plane.metrics.event(recorded)
-  return recorded
-}
-
-/** What it cost us stays on the event. */
-async function withdraw(event: ClosingEvent, plane: Plane): Promise<ClosingEvent> {
-  const { id, tenant, admitted_at, parts: replaces } = event
-  const nothing = { amount_nano: 0n, parts: [] }
-  const state = await plane.limits.settle({ id, tenant, admitted_at, tokens: 0, ...nothing, replaces })
-  // A sweep's charge was replaced already, by this event's: there is no third revision.
-  if (state !== 'late') return event
-  const failed = { status: 'failed', code: 'admission_unavailable', tokens: NO_TOKENS, calls: NO_CALLS, overrun_nano: 0n } as const
-  const withdrawn: ClosingEvent = { ...event, ...nothing, ...failed, revision: 2, flags: [...event.flags, 'withdrawn'] }
-  // Not waited for: whether it can be written now or later, the client is told the same.
-  void plane.log
-    .close(withdrawn)
-    .catch((error: unknown) => plane.logger.debug({ request_id: id, err: error }, 'a charge was taken back; its event is written later'))
-  return withdrawn
 }
 
 function closingEvent(call: Call, admission: Admission, lease: Lease, progress: Progress, ending: Ending, plane: Plane): ClosingEvent {

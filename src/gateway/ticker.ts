@@ -6,6 +6,7 @@ import type { Lease } from './lease.ts'
 
 /** Checkpoints, lease renewals and extensions of every open request leave together, this often. */
 export const TICK_MS = 1000
+const NO_ROWS: ReadonlyMap<string, CheckpointRow> = new Map()
 
 /** One batch per process and second for all open requests, and at once when a stream has used up what it holds. */
 export class StreamTicker {
@@ -63,17 +64,17 @@ export class StreamTicker {
 
   #tick(): void {
     const now_ms = this.#clock.now_ms()
-    const rows: CheckpointRow[] = []
+    const rows = new Map<string, CheckpointRow>()
     for (const lease of this.#leases.all()) {
       lease.tick(now_ms)
       const row = lease.dueCheckpoint(now_ms)
-      if (row !== null) rows.push(row)
+      if (row !== null) rows.set(lease.id, row)
     }
-    if (rows.length > 0) this.#log.checkpoint(rows)
-    void this.#extend(this.#leases.all())
+    if (rows.size > 0) this.#log.checkpoint([...rows.values()])
+    void this.#extend(this.#leases.all(), this.#limits.outlives === true ? rows : NO_ROWS)
   }
 
-  async #extend(leases: readonly Lease[]): Promise<void> {
+  async #extend(leases: readonly Lease[], checkpoints: ReadonlyMap<string, CheckpointRow> = NO_ROWS): Promise<void> {
     // One batch in flight at a time: a lease must not be asked about twice before its first answer.
     if (this.#flushing) return
     this.#flushing = true
@@ -81,7 +82,7 @@ export class StreamTicker {
     const requests: ExtendRequest[] = []
     const asked = new Map<string, Lease>()
     for (const lease of leases) {
-      const request = lease.dueExtension(now_ms)
+      const request = lease.dueExtension(now_ms, checkpoints.get(lease.id) ?? null)
       if (request === null) continue
       requests.push(request)
       asked.set(lease.id, lease)

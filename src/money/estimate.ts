@@ -312,3 +312,13 @@ export function estimateEmbeddingsInput(input: unknown, tokenizer: Tokenizer): n
   }
   return ids + counter.total()
 }
+
+/**
+ * Tokens of a request that ranks documents (texts, or objects with a `text`) by a query. The query is read once with each document,
+ * and providers count it so. Other forms count nothing.
+ */
+export function estimateRerankInput(query: unknown, documents: unknown, tokenizer: Tokenizer): number {
+  const list: unknown[] = Array.isArray(documents) ? documents : []
+  const texts = list.map((document) => (typeof document === 'object' && document !== null && 'text' in document ? document.text : document))
+  return estimateEmbeddingsInput(query, tokenizer) * list.length + estimateEmbeddingsInput(texts, tokenizer)
+}

@@ -51,7 +51,7 @@ export interface UsageEvent {
   /** Keyed hash of the caller's `user`, or null. */
   readonly end_user: string | null
   readonly tags: Readonly<Record<string, string>>
-  readonly protocol: 'chat_completions' | 'embeddings'
+  readonly protocol: 'chat_completions' | 'embeddings' | 'rerank'
   readonly audience: 'public' | 'internal'
   readonly zone: string
   readonly model_asked: string

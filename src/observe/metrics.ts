@@ -2,6 +2,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import type { ErrorCode } from '../base/errors.ts'
 import type { ClosingEvent } from '../storage/ports.ts'
 import type { FailureKind } from '../upstream/failure.ts'
+import type { MetricsSnapshot } from './aggregate.ts'
 import { SeriesCounter, SeriesHistogram, type SeriesConfig } from './series.ts'
 
 /** One finished HTTP request of the data plane, refused ones included. */
@@ -20,8 +21,31 @@ export interface MetricsSources {
   readonly openHolds?: () => Promise<number>
   readonly unposted?: () => number
   readonly journalOk?: () => boolean
+  /** How often each kind of background work has failed. */
+  readonly failures?: () => ReadonlyMap<string, number>
+  /** Only where processes share limits and a ledger. */
+  readonly cluster?: ClusterSources
   /** Phase of an endpoint's breaker. */
   readonly breakerState?: (endpoint: string) => 'closed' | 'open' | 'half_open'
+}
+
+/** What a process of a cluster knows of what it shares. */
+export interface ClusterSources {
+  /** Whether the shared limits answered when they were asked last. */
+  readonly limitsUp: () => boolean
+  readonly ledgerUp: () => boolean
+  /** Buckets that admit nothing until they are filled from the ledger. */
+  readonly closedBuckets: () => number
+  /** Holds that this process has lent by itself while limits were away. */
+  readonly lentHolds: () => number
+  /** How long ago keys and tenants were confirmed; after 10 s they are not served with. Null where nothing is served. */
+  readonly recordsAge_ms: (() => number) | null
+  /** Usage events in limits that no ledger has acknowledged. Null where nothing is posted from there. */
+  readonly streamEntries: (() => Promise<number>) | null
+  /** Rows that limits have not been told of. Null where nobody tells them. */
+  readonly outboxWaiting: (() => number) | null
+  /** Nodes that are neither stopped nor heard of, and events that were only in their journals when they were. */
+  readonly silentNodes: () => { readonly nodes: number; readonly unposted: number }
 }
 
 /** Everything that is measured. Narrow on purpose: callers name facts, never metrics or labels. */
@@ -43,6 +67,8 @@ export interface Metrics {
   configuration(result: 'ok' | 'failed', digest: string): void
   /** Prometheus text format. */
   render(): Promise<string>
+  /** The same for {@link renderTogether}. */
+  snapshot(): Promise<MetricsSnapshot>
   readonly content_type: string
 }
 
@@ -77,6 +103,7 @@ export function createMetrics(sources: MetricsSources = {}): Metrics {
     },
     configuration: configured,
     render: () => registry.metrics(),
+    snapshot: () => registry.getMetricsAsJSON(),
     content_type: registry.contentType,
   }
 }
@@ -182,6 +209,8 @@ function statusClass(status: number): string {
   return status >= 100 && status <= 599 ? `${Math.floor(status / 100)}xx` : UNKNOWN
 }
 
+type Aggregator = 'sum' | 'min' | 'max'
+
 interface OpenNow {
   requests: number
   streams: number
@@ -197,19 +226,23 @@ function counted(open: OpenNow, what: keyof OpenNow): () => void {
   }
 }
 
-function registerGauges(registry: Registry, sources: MetricsSources, known: KnownLabels, open: OpenNow): void {
+type ReadGauge = (() => number | Promise<number>) | null | undefined
+type AddGauge = (name: string, help: string, read: ReadGauge, aggregator?: Aggregator) => void
+
+function gaugesOf(registry: Registry): AddGauge {
   const errors = new Counter({
     name: 'weir_scrape_errors_total',
     help: 'Gauges that could not be read at a scrape',
     labelNames: ['gauge'],
     registers: [registry],
   })
-  const gauge = (name: string, help: string, read: (() => number | Promise<number>) | undefined): void => {
-    if (read === undefined) return
+  return (name, help, read, aggregator = 'sum') => {
+    if (read === undefined || read === null) return
     const metric = new Gauge({
       name: `weir_${name}`,
       help,
       registers: [registry],
+      aggregator,
       async collect() {
         try {
           metric.set(await read())
@@ -220,13 +253,49 @@ function registerGauges(registry: Registry, sources: MetricsSources, known: Know
       },
     })
   }
+}
+
+function registerGauges(registry: Registry, sources: MetricsSources, known: KnownLabels, open: OpenNow): void {
+  const gauge = gaugesOf(registry)
+  gauge('processes', 'Processes that these figures are of', () => 1)
   gauge('open_requests', 'Requests being served', () => open.requests)
   gauge('open_streams', 'Streamed answers being relayed', () => open.streams)
-  gauge('open_holds', 'Holds that are neither settled nor released', sources.openHolds)
+  // Where processes share holds, each of them knows of all.
+  gauge('open_holds', 'Holds that are neither settled nor released', sources.openHolds, 'max')
   gauge('unposted_events', 'Events in the journal that the ledger does not have yet', sources.unposted)
   const { journalOk } = sources
-  gauge('journal_healthy', '1 while the journal commits', journalOk === undefined ? undefined : () => Number(journalOk()))
+  gauge('journal_healthy', '1 while the journal commits', journalOk === undefined ? undefined : () => Number(journalOk()), 'min')
+  if (sources.cluster !== undefined) clusterGauges(gauge, sources.cluster)
+  failureCounter(registry, sources)
   breakerGauge(registry, sources, known)
+}
+
+function clusterGauges(gauge: AddGauge, sources: ClusterSources): void {
+  const { limitsUp, ledgerUp, closedBuckets, lentHolds, recordsAge_ms, streamEntries, outboxWaiting, silentNodes } = sources
+  gauge('limits_up', '1 while the shared limits answer', () => Number(limitsUp()), 'min')
+  gauge('ledger_up', '1 while the shared ledger answers', () => Number(ledgerUp()), 'min')
+  gauge('closed_buckets', 'Buckets of tenants that admit nothing until they are filled from the ledger', closedBuckets, 'max')
+  gauge('lent_holds', 'Open holds that were lent while limits were away', lentHolds)
+  const age = recordsAge_ms === null ? null : () => recordsAge_ms() / 1000
+  gauge('records_age_seconds', 'Since keys and tenants were confirmed; above 10 a gateway is not ready', age, 'max')
+  gauge('usage_stream_entries', 'Usage events in limits that the ledger has not acknowledged', streamEntries, 'max')
+  gauge('outbox_waiting', 'Changes of balances that limits were not told of, as far as the last look went', outboxWaiting, 'max')
+  gauge('silent_nodes', 'Nodes that are neither stopped nor heard of for 10 s', () => silentNodes().nodes, 'max')
+  gauge('silent_unposted_events', 'Events that only journals of silent nodes had', () => silentNodes().unposted, 'max')
+}
+
+function failureCounter(registry: Registry, { failures }: MetricsSources): void {
+  if (failures === undefined) return
+  const metric = new Counter({
+    name: 'weir_background_failures_total',
+    help: 'Runs of background work that failed and are tried again',
+    labelNames: ['work'],
+    registers: [registry],
+    collect() {
+      metric.reset()
+      for (const [work, count] of failures()) metric.inc({ work }, count)
+    },
+  })
 }
 
 const PHASES = ['closed', 'open', 'half_open'] as const
@@ -235,7 +304,7 @@ function breakerGauge(registry: Registry, { breakerState }: MetricsSources, know
   if (breakerState === undefined) return
   const metric = new Gauge({
     name: 'weir_breaker_state',
-    help: '1 for the phase that an endpoint is in',
+    help: '1 for the phase that an endpoint is in; of several processes, how many see it in that phase',
     labelNames: ['endpoint', 'state'],
     registers: [registry],
     collect() {
@@ -259,6 +328,7 @@ function configurationMetrics(registry: Registry): Metrics['configuration'] {
     name: 'weir_config_info',
     help: '1 for the configuration in force',
     labelNames: ['digest'],
+    aggregator: 'max',
     registers: [registry],
   })
   for (const result of ['ok', 'failed']) loads.inc({ result }, 0)

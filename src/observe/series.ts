@@ -102,16 +102,19 @@ export class SeriesHistogram extends Histogram {
     let count = 0
     const samples: Sample[] = buckets.map((in_bucket, index) => {
       count += in_bucket
-      return { metricName: `${this.#name}_bucket`, labels: { le: this.#bounds[index] ?? '+Inf', ...labels }, value: count }
+      return { metricName: `${this.#name}_bucket`, labels: { le: this.#bounds[index] ?? '+Inf' }, sharedLabels: labels, value: count }
     })
-    samples.push({ metricName: `${this.#name}_sum`, labels, value: sum }, { metricName: `${this.#name}_count`, labels, value: count })
+    samples.push({ metricName: `${this.#name}_sum`, labels: {}, sharedLabels: labels, value: sum })
+    samples.push({ metricName: `${this.#name}_count`, labels: {}, sharedLabels: labels, value: count })
     return samples
   }
 }
 
 interface Sample {
   readonly metricName: string
-  readonly labels: Readonly<Record<string, string | number>>
+  readonly labels: Record<string, string | number>
+  /** The series' own: as JSON they become part of the others. */
+  readonly sharedLabels: Readonly<Record<string, string>>
   readonly value: number
 }
 

@@ -5,12 +5,34 @@ export const SHAPES = ['own_chunk', 'finish_chunk', 'choice', 'absent', 'continu
 export type Shape = (typeof SHAPES)[number]
 
 /** Whose chunk layout is spoken: key order, members beside the standard ones, how an answer opens and ends. */
-export const LAYOUTS = ['openai', 'deepseek', 'qwen', 'moonshot', 'minimax', 'stepfun', 'baichuan', 'vllm'] as const
+export const LAYOUTS = [
+  'openai',
+  'deepseek',
+  'qwen',
+  'doubao',
+  'qianfan',
+  'zhipu',
+  'moonshot',
+  'minimax',
+  'spark',
+  'stepfun',
+  'baichuan',
+  'siliconflow',
+  'vllm',
+  'sglang',
+  'mindie',
+  'ollama',
+] as const
 export type LayoutName = (typeof LAYOUTS)[number]
+
+/** What can be wrong with an account or a request, whichever words a provider has for it. */
+export const CAUSES = ['auth', 'balance', 'quota', 'rate', 'overload', 'content', 'context', 'invalid', 'model'] as const
+export type Cause = (typeof CAUSES)[number]
 
 /** Kinds of failure that can be asked for. */
 export const FAULT_KINDS = [
   'refuse',
+  'provider',
   'rate',
   'stall_before_headers',
   'stall_before_first',
@@ -37,6 +59,8 @@ export interface Fault {
   readonly status: number
   /** Whole body of `refuse`, `rate` and `error_in_200`, or null for an OpenAI-shaped error. */
   readonly body: string | null
+  /** `provider`: what is wrong, told in the words of the provider that is played. */
+  readonly cause: Cause
   /** `code` and `message` of the error that is told. */
   readonly code: string | null
   readonly message: string | null
@@ -47,7 +71,7 @@ export interface Fault {
   /** Fails only requests under this path prefix: `a` is `/a/v1/…`. */
   readonly only_prefix: string | null
   /** Fails only this endpoint. */
-  readonly endpoint: 'chat' | 'embeddings' | 'models' | null
+  readonly endpoint: 'chat' | 'embeddings' | 'models' | 'rerank' | null
   /** `error_event`: whether `[DONE]` follows it, as vLLM does. */
   readonly done: boolean
   /** `wrong_content_type`: the type that is claimed. */
@@ -60,6 +84,8 @@ export interface Fault {
 
 /** Every directive with its value. */
 export interface Directives {
+  /** The provider that is played: its layout, its errors, and what it refuses. */
+  readonly play: string | null
   readonly shape: Shape
   readonly layout: LayoutName
   readonly reasoning_field: 'reasoning_content' | 'reasoning' | 'reasoning_details'
@@ -100,6 +126,8 @@ export interface Directives {
   readonly status: number
   /** Finish reason said instead of the real one. */
   readonly finish_reason: string | null
+  /** Most inputs of one embeddings request; more are refused. */
+  readonly embeddings_batch: number | null
   /** Figures reported instead of the counted ones; the tally still counts. */
   readonly report: { readonly prompt_tokens?: number; readonly completion_tokens?: number; readonly cached_tokens?: number } | null
   /** Base64 of an exact body to replay. */
@@ -161,12 +189,13 @@ const FAULT_CHECKS: Readonly<Record<keyof Fault, Check>> = {
   at: whole(0, MAX_TOKENS),
   status: whole(400, 599),
   body: orNull(text),
+  cause: oneOf(CAUSES),
   code: orNull(text),
   message: orNull(text),
   retry_after: orNull(whole(0, 86_400)),
   times: orNull(whole(0, MAX_TOKENS)),
   only_prefix: orNull(text),
-  endpoint: orNull(oneOf(['chat', 'embeddings', 'models'])),
+  endpoint: orNull(oneOf(['chat', 'embeddings', 'models', 'rerank'])),
   done: flag,
   content_type: text,
   delay_ms: wait,
@@ -180,6 +209,7 @@ const fault: Check = (value) => {
 
 const count = whole(0, MAX_TOKENS)
 const CHECKS: Readonly<Record<keyof Directives, Check>> = {
+  play: orNull(text),
   shape: oneOf(SHAPES),
   layout: oneOf(LAYOUTS),
   reasoning_field: oneOf(['reasoning_content', 'reasoning', 'reasoning_details']),
@@ -205,6 +235,7 @@ const CHECKS: Readonly<Record<keyof Directives, Check>> = {
   writes: oneOf(['each', 'corked']),
   status: whole(200, 299),
   finish_reason: orNull(text),
+  embeddings_batch: orNull(whole(1, MAX_TOKENS)),
   report: orNull(objectOf({ prompt_tokens: count, completion_tokens: count, cached_tokens: count })),
   raw: orNull(text),
   raw_type: text,
@@ -239,6 +270,7 @@ export function parseDirectives(value: unknown): PartialDirectives {
 }
 
 const BUILT_IN: Omit<Directives, 'shape' | 'layout'> = {
+  play: null,
   reasoning_field: 'reasoning_content',
   reasoning_tokens: 0,
   cached_tokens: 0,
@@ -262,6 +294,7 @@ const BUILT_IN: Omit<Directives, 'shape' | 'layout'> = {
   writes: 'each',
   status: 200,
   finish_reason: null,
+  embeddings_batch: null,
   report: null,
   raw: null,
   raw_type: 'text/event-stream',
@@ -272,6 +305,7 @@ const BUILT_IN: Omit<Directives, 'shape' | 'layout'> = {
 const FAULT_DEFAULTS: Omit<Fault, 'kind' | 'status'> = {
   at: 3,
   body: null,
+  cause: 'invalid',
   code: null,
   message: null,
   retry_after: null,
@@ -294,6 +328,14 @@ const OF_LAYOUT: Readonly<Record<LayoutName, Partial<Directives>>> = {
   stepfun: { shape: 'own_chunk', reasoning_field: 'reasoning' },
   baichuan: { shape: 'finish_chunk', data_space: false, unfinished: 'empty', done: false },
   vllm: { shape: 'continuous', reasoning_field: 'reasoning' },
+  doubao: { shape: 'own_chunk' },
+  qianfan: { shape: 'own_chunk' },
+  zhipu: { shape: 'finish_chunk', unfinished: 'omit' },
+  spark: { shape: 'finish_chunk', data_space: false, unfinished: 'omit' },
+  siliconflow: { shape: 'own_chunk' },
+  sglang: { shape: 'own_chunk' },
+  mindie: { shape: 'finish_chunk' },
+  ollama: { shape: 'own_chunk', reasoning_field: 'reasoning' },
 }
 
 /** The provider whose layout a shape is best known from. */

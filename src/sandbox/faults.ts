@@ -1,12 +1,13 @@
-import type { Directives, Fault } from './directives.ts'
+import { DirectiveError, type Directives, type Fault } from './directives.ts'
 import type { Exchange } from './exchange.ts'
+import type { Persona } from './persona.ts'
 import { dataEvent } from './shapes.ts'
 
 /** What decides whether a failure is due. */
 export interface FaultScope {
   readonly request_id: string
   readonly prefix: string
-  readonly endpoint: 'chat' | 'embeddings' | 'models'
+  readonly endpoint: 'chat' | 'embeddings' | 'models' | 'rerank'
 }
 
 const MAX_COUNTS = 10_000
@@ -55,8 +56,14 @@ function faultBody(fault: Fault): string {
 }
 
 /** Plays a failure that comes before the headers. Returns true if there is nothing left to answer. */
-export async function playBeforeHeaders(exchange: Exchange, fault: Fault): Promise<boolean> {
+export async function playBeforeHeaders(exchange: Exchange, fault: Fault, persona: Persona | null): Promise<boolean> {
   switch (fault.kind) {
+    case 'provider': {
+      const told = persona?.errors[fault.cause]
+      if (told === undefined) throw new DirectiveError('fail.kind provider: say which by play or by the path /as/<provider>')
+      exchange.answer(told.status, 'application/json', told.body)
+      return true
+    }
     case 'refuse':
     case 'rate': {
       const retry_after: readonly string[] = fault.retry_after === null ? [] : ['retry-after', String(fault.retry_after)]

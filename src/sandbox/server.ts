@@ -1,12 +1,18 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { systemClock, type Clock } from '../base/clock.ts'
-import { estimateChatPrompt, estimateEmbeddingsInput } from '../money/estimate.ts'
+import { estimateChatPrompt, estimateEmbeddingsInput, estimateRerankInput } from '../money/estimate.ts'
 import { answerOf, parseChatRequest, RequestError, tokensOf, type ChatRequest } from './answer.ts'
 import { DirectiveError, parseDirectives, resolveDirectives, type Directives, type PartialDirectives } from './directives.ts'
 import { embeddingsBody, parseEmbeddingsRequest } from './embed.ts'
 import { Exchange } from './exchange.ts'
 import { errorJson, FaultBook, playBeforeHeaders, playInWhole, type FaultScope } from './faults.ts'
-import { rawItems, streamItems, wholeBody, type ReportedUsage, type Stamp } from './shapes.ts'
+import { readForm, type Form } from './forms.ts'
+import type { ReportedUsage, Stamp } from './layouts.ts'
+import { nativeItems, nativeWhole } from './native.ts'
+import { personaOf, type Persona } from './persona.ts'
+import { parseRerankRequest, rerankBody } from './rerank.ts'
+import { routeOf, type Route } from './route.ts'
+import { rawItems, streamItems, wholeBody } from './shapes.ts'
 import { pumpStream } from './stream.ts'
 import { blankRow, Tally, type ServedPage, type ServedQuery } from './tally.ts'
 
@@ -39,7 +45,6 @@ const KEEP_ALIVE_TIMEOUT_MS = 120_000
 const MAX_CONNECTIONS = 20_000
 const MODELS = ['sandbox-chat', 'sandbox-embedding']
 const MODELS_CREATED_S = 1_795_392_000
-const ROUTE = /^(.*?)(?:\/v1)?\/(chat\/completions|embeddings|models)\/?$/
 const SSE = 'text/event-stream; charset=utf-8'
 
 /**
@@ -110,8 +115,8 @@ class Desk {
     const url = request.url ?? '/'
     const query_at = url.indexOf('?')
     const path = query_at < 0 ? url : url.slice(0, query_at)
-    const route = ROUTE.exec(path)
-    const counted = method === 'POST' && route !== null && route[2] !== 'models'
+    const route = routeOf(path, headerOf(request, 'x-tc-action'))
+    const counted = method === 'POST' && route !== null && route.endpoint !== 'models'
     const id = headerOf(request, 'x-request-id')
     const attempt = Number(headerOf(request, 'x-weir-attempt')) || 1
     const now_ms = this.#clock.now_ms()
@@ -119,7 +124,7 @@ class Desk {
     const exchange = new Exchange(request, response, row, this.#clock)
     try {
       if (route === null) this.#serveOwn(exchange, method, path, query_at < 0 ? '' : url.slice(query_at + 1))
-      else if (counted || route[2] === 'models') await this.#serveRoute(exchange, method, route)
+      else if (counted || route.endpoint === 'models') await this.#serveRoute(exchange, method, route)
       else refuse(exchange, 405, `${path} does not accept ${method}.`)
     } catch (error) {
       fail(exchange, error)
@@ -137,10 +142,9 @@ class Desk {
     refuse(exchange, 404, `Nothing is served at ${path}. Try /v1/chat/completions, /v1/embeddings, /v1/models or /sandbox/served.`)
   }
 
-  async #serveRoute(exchange: Exchange, method: string, route: RegExpExecArray): Promise<void> {
-    const [, prefix = '', name = ''] = route
-    const endpoint = name === 'chat/completions' ? 'chat' : name === 'models' ? 'models' : 'embeddings'
-    const scope: FaultScope = { request_id: exchange.row.request_id, prefix: prefix.slice(1), endpoint }
+  async #serveRoute(exchange: Exchange, method: string, route: Route): Promise<void> {
+    const { prefix, endpoint } = route
+    const scope: FaultScope = { request_id: exchange.row.request_id, prefix, endpoint }
     if (endpoint === 'models') {
       if (method !== 'GET') return refuse(exchange, 405, `${exchange.row.path} does not accept ${method}.`)
       return await this.#models(exchange, scope)
@@ -149,42 +153,66 @@ class Desk {
     if (exchange.gone) return
     if (body === null) return refuse(exchange, 413, `The body is larger than ${MAX_BODY_BYTES} bytes.`, ['connection', 'close'])
     const parsed = parseBody(body)
-    if (endpoint === 'chat') await this.#chat(exchange, scope, parsed)
+    if (endpoint === 'chat') await this.#chat(exchange, scope, route, parsed)
+    else if (endpoint === 'rerank') await this.#rerank(exchange, scope, parsed)
     else await this.#embeddings(exchange, scope, parsed)
   }
 
   async #models(exchange: Exchange, scope: FaultScope): Promise<void> {
-    const directives = this.#directives(exchange.request, undefined)
+    const { directives, persona } = this.#asked(exchange.request, undefined, scope.prefix, null)
     const fault = this.#faults.due(directives.fail, scope)
-    if (fault !== null && (await playBeforeHeaders(exchange, fault))) return
+    if (fault !== null && (await playBeforeHeaders(exchange, fault, persona))) return
     const data = MODELS.map((id) => ({ id, object: 'model', created: MODELS_CREATED_S, owned_by: 'sandbox' }))
     json(exchange, { object: 'list', data })
   }
 
-  async #chat(exchange: Exchange, scope: FaultScope, body: unknown): Promise<void> {
-    const directives = this.#directives(exchange.request, body)
+  async #chat(exchange: Exchange, scope: FaultScope, { form, model }: Route, given: unknown): Promise<void> {
+    const { directives, persona } = this.#asked(exchange.request, given, scope.prefix, form)
+    const body = form === null ? given : readForm(form, given, model)
     const request = parseChatRequest(body)
     const { row } = exchange
+    // DashScope asks for a stream by a header, and its answers grow unless they are asked not to.
+    const stream = request.stream || headerOf(exchange.request, 'x-dashscope-sse') === 'enable'
     row.model = request.model
-    row.stream = request.stream
+    row.stream = stream
     row.prompt_tokens = estimateChatPrompt(body as Parameters<typeof estimateChatPrompt>[0], 'sandbox')
     row.cached_tokens = Math.min(directives.cached_tokens, row.prompt_tokens)
     const fault = this.#faults.due(directives.fail, scope)
     row.directive = fault?.kind ?? (directives.raw === null ? 'answer' : 'raw')
-    if (fault !== null && (await playBeforeHeaders(exchange, fault))) return
+    if (fault !== null && (await playBeforeHeaders(exchange, fault, persona))) return
+    if (persona !== null && object(exchange, persona, body)) return
     const type = fault?.kind === 'wrong_content_type' ? fault.content_type : null
     if (directives.raw !== null) {
       exchange.head(directives.status, type ?? directives.raw_type)
       return await pumpStream(exchange, rawItems(directives.raw, directives.split), directives, fault)
     }
     const answer = this.#compose(exchange, request, directives)
-    if (request.stream) {
+    const [choice] = answer.choices
+    const native =
+      form === null || choice === undefined
+        ? null
+        : {
+            form,
+            answer: {
+              choice,
+              usage: answer.usage,
+              stamp: answer.stamp,
+              directives,
+              incremental: memberOf(body, 'incremental_output') === true,
+            },
+          }
+    if (stream) {
       exchange.head(directives.status, type ?? SSE, ['cache-control', 'no-cache'])
-      const items = streamItems(answer.choices, answer.usage, answer.stamp, directives, request.include_usage)
+      const items =
+        native === null
+          ? streamItems(answer.choices, answer.usage, answer.stamp, directives, request.include_usage)
+          : nativeItems(native.form, native.answer)
       return await pumpStream(exchange, items, directives, fault)
     }
     await exchange.wait(directives.first_token_delay_ms + directives.token_delay_ms * answer.tokens)
-    const whole = Buffer.from(wholeBody(answer.choices, answer.usage, answer.stamp, directives))
+    const made =
+      native === null ? wholeBody(answer.choices, answer.usage, answer.stamp, directives) : nativeWhole(native.form, native.answer)
+    const whole = Buffer.from(made)
     if (fault !== null && (await playInWhole(exchange, fault, whole, directives.status))) return
     exchange.answerInFull(directives.status, type ?? 'application/json', whole, answer.tokens, answer.reasoning)
   }
@@ -210,31 +238,70 @@ class Desk {
   }
 
   async #embeddings(exchange: Exchange, scope: FaultScope, body: unknown): Promise<void> {
-    const directives = this.#directives(exchange.request, body)
+    const { directives, persona } = this.#asked(exchange.request, body, scope.prefix, null)
     const request = parseEmbeddingsRequest(body)
+    if (directives.embeddings_batch !== null && request.inputs.length > directives.embeddings_batch) {
+      throw new RequestError(`input must have at most ${directives.embeddings_batch} entries.`, 'input')
+    }
+    exchange.row.model = request.model
+    exchange.row.prompt_tokens = estimateEmbeddingsInput(memberOf(body, 'input'), 'sandbox')
+    await this.#answerOnce(exchange, scope, directives, persona, (tokens) => embeddingsBody(request, tokens))
+  }
+
+  async #rerank(exchange: Exchange, scope: FaultScope, body: unknown): Promise<void> {
+    const { directives, persona } = this.#asked(exchange.request, body, scope.prefix, null)
+    const request = parseRerankRequest(body)
+    exchange.row.model = request.model
+    exchange.row.prompt_tokens = estimateRerankInput(request.query, request.documents, 'sandbox')
+    await this.#answerOnce(exchange, scope, directives, persona, (tokens) => rerankBody(request, `rerank-sbx${exchange.row.index}`, tokens))
+  }
+
+  /** An answer that is made of its input. */
+  async #answerOnce(
+    exchange: Exchange,
+    scope: FaultScope,
+    directives: Directives,
+    persona: Persona | null,
+    body: (tokens: number | null) => string,
+  ): Promise<void> {
     const { row } = exchange
-    row.model = request.model
-    row.prompt_tokens = estimateEmbeddingsInput(memberOf(body, 'input'), 'sandbox')
     const fault = this.#faults.due(directives.fail, scope)
     row.directive = fault?.kind ?? (directives.raw === null ? 'answer' : 'raw')
-    if (fault !== null && (await playBeforeHeaders(exchange, fault))) return
+    if (fault !== null && (await playBeforeHeaders(exchange, fault, persona))) return
     const type = fault?.kind === 'wrong_content_type' ? fault.content_type : 'application/json'
     await exchange.wait(directives.first_token_delay_ms)
     const reported = directives.shape === 'absent' ? null : (directives.report?.prompt_tokens ?? row.prompt_tokens)
-    const made = directives.raw === null ? Buffer.from(embeddingsBody(request, reported)) : Buffer.from(directives.raw, 'base64')
+    const made = directives.raw === null ? Buffer.from(body(reported)) : Buffer.from(directives.raw, 'base64')
     if (fault !== null && (await playInWhole(exchange, fault, made, directives.status))) return
     exchange.answerInFull(directives.status, type, made, 0, 0)
   }
 
-  /** @throws DirectiveError */
-  #directives(request: IncomingMessage, body: unknown): Directives {
+  /** What is asked for, and who is played. @throws DirectiveError */
+  #asked(request: IncomingMessage, body: unknown, prefix: string, form: Form | null): { directives: Directives; persona: Persona | null } {
     const given = [this.#defaults]
     const header = headerOf(request, 'x-sandbox')
     if (header !== '') given.push(parseDirectives(parseHeader(header)))
     const member = memberOf(body, 'sandbox')
     if (member !== undefined) given.push(parseDirectives(member))
-    return resolveDirectives(given)
+    const played = given.findLast(({ play }) => play !== undefined)?.play ?? null
+    const persona = personaOf(prefix, played, form)
+    // What the provider is like comes first: whatever is asked for expressly wins.
+    return { directives: resolveDirectives(persona === null ? given : [persona.directives, ...given]), persona }
   }
+}
+
+/** Says no as the provider would, to what it does not take. */
+function object(exchange: Exchange, persona: Persona, body: unknown): boolean {
+  const objection = persona.objection(body as Readonly<Record<string, unknown>>)
+  if (objection === null) return false
+  exchange.row.directive = 'invalid'
+  const { status, body: told } = persona.errors.invalid
+  exchange.answer(
+    status,
+    'application/json',
+    told.replace(/"(refused|A parameter is not valid\.|Invalid parameters)"/, JSON.stringify(objection)),
+  )
+  return true
 }
 
 const memberOf = (value: unknown, name: string): unknown =>

@@ -1,20 +1,7 @@
 import { tokensOf, type Choice, type ToolCall } from './answer.ts'
-import type { Directives, LayoutName } from './directives.ts'
-
-/** What an answer says of itself. */
-export interface Stamp {
-  readonly id: string
-  readonly model: string
-  readonly created_s: number
-}
-
-/** Figures that an answer reports. They may be asked to lie; the tally never reads them. */
-export interface ReportedUsage {
-  readonly prompt_tokens: number
-  readonly completion_tokens: number
-  readonly cached_tokens: number
-  readonly reasoning_tokens: number
-}
+import type { Directives } from './directives.ts'
+import { LAYOUTS, text } from './layouts.ts'
+import type { Layout, ReportedUsage, Stamp } from './layouts.ts'
 
 /** One piece of a stream, written in one go. */
 export interface StreamItem {
@@ -25,122 +12,6 @@ export interface StreamItem {
   /** Counts towards the place of a fault: tokens, or writes when a body is replayed. */
   readonly weight: number
   readonly kind: 'comment' | 'opening' | 'token' | 'closing'
-}
-
-interface Layout {
-  /** Members before `choices`, between `choices` and `usage`, and after: with their commas. */
-  readonly before: (stamp: Stamp) => string
-  readonly between: (stamp: Stamp) => string
-  readonly after: (stamp: Stamp) => string
-  readonly choice: (parts: ChoiceParts) => string
-  /** `own`: a chunk with the role alone comes first. */
-  readonly role: 'own' | 'first' | 'every'
-  /** With thinking on, every delta names both texts, one of them null. */
-  readonly names_both: boolean
-  readonly last_delta: string
-  readonly last_members: string
-  /** `usage: null` on every chunk: always, when usage was asked for, never. */
-  readonly null_usage: 'always' | 'asked' | 'never'
-  readonly usage: (usage: ReportedUsage, last: boolean) => string
-}
-
-interface ChoiceParts {
-  readonly index: number
-  readonly delta: string
-  /** JSON of the finish reason, or null to leave the member out. */
-  readonly finish: string | null
-  /** Further members, each with a comma before it. */
-  readonly more: string
-}
-
-const text = JSON.stringify
-const finishMember = (finish: string | null): string => (finish === null ? '' : `,"finish_reason":${finish}`)
-const plainChoice = ({ index, delta, finish, more }: ChoiceParts): string =>
-  `{"index":${index},"delta":{${delta}}${finishMember(finish)}${more}}`
-const loggedChoice = ({ index, delta, finish, more }: ChoiceParts): string =>
-  `{"index":${index},"delta":{${delta}},"logprobs":null${finishMember(finish)}${more}}`
-const qwenChoice = ({ index, delta, finish, more }: ChoiceParts): string =>
-  finish === null
-    ? `{"delta":{${delta}},"index":${index}${more}}`
-    : `{"delta":{${delta}}${finishMember(finish)},"index":${index},"logprobs":null${more}}`
-
-const OBJECT = '"object":"chat.completion.chunk"'
-const idFirst = ({ id, created_s, model }: Stamp): string => `"id":${text(id)},${OBJECT},"created":${created_s},"model":${text(model)},`
-const nothing = (): string => ''
-const total = (usage: ReportedUsage): number => usage.prompt_tokens + usage.completion_tokens
-const counts = (usage: ReportedUsage): string =>
-  `"prompt_tokens":${usage.prompt_tokens},"completion_tokens":${usage.completion_tokens},"total_tokens":${total(usage)}`
-const cachedDetail = (usage: ReportedUsage): string => `,"prompt_tokens_details":{"cached_tokens":${usage.cached_tokens}}`
-const reasoningDetail = (usage: ReportedUsage): string => `,"completion_tokens_details":{"reasoning_tokens":${usage.reasoning_tokens}}`
-const cachedIfAny = (usage: ReportedUsage): string => (usage.cached_tokens > 0 ? cachedDetail(usage) : '')
-
-const PLAIN: Layout = {
-  before: idFirst,
-  between: nothing,
-  after: nothing,
-  choice: plainChoice,
-  role: 'own',
-  names_both: false,
-  last_delta: '"content":""',
-  last_members: '',
-  null_usage: 'never',
-  usage: (usage) => `{${counts(usage)}${cachedIfAny(usage)}}`,
-}
-
-/** Key order and members as in the recorded streams of each provider. */
-const LAYOUTS: Readonly<Record<LayoutName, Layout>> = {
-  openai: {
-    ...PLAIN,
-    before: (stamp) => `${idFirst(stamp)}"system_fingerprint":"fp_sandbox",`,
-    choice: loggedChoice,
-    last_delta: '',
-    null_usage: 'asked',
-    usage: (usage) => `{${counts(usage)}${cachedDetail(usage)}${reasoningDetail(usage)}}`,
-  },
-  deepseek: {
-    ...PLAIN,
-    before: (stamp) => `${idFirst(stamp)}"system_fingerprint":"fp_sandbox",`,
-    choice: loggedChoice,
-    names_both: true,
-    null_usage: 'always',
-    usage: (usage) =>
-      `{${counts(usage)}${cachedDetail(usage)}${reasoningDetail(usage)},"prompt_cache_hit_tokens":${usage.cached_tokens},` +
-      `"prompt_cache_miss_tokens":${usage.prompt_tokens - usage.cached_tokens}}`,
-  },
-  qwen: {
-    ...PLAIN,
-    before: nothing,
-    between: () => `,${OBJECT}`,
-    after: ({ created_s, model, id }) => `,"created":${created_s},"system_fingerprint":null,"model":${text(model)},"id":${text(id)}`,
-    choice: qwenChoice,
-    names_both: true,
-    null_usage: 'asked',
-    usage: (usage) => `{${counts(usage)}${usage.reasoning_tokens > 0 ? reasoningDetail(usage) : ''}${cachedDetail(usage)}}`,
-  },
-  moonshot: {
-    ...PLAIN,
-    last_delta: '',
-    usage: (usage) => `{${counts(usage)},"cached_tokens":${usage.cached_tokens}}`,
-  },
-  minimax: {
-    ...PLAIN,
-    before: ({ id, created_s, model }) => `"id":${text(id)},"created":${created_s},"model":${text(model)},`,
-    between: () => `,${OBJECT}`,
-    role: 'first',
-    usage: (usage) =>
-      `{"total_tokens":${total(usage)},"prompt_tokens":${usage.prompt_tokens},` +
-      `"completion_tokens":${usage.completion_tokens}${cachedIfAny(usage)}}`,
-  },
-  stepfun: { ...PLAIN, role: 'first' },
-  baichuan: { ...PLAIN, role: 'every' },
-  vllm: {
-    ...PLAIN,
-    choice: loggedChoice,
-    last_members: ',"stop_reason":null',
-    usage: (usage, last) =>
-      `{"prompt_tokens":${usage.prompt_tokens},"total_tokens":${total(usage)},"completion_tokens":${usage.completion_tokens}` +
-      `${last ? cachedDetail(usage) : ''}}`,
-  },
 }
 
 /** Values that a parser which re-writes JSON would change: a big integer, a trailing zero, needless escapes, a duplicate key. */
@@ -245,10 +116,22 @@ function* partsOf(choice: Choice, layout: Layout, directives: Directives): Gener
     yield { delta: `${role}"content":${text(pieces.join(''))}${trail}`, tokens: pieces.length, reasoning: 0, bare: false }
     if (layout.role === 'first') role = ''
   }
+  if (layout.single_call) {
+    const [call] = choice.tool_calls
+    if (call !== undefined) yield singleCall(call, role)
+    return
+  }
   for (const [index, call] of choice.tool_calls.entries()) {
     const says_role = role !== '' || (index === 0 && layout.role === 'own' && !opensAlone(choice, layout, directives))
     yield* toolParts(call, index, says_role, directives)
   }
+}
+
+/** Spark: the whole of one call at once, and no list around it. */
+function singleCall(call: ToolCall, role: string): Part {
+  const made = `{"type":"function","function":{"name":${text(call.name)},"arguments":${text(call.arguments.join(''))}}}`
+  const tokens = call.name_tokens + call.arguments.length
+  return { delta: `${role}"content":"","tool_calls":${made}`, tokens, reasoning: 0, bare: false }
 }
 
 function reasoningMember(field: Directives['reasoning_field'], thought: string): string {
@@ -331,7 +214,7 @@ class Chunks {
     const delta = tool_end ? '' : both ? `"content":"","${reasoning_field}":null` : `${role}${this.#layout.last_delta}`
     const inside = last && shape === 'choice' ? `,"usage":${this.#layout.usage(this.#usage, true)}` : ''
     const more = `${this.#layout.last_members}${inside}`
-    const json = this.#layout.choice({ index, delta, finish: text(choice.finish_reason), more })
+    const json = this.#layout.choice({ index, delta, finish: this.#layout.says_finish ? text(choice.finish_reason) : null, more })
     return last && shape === 'finish_chunk' ? this.chunk(json, `,"usage":${this.#layout.usage(this.#usage, true)}`) : this.chunk(json)
   }
 

@@ -16,6 +16,12 @@ export interface UsageMark {
   readonly transaction_seq?: number
   /** Ids of transactions that somebody was waiting for at the mark: in the ledger or about to be, and not applied to limits yet. */
   readonly pending?: readonly string[]
+  /** Balances at the mark, where reading them was a part of taking it. */
+  readonly balances?: readonly LedgerEntry[]
+  /** Likewise what had been used of limits. */
+  readonly used?: ReadonlyMap<LimitRule, bigint>
+  /** Where several nodes post to one ledger: of each, the number up to which every event must be there. Other nodes are not judged. */
+  readonly nodes?: ReadonlyArray<{ readonly node: string; readonly event_seq: number }>
 }
 
 /** One moment of admission and where the usage log stood at that moment, so that an audit can compare them while traffic goes on. */

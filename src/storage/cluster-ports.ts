@@ -8,6 +8,7 @@
  */
 import { hash } from 'node:crypto'
 import type { HoldReceipt } from '../money/event.ts'
+import type { NodeBeat, NodeState } from './nodes.ts'
 import type {
   BalanceView,
   CheckpointRow,
@@ -22,7 +23,6 @@ import type {
   SettleRequest,
   SettleState,
 } from './ports.ts'
-import type { GrantRecord } from './records.ts'
 
 /** Everything about one tenant's admission is in one bucket, and so on one Redis slot. Fixed for ever. */
 export const BUCKETS = 256
@@ -62,6 +62,10 @@ export interface SettleOutcome {
   readonly epoch: number | null
   /** The event is in the bucket's stream, so that a poster will see it. False beyond the stream's cap. */
   readonly appended: boolean
+  /** `ref` of the event whose charge stands: on `duplicate`, who has closed the request. Null where it is not known. */
+  readonly ref: string | null
+  /** The charge that stands replaced an earlier one: on `late`, and on `duplicate` for whoever asks again. */
+  readonly replaced: boolean
 }
 
 /** A hold whose lease has ended, with all that it takes to close its request on any machine. */
@@ -128,8 +132,10 @@ export interface SharedLimits extends Limits {
   settleEvent(request: SettleRequest): Promise<SettleOutcome>
   /** Marks and gives holds of a bucket whose lease has ended, at most `limit`; again those marked 60 s ago that nobody has closed. */
   sweepBucket(bucket: number, limit: number): Promise<readonly SweptRequest[]>
-  /** Whether a hold of this process is open or being settled. */
+  /** Whether a hold of this process is open or being settled. One whose settle has failed is not, and keeps what it has reserved. */
   isMine(id: string): boolean
+  /** A request whose settle has failed is charged in another way: its hold is not registered anew. */
+  forget(id: string): void
   cut(bucket: number, tenants: readonly string[], rules: readonly LimitRule[]): Promise<BucketCut>
   /** Tenants that have an account in the bucket. */
   tenants(bucket: number): Promise<readonly string[]>
@@ -137,10 +143,10 @@ export interface SharedLimits extends Limits {
   /** Corrects what is believed to be used in the window that ends at `end_ms` (null: no window); nothing if that one is over. */
   shift(tenant: string, rule: LimitRule, delta: bigint, end_ms: number | null): Promise<void>
 
-  // A bucket's life. All but `state` and `serverRun` are idempotent, and refuse (false) an epoch that is not the bucket's.
+  // A bucket's life. All but `state` and `serverRuns` are idempotent, and refuse (false) an epoch that is not the bucket's.
   state(buckets: readonly number[]): Promise<readonly BucketState[]>
-  /** `run_id` of the server that a bucket is on now. */
-  serverRun(bucket: number): Promise<string>
+  /** `run_id` of the server that each bucket is on now, asked of every server once; null for buckets that are nowhere. */
+  serverRuns(): Promise<(bucket: number) => string | null>
   /** Closes buckets that are of an older epoch, deletes everything in them, and lets nodes report. */
   beginEpoch(buckets: readonly number[], epoch: number): Promise<void>
   /** Registers this process's open holds in a bucket that is `filling`, and reports the node. */
@@ -218,25 +224,6 @@ export interface BucketEpoch {
   readonly state: 'open' | 'closed'
 }
 
-/** What a process says of itself every few seconds. */
-export interface NodeBeat {
-  /** Name of its journal. */
-  readonly node: string
-  readonly roles: readonly string[]
-  readonly version: string
-  /** Number of the last event that its journal has committed: every number up to it must be found in the ledger in the end. */
-  readonly last_seq: number
-  /** Events in its journal that are not in the ledger, as far as it knows. */
-  readonly unposted: number
-  readonly stopped: boolean
-}
-export interface NodeState extends NodeBeat {
-  /** By the database's clock, Unix ms. */
-  readonly beat_at: number
-  /** How long ago that was, by the same clock. */
-  readonly silent_ms: number
-}
-
 /** Work while nothing else posts events of a bucket. */
 export interface LockedBucket {
   /** As {@link SharedLedger.postBatches}; batches must be of this bucket. */
@@ -248,22 +235,33 @@ export interface LockedBucket {
 /** {@link Ledger} of many processes. Rejects with {@link LedgerUnavailable} when the database is away. */
 export interface SharedLedger extends Ledger {
   /**
-   * Posts batches of different buckets in one transaction, each bucket's lock held. An event whose `charged` is not its bucket's epoch
-   * puts what it charges into the outbox, in the same transaction. Posting an event again changes nothing.
+   * Posts batches of different buckets in one transaction, each bucket's lock held. Posting an event again changes nothing.
+   *
+   * Whatever the ledger has charged and limits have not, or the other way round, goes into the outbox in the same transaction: what an
+   * event charges when its `charged` is not the bucket's epoch; what limits have charged in this epoch for an event that is superseded,
+   * or that had been posted as one that they had not charged in it (once, however often it comes; it goes back to the grants).
    */
   postBatches(batches: readonly BucketBatch[]): Promise<readonly PostedBatch[]>
-  /** Which events the ledger has (late ones included), with the node and number that they have there; null for those that it has not. */
+  /**
+   * Which events the ledger has (late ones included), with the node and number that they have there; null for those that it has not.
+   * One that is superseded has the node and number of the event in its place.
+   */
   known(keys: readonly EventKey[]): Promise<ReadonlyArray<{ readonly node: string; readonly seq: number } | null>>
   /** The oldest rows that limits have not been told of, by tenant and number; of one tenant or of all. */
   outbox(limit: number, tenant?: string): Promise<readonly OutboxRow[]>
+  /** Rows of a tenant with a number above `after`, up to and with `last`, whether limits have been told of them or not; kept for an hour. */
+  outboxBetween(tenant: string, after: number, last: number): Promise<readonly OutboxRow[]>
   /** Limits have applied every row of the tenant up to and with `seq`. */
   delivered(tenant: string, seq: number): Promise<void>
-  /** Lets limits know of a grant's terms. */
-  putTerms(grant: GrantRecord): Promise<void>
+  /** Has limits told of a grant's terms, and of a correction of what they believe of it, which the ledger knows nothing of. */
+  tell(terms: GrantTerms, delta: bigint): Promise<void>
 
   epochs(): Promise<readonly BucketEpoch[]>
-  /** Closes buckets in a new epoch, the same for all of them, greater than every one before. Waits for posts that run. */
-  beginEpoch(buckets: readonly number[]): Promise<number>
+  /**
+   * Closes buckets in a new epoch, the same for all of them, greater than every one before and than `above`: books that were restored from
+   * a copy do not know of every epoch that limits have seen. Waits for posts that run.
+   */
+  beginEpoch(buckets: readonly number[], above?: number): Promise<number>
   /** @returns false, changing nothing, unless all of them are in this epoch */
   openEpoch(buckets: readonly number[], epoch: number): Promise<boolean>
   /** Runs `work` under the bucket's lock. Waits for it at most some seconds. */
@@ -273,6 +271,8 @@ export interface SharedLedger extends Ledger {
   /** The same, or null at once where another process is at it. */
   ifAlone<Result>(name: string, work: () => Promise<Result>): Promise<Result | null>
 
+  /** A secret that every process must have alike: the one that is kept, or, if there is none yet, `made`, which is kept from now on. */
+  keptSecret(name: string, made: string): Promise<string>
   beat(beat: NodeBeat): Promise<void>
   nodes(): Promise<readonly NodeState[]>
   /** A slice of what is to be done now and then: partitions of coming days, sums of hours and days, rows past their time. @returns whether there is more */

@@ -1,9 +1,9 @@
 import { assert } from '../base/assert.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import type { GrantUnit } from '../money/grant.ts'
-import { grantDeltas } from './accounts.ts'
+import { grantDeltas, type GrantDelta } from './accounts.ts'
 import type { BalanceView, GrantTerms, Ledger, LedgerTransaction } from './ports.ts'
-import type { GrantRecord } from './records.ts'
+import type { GrantRecord, Records } from './records.ts'
 
 /** Ids of ledger transactions, which make each of them happen once. */
 export function givingId(grant: string): string {
@@ -18,6 +18,22 @@ export function lapseId(grant: string, number: number): string {
 /** `reversed` is the id of a usage event or of a ledger transaction. */
 export function reversalId(reversed: string): string {
   return `reversal:${reversed}`
+}
+
+/** What limits need to know of a grant. */
+export function termsOf({ kind: _, amount: __, ...terms }: GrantRecord): GrantTerms {
+  return terms
+}
+
+/** The terms of the credit line, and of a grant that has no record: it pays last. */
+export function plainTerms(id: string, tenant: string, unit: GrantUnit): GrantTerms {
+  return { id, tenant, unit, priority: Number.MAX_SAFE_INTEGER, expires_at: null, created_at: 0, models: null, weights: null }
+}
+
+/** The terms of the grant that a change is about. */
+export async function termsFor({ tenant, grant, unit }: GrantDelta, records: Pick<Records, 'grants'>): Promise<GrantTerms> {
+  const record = (await records.grants(tenant)).find(({ id }) => id === grant)
+  return record === undefined ? plainTerms(grant, tenant, unit) : termsOf(record)
 }
 
 /** Most times that one grant is seen to lapse. */

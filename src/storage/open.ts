@@ -1,16 +1,21 @@
 import { randomBytes } from 'node:crypto'
+import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
 import { Journal } from './journal/client.ts'
 import { lazyReader, startReader } from './journal/reader.ts'
 import { createMemoryChanges } from './memory/changes.ts'
+import { createClosing } from './memory/closing.ts'
+import { MemoryCredits } from './memory/credits.ts'
 import { createMemoryLimits, type MemoryLimits } from './memory/limits.ts'
+import { createTurns } from './memory/turns.ts'
 import type { Cut, EventArchive, Rebuilder } from './books.ts'
-import type { Changes, Ledger, LimitRule, UsageLog } from './ports.ts'
+import type { Changes, Closing, Credits, Ledger, LimitRule, Limits, Turns, UsageLog } from './ports.ts'
 import type { Records } from './records.ts'
 import type { SqlExecutor } from './sql/executor.ts'
 import { SqlArchive } from './sql/archive.ts'
+import { SqliteArchiveDriver } from './sql/archive-sqlite.ts'
 import { SqlLedger, type LedgerWriter } from './sql/ledger.ts'
 import { SqlRebuilder } from './sql/rebuild.ts'
 import { SqlRecords } from './sql/records.ts'
@@ -27,10 +32,13 @@ export interface EmbeddedOptions {
   readonly on_trouble?: (error: Error) => void
 }
 
-/** Every port of the embedded mode. `limits` are empty: fill them with `rebuildLimits` once the journal is posted. */
+/** Every port of one process, whichever the mode. */
 export interface Storage {
-  readonly limits: MemoryLimits
+  readonly limits: Limits
   readonly log: UsageLog
+  readonly closing: Closing
+  readonly credits: Credits
+  readonly turns: Turns
   readonly ledger: Ledger
   readonly records: Records
   readonly changes: Changes
@@ -49,6 +57,13 @@ export interface Storage {
   close(): Promise<void>
 }
 
+/** `limits` are empty: fill them with `rebuildLimits` once the journal is posted. */
+export interface EmbeddedStorage extends Storage {
+  readonly limits: MemoryLimits
+  /** Its database, to be read table by table. */
+  readonly database: Pick<SqlExecutor, 'read'>
+}
+
 /**
  * Opens a data directory (made if missing) and takes ownership of it. SQLite runs in two threads: one writes journal, ledger
  * and records, one reads; the main thread never waits for a disk.
@@ -56,12 +71,14 @@ export interface Storage {
  * @throws DataDirectoryInUse if another process owns it
  * @throws SchemaError if its database is of a newer release
  * @throws JournalUnavailable if it cannot be opened
+ * @throws DataDirectoryMoved if a cluster has its books now
  */
-export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
+export async function openEmbedded(options: EmbeddedOptions): Promise<EmbeddedStorage> {
   const { data_dir, clock, commit_timeout_ms, keep_days, random = randomBytes } = options
   const on_trouble = options.on_trouble ?? ((error) => process.emitWarning(error))
+  refuseMoved(data_dir)
   const journal = await Journal.start({ data_dir, clock, commit_timeout_ms, keep_days, random, on_trouble })
-  const path = join(data_dir, 'weir.db')
+  const path = join(data_dir, DATABASE)
   const reader = startReader(path)
   const auditing = lazyReader(path)
   const searching = lazyReader(path)
@@ -77,6 +94,7 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
   const ledger = new SqlLedger(executor, writer, auditing, searching)
   const records = new SqlRecords(executor)
   const limits = createMemoryLimits({ clock })
+  const turns = createTurns()
   const cut: Storage['cut'] = (rules = []) =>
     new Promise((resolve, reject) => {
       setImmediate(() => {
@@ -90,12 +108,20 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
     })
   return {
     limits,
+    database: executor,
     log: journal,
+    closing: createClosing({ limits, log: journal, on_trouble }),
+    credits: new MemoryCredits({ limits, records, ledger, turns }),
+    turns,
     ledger,
     records,
     changes: createMemoryChanges(),
     node: journal.node,
-    archive: new SqlArchive({ data_dir, executor, auditing, journal, clock }),
+    archive: new SqlArchive({
+      directory: archiveDirectory(data_dir),
+      driver: new SqliteArchiveDriver({ data_dir, executor, auditing, journal, clock }),
+      clock,
+    }),
     rebuilder: new SqlRebuilder({ executor, auditing, journal, clock }),
     cut,
     close: async () => {
@@ -105,6 +131,34 @@ export async function openEmbedded(options: EmbeddedOptions): Promise<Storage> {
       await journal.shutdown()
     },
   }
+}
+
+/** Where a data directory has the files of archived days. */
+export function archiveDirectory(data_dir: string): string {
+  return join(data_dir, 'archive')
+}
+
+const DATABASE = 'weir.db'
+const MOVED_DATABASE = 'weir.db.moved'
+
+/** The books of this data directory are a cluster's now. */
+export class DataDirectoryMoved extends Error {
+  override name = 'DataDirectoryMoved'
+}
+
+/** An empty database must not be taken for the one that was moved away. */
+function refuseMoved(data_dir: string): void {
+  const moved = join(data_dir, MOVED_DATABASE)
+  if (existsSync(join(data_dir, DATABASE)) || !existsSync(moved)) return
+  throw new DataDirectoryMoved(
+    `the books of ${data_dir} were moved into a cluster. Set WEIR_REDIS_URL and WEIR_DATABASE_URL as that cluster has them. ` +
+      `To go back to what they were before the move, and lose everything since, rename ${moved} to ${DATABASE}.`,
+  )
+}
+
+/** Keeps a database whose books were moved, under another name. To be called when nothing has it open. */
+export function setAside(data_dir: string): void {
+  renameSync(join(data_dir, DATABASE), join(data_dir, MOVED_DATABASE))
 }
 
 /** Transactions that somebody waits for: in the ledger already or not, and not applied to limits. One id may be asked for twice at once. */

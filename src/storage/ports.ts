@@ -5,7 +5,8 @@
 import type { Attempt, HoldReceipt, UsageEvent } from '../money/event.ts'
 import type { GrantUnit, PaymentPart } from '../money/grant.ts'
 import type { PaidCalls, TokenUsage } from '../money/usage.ts'
-import type { AuditFacts, UsageMark } from './books.ts'
+import type { AuditFacts, LimitUse, UsageMark } from './books.ts'
+import type { GrantRecord } from './records.ts'
 
 // ---------------------------------------------------------------- Limits
 
@@ -60,6 +61,8 @@ export interface HoldRequest {
   readonly rules: readonly LimitRule[]
   /** How far below zero the wallet may go. */
   readonly credit_line_nano: bigint
+  /** What the tenant's contract says of a time when shared limits are away: refuse, or go on up to the credit line. */
+  readonly when_away?: 'closed' | 'open'
   /** Its open row, as far as it is known before the hold: drivers that outlive this process keep it for whoever has to close the request. */
   readonly context?: OpenContext
 }
@@ -118,13 +121,22 @@ export interface SettleRequest {
   readonly parts: readonly PaymentPart[]
   /** The sweeper's charge: applied only to a hold that `sweep` marked and nobody closed since, else `duplicate`. */
   readonly swept?: true
+  /** The charge of whoever closes a request for a process that has died: applied to a hold that is open, marked or not, else `duplicate`. A late settle may replace it. */
+  readonly orphan?: true
   /**
    * Parts that an earlier settle of this request charged: they are given back first, once. What rates, windows and budgets counted stays
    * counted until they are counted anew. `duplicate` if another charge has replaced that one already.
    */
   readonly replaces?: readonly PaymentPart[]
-  /** JSON of the event, as it is in the journal: drivers with a usage stream append it in the same step, unless the state is `late` or `duplicate`. */
-  readonly event?: string
+  /** Drivers with a usage stream append it in the same step, unless the state is `late` or `duplicate`. */
+  readonly event?: SettledEvent
+}
+/** An event as its journal has it. */
+export interface SettledEvent {
+  /** Tells this close from every other one of the same request: the journal's name and number for it. */
+  readonly ref: string
+  /** JSON. */
+  readonly body: string
 }
 /** `late`: the charge replaces an earlier one, a sweep's or the one named. `duplicate`: already settled, nothing changed. */
 export type SettleState = 'settled' | 'late' | 'duplicate'
@@ -192,6 +204,8 @@ export interface Limits {
   states(rules: readonly LimitRule[]): Promise<readonly LimitState[]>
   /** Open holds of all tenants, for metrics and audits. */
   openHolds(): Promise<number>
+  /** Holds outlive this process: they want the open row with the hold, and checkpoints with extensions. */
+  readonly outlives?: true
 }
 
 // ---------------------------------------------------------------- UsageLog (the journal)
@@ -411,10 +425,52 @@ export interface Ledger {
   /** Facts for the audit, computed in one read transaction. Call `post` first; with a mark, balances and open requests are those of that moment. */
   auditFacts(mark?: UsageMark): Promise<AuditFacts>
 }
+// ---------------------------------------------------------------- What joins the ports
+
+/** Ends requests: how a hold becomes its charge while the event becomes durable. */
+export interface Closing {
+  /**
+   * Resolves when the event is durable and limits have taken the charge, or certainly will.
+   * @returns the event as it was recorded: with revision 2 if its hold had been swept meanwhile
+   * @throws what keeps the event from being durable; it then is written once it can be
+   */
+  close(event: ClosingEvent): Promise<ClosingEvent>
+  /** Takes back the charge of an event of which nothing left, in a second revision. @returns the event as it stands */
+  withdraw(event: ClosingEvent): Promise<ClosingEvent>
+  /** Gives a hold back whose request reached no upstream. */
+  release(id: string, tenant: string): Promise<void>
+}
+
+/** How what the ledger has given or taken reaches limits: each transaction once. */
+export interface Credits {
+  /** The ledger has just taken this transaction. Resolves when limits know of it or, where they are away, certainly will. */
+  deliver(transaction: LedgerTransaction): Promise<void>
+  /** Whether the ledger has taken it is not known, since posting failed. */
+  doubt(transaction: LedgerTransaction): void
+  /** Delivers what is still lacking of a transaction that the ledger has. */
+  makeUp(id: string): Promise<void>
+  /** The same for everything that was doubted, or could not be delivered. */
+  makeUpAll(): Promise<void>
+  /** The terms under which admission spends a grant are these now. */
+  changeTerms(grant: GrantRecord): Promise<void>
+  /** Puts right what admission believes of a grant; the ledger stays as it is. */
+  correct(terms: GrantTerms, delta: bigint): Promise<void>
+  /** Puts right what admission believes was used of a window or budget. */
+  correctMeter(use: LimitUse, delta: bigint): Promise<void>
+}
+
+/** Work on one thing at a time, whichever process does it. */
+export interface Turns {
+  /** Runs `work` when everything that was asked before under this name has ended, so that looking and writing are one step. */
+  run<Result>(name: string, work: () => Promise<Result>): Promise<Result>
+}
+
 // ---------------------------------------------------------------- Changes
 
 /** Tells this process that records or configuration changed. A hint: followers read `changesAfter`. */
 export interface Changes {
   publish(seq: number): Promise<void>
   subscribe(listener: (seq: number) => void): () => void
+  /** The newest number that was published, as far as processes share it; null where they do not. */
+  version(): Promise<number | null>
 }

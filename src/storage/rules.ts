@@ -65,3 +65,8 @@ export function viewLimit({ rule, available, held, used, resets_at_ms }: LimitSt
 export function isAmountKind(kind: LimitKind): boolean {
   return kind === 'amount_window' || kind === 'budget'
 }
+
+/** A limit's name within its request, which has one key, one project and one tenant. */
+export function limitName({ kind, scope, model }: Pick<LimitRule, 'kind' | 'scope' | 'model'>): string {
+  return model === null ? `${scope} ${kind}` : `${scope} ${kind} ${model}`
+}

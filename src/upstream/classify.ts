@@ -69,7 +69,7 @@ function kindOf(found: ErrorFacts, status: number, rules: readonly ErrorRule[]):
 
 function matches(rule: ErrorRule, status: number, codes: readonly string[], message: string): boolean {
   if (rule.status !== undefined && rule.status !== status) return false
-  if (rule.code !== undefined && !codes.includes(rule.code.toLowerCase())) return false
+  if (rule.code !== undefined && !codes.includes(String(rule.code).toLowerCase())) return false
   return rule.message === undefined || message.includes(rule.message.toLowerCase())
 }
 
@@ -85,6 +85,8 @@ const CONTENT_CODES: ReadonlySet<string> = new Set([
   'unsafe_request',
   'system_unsafe',
 ])
+/** Families of codes: Volcengine's, Tencent Cloud's. */
+const CONTENT_CODE = /sensitivecontent|illegaldetected/
 const CONTENT_WORDS =
   /inappropriate content|(?<!case[- ])\bsensitive (content|information|words?)\b|content (filter|security|risk)|considered high risk|敏感内容/
 const BALANCE_CODES: ReadonlySet<string> = new Set(['arrearage', 'insufficient_balance', 'accountoverdueerror', 'billing_not_active'])
@@ -105,7 +107,7 @@ const AUTH_CODES: ReadonlySet<string> = new Set([
 ])
 const AUTH_WORDS =
   /\b(invalid|incorrect|wrong|expired|missing|disabled|revoked) (api[ _-]?key|access token|token|credentials?)\b|\bapi[ _-]?key (provided )?(is|was|has|not)\b|authentication (fail|error)/
-const QUOTA_CODES: ReadonlySet<string> = new Set(['insufficient_quota', 'quota_exceeded', 'billing_hard_limit_reached'])
+const QUOTA_CODES: ReadonlySet<string> = new Set(['insufficient_quota', 'quota_exceeded', 'quotaexceeded', 'billing_hard_limit_reached'])
 
 /** Statuses whose words are worth reading: providers disagree on which of them an error gets, and errors inside a 200 have none. */
 const READ_WORDS_OF: ReadonlySet<number> = new Set([200, 400, 402, 403, 413, 422, 429, 451])
@@ -117,7 +119,7 @@ function kindOfWords(status: number, codes: readonly string[], message: string):
   if (isOneOf(BALANCE_CODES) || BALANCE_WORDS.test(message)) return 'balance'
   if (status === 429 || status === 402) return null
   if (isOneOf(CONTEXT_CODES) || CONTEXT_WORDS.test(message)) return 'context_length'
-  if (isOneOf(CONTENT_CODES) || CONTENT_WORDS.test(message)) return 'content'
+  if (isOneOf(CONTENT_CODES) || codes.some((code) => CONTENT_CODE.test(code)) || CONTENT_WORDS.test(message)) return 'content'
   if (status === 403 && (isOneOf(AUTH_CODES) || AUTH_WORDS.test(message))) return 'auth'
   return null
 }
@@ -149,7 +151,8 @@ function kindOfCodes(codes: readonly string[]): FailureKind {
   const names = codes.join(' ')
   if (/rate_?limit|limit_requests|throttling|too_?many_?requests/.test(names)) return 'rate'
   if (/authentication|invalid_api_?key|permission|unauthorized/.test(names)) return 'auth'
-  if (/model_?not_?found/.test(names)) return 'model_missing'
+  if (/model_?not_?found|not_found_error/.test(names)) return 'model_missing'
+  if (/billing_error/.test(names)) return 'balance'
   if (/overload|service_?unavailable/.test(names)) return 'overload'
   return /invalid_?(request|parameter)|bad_?request/.test(names) ? 'invalid' : 'server'
 }
@@ -173,9 +176,9 @@ function factsOfCutJson(text: string): ErrorFacts {
   return { codes, message: first('message') ?? first('error_msg') ?? text }
 }
 
-const CODE_FIELDS = ['code', 'error_code', 'type', 'error_type', 'status_code'] as const
-const MESSAGE_FIELDS = ['message', 'error_msg', 'msg', 'detail', 'status_msg', 'error'] as const
-const INNER_FIELDS = ['error', 'base_resp', 'header'] as const
+const CODE_FIELDS = ['code', 'error_code', 'type', 'error_type', 'status_code', 'Code'] as const
+const MESSAGE_FIELDS = ['message', 'error_msg', 'msg', 'detail', 'status_msg', 'error', 'Message', 'Msg'] as const
+const INNER_FIELDS = ['error', 'base_resp', 'header', 'Response', 'ResponseMetadata', 'Error', 'ErrorMsg'] as const
 
 function factsOfJson(value: unknown, depth = 0): ErrorFacts {
   if (typeof value === 'string') return { codes: [], message: value }

@@ -33,6 +33,8 @@ export const FAILURES = {
   model_missing: { retry: true, reached: false, breaks: true, code: 'upstream_error' },
   content: { retry: false, reached: false, breaks: false, code: 'content_filtered' },
   invalid: { retry: false, reached: false, breaks: false, code: 'invalid_request' },
+  /** This target cannot do what was asked, and was not asked: another may. */
+  unsupported: { retry: true, reached: false, breaks: false, code: 'invalid_request' },
   context_length: { retry: false, reached: false, breaks: false, code: 'context_length_exceeded' },
   reset: { retry: true, reached: true, breaks: true, code: 'upstream_error' },
   headers_timeout: { retry: true, reached: true, breaks: true, code: 'upstream_timeout' },

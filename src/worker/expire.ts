@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.ts'
 import { lapseEntries } from '../storage/accounts.ts'
 import { lapseId, lapsesOf } from '../storage/grants.ts'
-import type { Ledger, LedgerTransaction, Limits } from '../storage/ports.ts'
+import type { Ledger, LedgerTransaction, Limits, Turns } from '../storage/ports.ts'
 import type { ExpiredGrantsSlice, GrantRecord, Records } from '../storage/records.ts'
 
 /** What the worker needs that lets grants lapse. */
@@ -10,8 +10,8 @@ export interface ExpireDeps {
   readonly ledger: Pick<Ledger, 'transaction'>
   readonly limits: Pick<Limits, 'balance'>
   readonly clock: Clock
-  /** Runs work when nothing else changes this tenant's grants. */
-  readonly inTurn: <Result>(tenant: string, work: () => Promise<Result>) => Promise<Result>
+  /** A tenant's grants change in its turn. */
+  readonly turns: Turns
   /** Posts a transaction once, and tells the limits. */
   readonly apply: (transaction: LedgerTransaction) => Promise<unknown>
   /** Hears of a grant that could not lapse; the others do, and it is tried again. */
@@ -41,7 +41,7 @@ export async function expireGrants(from_ms: number, deps: ExpireDeps, slice_gran
 
 async function tryOne(grant: GrantRecord, deps: ExpireDeps): Promise<boolean> {
   try {
-    return await deps.inTurn(grant.tenant, () => expireOne(grant, deps))
+    return await deps.turns.run(grant.tenant, () => expireOne(grant, deps))
   } catch (error) {
     deps.on_trouble(error, grant.id)
     return false

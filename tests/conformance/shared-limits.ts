@@ -1,5 +1,12 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import { type AccountBooks, bucketOf, type MeterBooks, type SharedLimits, type UsageStreams } from '../../src/storage/cluster-ports.ts'
+import {
+  type AccountBooks,
+  bucketOf,
+  type MeterBooks,
+  type SettleOutcome,
+  type SharedLimits,
+  type UsageStreams,
+} from '../../src/storage/cluster-ports.ts'
 import type { CheckpointRow, GrantTerms, HoldRequest, LimitRule, OpenContext, SettleRequest } from '../../src/storage/ports.ts'
 import { ADMITTED_AT, type TestClock, testClock } from '../support/clock.ts'
 import { grant, holdRequest, reasonOf, receiptOf, rule, settleRequest } from './limits-requests.ts'
@@ -45,6 +52,8 @@ export function sharedLimitsConformance(name: string, make: () => NewProcess): v
     reportTests(() => subject)
     fillTests(() => subject)
     settleTests(() => subject)
+    orphanTests(() => subject)
+    unsettledTests(() => subject)
     foreignTests(() => subject)
     streamTests(() => subject)
     sweepTests(() => subject)
@@ -92,8 +101,14 @@ function books(grants: ReadonlyArray<readonly [GrantTerms, bigint]>, applied_seq
   return { tenant: 'acme', applied_seq, credit_used_nano, grants: grants.map(([terms, balance]) => ({ terms, balance })) }
 }
 
-function withEvent(request: SettleRequest, event = `{"id":"${request.id}"}`): SettleRequest {
-  return { ...request, event }
+/** With an event whose ref tells this close from others. */
+function withEvent(request: SettleRequest, ref = `n1 ${request.id}`, body = `{"id":"${request.id}"}`): SettleRequest {
+  return { ...request, event: { ref, body } }
+}
+
+/** What a settle says. */
+function said(state: SettleOutcome['state'], epoch: number | null, rest: Partial<SettleOutcome> = {}): SettleOutcome {
+  return { state, epoch, appended: false, ref: null, replaced: false, ...rest }
 }
 
 function lifeTests(the: () => Subject): void {
@@ -143,7 +158,7 @@ function lifeTests(the: () => Subject): void {
     expect(await one.fill(ACME, 3, [books([[grant('wallet'), 7n]])], [])).toBe(true)
     expect([await one.openBucket(ACME, 3), await other.openBucket(ACME, 3)]).toEqual([true, true])
     const [state] = await other.state([ACME])
-    expect(state).toEqual({ state: 'open', epoch: 3, run_id: await one.serverRun(ACME), reported: expect.any(Array) })
+    expect(state).toEqual({ state: 'open', epoch: 3, run_id: (await one.serverRuns())(ACME), reported: expect.any(Array) })
     expect(state?.reported.toSorted()).toEqual(['n1', 'n2'])
     expect([await one.report(ACME, 3, 'n3'), await one.fill(ACME, 3, [books([])], [])]).toEqual([false, false])
     expect((await one.balance('acme')).available_nano).toBe(7n)
@@ -275,7 +290,7 @@ function reportTests(the: () => Subject): void {
       { state: 'refused', refusal: { reason: 'window', rule: { kind: 'amount_window' }, held: 160n } },
     ])
     const outcome = await one.settleEvent({ ...settleRequest('a', 90n, parts.slice(0, 2)), tokens: 80 })
-    expect(outcome).toEqual({ state: 'settled', epoch: 2, appended: false })
+    expect(outcome).toEqual(said('settled', 2))
     expect(await one.balance('acme')).toMatchObject({ held_nano: 0n, open_holds: 0, available_nano: 30n })
     expect((await one.states(METERS)).map(({ used, held }) => [used, held])).toEqual([
       [1n, 0n],
@@ -386,46 +401,45 @@ function fillTests(the: () => Subject): void {
 }
 
 function settleTests(the: () => Subject): void {
-  it('a settle says in which epoch it charged, and whether its event is in the stream, however often it is asked', async () => {
+  it('a settle says in which epoch it charged, whose charge stands, and whether its event is in the stream, however often it is asked', async () => {
     const { one, other } = the()
     await open(one, 7, [books([[grant('wallet'), 1000n]])])
     for (const id of ['a', 'b', 'c']) await one.hold(holdRequest(id))
-    const plain = settleRequest('b', 60n)
-    expect(await one.settleEvent(withEvent(settleRequest('a', 60n), 'EVENT'))).toEqual({ state: 'settled', epoch: 7, appended: true })
-    expect(await one.settleEvent(plain)).toEqual({ state: 'settled', epoch: 7, appended: false })
+    const [full, plain] = [withEvent(settleRequest('a', 60n), 'n1 1', 'EVENT'), settleRequest('b', 60n)]
+    expect(await one.settleEvent(full)).toEqual(said('settled', 7, { appended: true, ref: 'n1 1' }))
+    expect(await one.settleEvent(plain)).toEqual(said('settled', 7))
     for (const limits of [one, other]) {
-      expect(await limits.settleEvent(withEvent(settleRequest('a', 60n), 'EVENT'))).toEqual({
-        state: 'duplicate',
-        epoch: 7,
-        appended: true,
-      })
-      expect(await limits.settleEvent(plain)).toEqual({ state: 'duplicate', epoch: 7, appended: false })
+      expect(await limits.settleEvent(full)).toEqual(said('duplicate', 7, { appended: true, ref: 'n1 1' }))
+      expect(await limits.settleEvent(plain)).toEqual(said('duplicate', 7))
     }
+    // Another close of the same request is told which one stands.
+    const another = withEvent(settleRequest('a', 61n), 'n2 5', 'OTHER')
+    expect(await other.settleEvent(another)).toEqual(said('duplicate', 7, { appended: true, ref: 'n1 1' }))
     await one.release('c', 'acme')
-    expect(await one.settleEvent(withEvent(settleRequest('c', 60n)))).toEqual({ state: 'duplicate', epoch: null, appended: false })
+    expect(await one.settleEvent(withEvent(settleRequest('c', 60n)))).toEqual(said('duplicate', null))
     expect((await one.read([ACME], 10)).get(ACME)).toEqual([{ id: expect.any(String), body: 'EVENT', epoch: 7 }])
     expect((await one.balance('acme')).available_nano).toBe(880n)
   })
 
-  it('a late settle and one that replaces another charge, and append nothing', async () => {
+  it('a late settle and one that replaces another charge, say so ever after, and append nothing', async () => {
     const { one, clock } = the()
     await open(one, 1, [books([[grant('wallet'), 1000n]])])
     await one.hold(holdRequest('a'))
     await one.hold(holdRequest('b'))
     clock.advance(31_000)
     expect(await one.sweepBucket(ACME, 1)).toHaveLength(1)
-    expect(await one.settleEvent({ ...withEvent(settleRequest('a', 20n)), swept: true })).toEqual({
-      state: 'settled',
-      epoch: 1,
-      appended: true,
-    })
-    expect(await one.settleEvent(withEvent(settleRequest('a', 70n)))).toEqual({ state: 'late', epoch: 1, appended: false })
-    expect(await one.settleEvent(withEvent(settleRequest('a', 70n)))).toEqual({ state: 'duplicate', epoch: 1, appended: false })
+    const swept = { ...withEvent(settleRequest('a', 20n), 'n2 1'), swept: true as const }
+    expect(await one.settleEvent(swept)).toEqual(said('settled', 1, { appended: true, ref: 'n2 1' }))
+    const late = withEvent(settleRequest('a', 70n), 'n1 1')
+    expect(await one.settleEvent(late)).toEqual(said('late', 1, { ref: 'n1 1', replaced: true }))
+    for (const request of [late, swept]) {
+      expect(await one.settleEvent(request)).toEqual(said('duplicate', 1, { ref: 'n1 1', replaced: true }))
+    }
     const { parts } = settleRequest('b', 50n)
-    expect(await one.settleEvent(withEvent(settleRequest('b', 50n)))).toMatchObject({ state: 'settled', appended: true })
-    const nothing = { ...withEvent(settleRequest('b', 0n)), parts: [], replaces: parts }
-    expect(await one.settleEvent(nothing)).toEqual({ state: 'late', epoch: 1, appended: false })
-    expect(await one.settleEvent(nothing)).toMatchObject({ state: 'duplicate' })
+    expect(await one.settleEvent(withEvent(settleRequest('b', 50n), 'n1 2'))).toEqual(said('settled', 1, { appended: true, ref: 'n1 2' }))
+    const nothing = { ...withEvent(settleRequest('b', 0n), 'n1 3'), parts: [], replaces: parts }
+    expect(await one.settleEvent(nothing)).toEqual(said('late', 1, { ref: 'n1 3', replaced: true }))
+    expect(await one.settleEvent(nothing)).toEqual(said('duplicate', 1, { ref: 'n1 3', replaced: true }))
     expect([await one.lengths([ACME]), (await one.balance('acme')).available_nano]).toEqual([[2], 930n])
   })
 
@@ -454,15 +468,76 @@ function settleTests(the: () => Subject): void {
   })
 }
 
+function orphanTests(the: () => Subject): void {
+  it('the charge of an orphan takes an open hold, marked or not, of any process, and a late settle its place', async () => {
+    const { one, other, clock } = the()
+    await open(one, 1, [books([[grant('wallet'), 1000n]])])
+    const rules = [rule('budget', 500n)]
+    await one.hold(holdRequest('a', { rules }))
+    const orphan = (id: string, amount_nano: bigint) => ({ ...withEvent(settleRequest(id, amount_nano), 'n2 1'), orphan: true as const })
+    expect(await other.settleEvent(orphan('a', 20n))).toEqual(said('settled', 1, { appended: true, ref: 'n2 1' }))
+    for (const again of [20n, 30n]) {
+      expect(await other.settleEvent(orphan('a', again))).toEqual(said('duplicate', 1, { appended: true, ref: 'n2 1' }))
+    }
+    expect(await one.settleEvent(withEvent(settleRequest('a', 70n), 'n1 1'))).toEqual(said('late', 1, { ref: 'n1 1', replaced: true }))
+    expect(await other.settleEvent(orphan('a', 20n))).toEqual(said('duplicate', 1, { ref: 'n1 1', replaced: true }))
+    expect((await one.states(rules))[0]).toMatchObject({ used: 70n, held: 0n })
+    await one.hold(holdRequest('b'))
+    clock.advance(31_000)
+    await other.sweepBucket(ACME, 10)
+    expect(await other.settleEvent(orphan('b', 20n))).toMatchObject({ state: 'settled' })
+    expect(await other.settleEvent(orphan('unknown', 20n))).toEqual(said('expired', null))
+    expect(await other.settleEvent({ ...orphan('earlier', 20n), admitted_at: ADMITTED_AT - 1 })).toMatchObject({
+      state: 'settled',
+      epoch: 1,
+    })
+    expect(await one.balance('acme')).toMatchObject({ available_nano: 890n, open_holds: 0 })
+  })
+
+  it('events of orphans may use the stream up to twice its cap, as those of sweeps', async () => {
+    const { start, one } = the()
+    const capped = await start({ stream_cap: 1 })
+    await open(one, 1, [books([[grant('wallet'), 1000n]])])
+    const appended: boolean[] = []
+    for (const id of ['a', 'b', 'c']) {
+      await one.hold(holdRequest(id))
+      appended.push((await capped.settleEvent({ ...withEvent(settleRequest(id, 1n)), orphan: true })).appended)
+    }
+    expect(appended).toEqual([true, true, false])
+  })
+}
+
+function unsettledTests(the: () => Subject): void {
+  it("a hold whose settle has failed is nobody's, and keeps what it has reserved until it is settled or forgotten", async () => {
+    const { one } = the()
+    await open(one, 1, [books([[grant('wallet'), 1000n]])])
+    for (const id of ['a', 'b', 'c']) await one.hold(holdRequest(id))
+    await one.beginEpoch([ACME], 2)
+    for (const id of ['a', 'b']) await expect(one.settle(settleRequest(id, 60n))).rejects.toMatchObject({ kind: 'closed' })
+    expect(['a', 'b', 'c'].map((id) => one.isMine(id))).toEqual([false, false, true])
+    one.forget('b')
+    await one.report(ACME, 2, 'n1')
+    await open(one, 2, [books([[grant('wallet'), 1000n]])])
+    expect((await one.cut(ACME, ['acme'], [])).holds).toEqual(new Set(['a', 'c']))
+    expect(await one.balance('acme')).toMatchObject({ available_nano: 800n, held_nano: 200n })
+    expect(await one.settleEvent(settleRequest('a', 60n))).toEqual(said('settled', 2))
+    await one.beginEpoch([ACME], 3)
+    await one.report(ACME, 3, 'n1')
+    await open(one, 3)
+    expect((await one.cut(ACME, ['acme'], [])).holds).toEqual(new Set(['c']))
+  })
+}
+
 function foreignTests(the: () => Subject): void {
   it('a hold that the bucket does not know is charged if it was admitted before the bucket was opened, at most ten minutes ago', async () => {
     const { one, clock } = the()
     clock.advance(20 * MINUTE_MS)
     await open(one, 5, [books([[grant('wallet'), 1000n]])])
     const admitted = (id: string, ago_ms: number) => ({ ...withEvent(settleRequest(id, 30n)), admitted_at: clock.now_ms() - ago_ms })
-    expect(await one.settleEvent(admitted('x', 10 * MINUTE_MS))).toEqual({ state: 'settled', epoch: 5, appended: true })
-    expect(await one.settleEvent(admitted('x', 10 * MINUTE_MS))).toEqual({ state: 'duplicate', epoch: 5, appended: true })
-    const never = { state: 'expired', epoch: null, appended: false }
+    for (const state of ['settled', 'duplicate'] as const) {
+      expect(await one.settleEvent(admitted('x', 10 * MINUTE_MS))).toEqual(said(state, 5, { appended: true, ref: 'n1 x' }))
+    }
+    const never = said('expired', null)
     expect(await one.settleEvent(admitted('y', 10 * MINUTE_MS + 1))).toEqual(never)
     expect(await one.settleEvent(admitted('z', 0))).toEqual(never)
     expect(await one.settle(admitted('z', 0))).toBe('duplicate')
@@ -490,7 +565,7 @@ function streamTests(the: () => Subject): void {
     await open(one, 2, [books([[grant('wallet'), 1000n]])])
     for (const id of ['a', 'b', 'c']) {
       await one.hold(holdRequest(id, { amount_nano: 1n }))
-      await one.settle(withEvent(settleRequest(id, 1n), `event of ${id} 水`))
+      await one.settle(withEvent(settleRequest(id, 1n), `n1 ${id}`, `event of ${id} 水`))
     }
     const all = (await other.read([BOLT, ACME], 10)).get(ACME) ?? []
     expect(all.map(({ body, epoch }) => [body, epoch])).toEqual(['a', 'b', 'c'].map((id) => [`event of ${id} 水`, 2]))
@@ -534,14 +609,11 @@ function streamTests(the: () => Subject): void {
       await capped.settleEvent(withEvent(settleRequest('a', 10n))),
       await capped.settleEvent(withEvent(settleRequest('b', 10n))),
     ]
-    const [of_a, of_b] = [
-      { state: 'duplicate', epoch: 1, appended: true },
-      { state: 'duplicate', epoch: 1, appended: false },
-    ]
+    const [of_a, of_b] = [said('duplicate', 1, { appended: true, ref: 'n1 a' }), said('duplicate', 1, { ref: 'n1 b' })]
     clock.advance(15 * MINUTE_MS - 1)
     expect(await ask()).toEqual([of_a, of_b])
     clock.advance(1)
-    expect(await ask()).toEqual([{ state: 'expired', epoch: null, appended: false }, of_b])
+    expect(await ask()).toEqual([said('expired', null), of_b])
     clock.advance(24 * HOUR_MS - 15 * MINUTE_MS)
     expect(await ask()).toMatchObject([{ state: 'expired' }, { state: 'expired' }])
     expect((await capped.balance('acme')).available_nano).toBe(980n)
@@ -569,7 +641,7 @@ function sweepTests(the: () => Subject): void {
     clock.advance(2)
     expect(await one.sweepBucket(ACME, 10)).toEqual([{ receipt, context: corrected, last: checkpoint('a', 9) }])
     expect(await other.settleEvent({ ...settleRequest('a', 40n), swept: true })).toMatchObject({ state: 'settled' })
-    expect(await other.settleEvent({ ...settleRequest('a', 40n), swept: true })).toEqual({ state: 'duplicate', epoch: 1, appended: false })
+    expect(await other.settleEvent({ ...settleRequest('a', 40n), swept: true })).toEqual(said('duplicate', 1))
     expect((await one.states(rules)).map(({ used, held }) => [used, held])).toEqual([
       [40n, 0n],
       [null, 0n],

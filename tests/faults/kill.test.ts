@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import type { ServedRow } from '../../src/sandbox/tally.ts'
-import { audit, priceOf, readBooks, type AuditedEvent, type Evidence } from '../support/audit.ts'
+import { audit, numberingOf, priceOf, readBooks, type AuditedEvent, type Evidence } from '../support/audit.ts'
 import { chatPlan, Crowd, type Sighting } from '../support/audit-clients.ts'
 import {
   CHAT_MODEL,
@@ -226,9 +226,11 @@ function plainEvent(id: string, n: number, changes: Partial<AuditedEvent> = {}):
   const parts = [{ grant: 'wallet:demo', unit: 'nano_cny', amount }]
   const known = {
     id,
+    admitted_at: 0,
     tenant: 'demo',
     revision: 1,
     superseded: false,
+    node: 'n-1',
     seq: n,
     model: CHAT_MODEL,
     status: 'completed',
@@ -263,6 +265,7 @@ function cleanEvidence(change: (events: AuditedEvent[]) => readonly AuditedEvent
   const spent = sound.reduce((sum, event) => sum + BigInt(event.amount_nano), 0n)
   const wallet = { tenant: 'demo', grant: 'wallet:demo', unit: 'nano_cny', credited: spent, left: 0n }
   const books = { open: [], unposted: [], unbalanced: [], sum_nano: 0n, grants: [wallet] }
+  const events = change(sound)
   const cut = plainSighting(3, { outcome: 'partial', usage: null, events: 7, pieces: 6 })
   const refused = plainSighting(4, { outcome: 'refused', code: 'upstream_error', usage: null, events: 0, pieces: 0 })
   const served = [
@@ -271,7 +274,11 @@ function cleanEvidence(change: (events: AuditedEvent[]) => readonly AuditedEvent
     plainRow(2, 'r3', { sent_tokens: 7, finished: false, aborted: true }),
     plainRow(3, 'r4', { status: 429, sent_tokens: 0, finished: false }),
   ]
-  return { sightings: [plainSighting(1), plainSighting(2), cut, refused], served, books: { ...books, events: change(sound) } }
+  return {
+    sightings: [plainSighting(1), plainSighting(2), cut, refused],
+    served,
+    books: { ...books, events, numbering: numberingOf(events) },
+  }
 }
 
 const CALL = { grant: 'calls', unit: 'requests', amount: '1' }

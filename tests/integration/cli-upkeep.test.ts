@@ -2,25 +2,18 @@ import { DatabaseSync } from 'node:sqlite'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
-import { run } from '../../src/cli/run.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { startWeir } from '../../src/weir.ts'
 import { atEnd } from '../support/cleanup.ts'
+import { type Outcome, runCommand } from '../support/command.ts'
 import { REPO_ROOT } from '../support/root.ts'
 import { tempDir } from '../support/temp.ts'
 
 const CONFIG_DIR = join(REPO_ROOT, 'config')
 
-async function weir(data_dir: string, command: string): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
-  let [out, err] = ['', '']
-  const context = {
-    env: { WEIR_DATA_DIR: data_dir, WEIR_CONFIG_DIR: CONFIG_DIR, WEIR_PORT: '0', WEIR_ADMIN_PORT: '0' },
-    clock: systemClock(),
-    out: (text: string) => void (out += text),
-    err: (text: string) => void (err += text),
-  }
-  const code = await run(command.split(' '), context, { version: '0', serve: () => Promise.resolve() })
-  return { code, out, err }
+async function weir(data_dir: string, command: string): Promise<Outcome> {
+  const env = { WEIR_DATA_DIR: data_dir, WEIR_CONFIG_DIR: CONFIG_DIR, WEIR_PORT: '0', WEIR_ADMIN_PORT: '0' }
+  return await runCommand(command.split(' '), env)
 }
 
 function spoil(data_dir: string): void {

@@ -5,14 +5,15 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
 import { doctor, type Diagnosis } from '../../src/cli/doctor.ts'
-import { run } from '../../src/cli/run.ts'
 import type { Endpoint, Model } from '../../src/config/model.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { startSandbox } from '../../src/sandbox/server.ts'
 import { createTransport } from '../../src/upstream/pool.ts'
+import { PLAIN_RULES } from '../../src/upstream/providers/provider.ts'
 import { PROVIDERS } from '../../src/upstream/providers/registry.ts'
 import { startWeir } from '../../src/weir.ts'
 import { atEnd } from '../support/cleanup.ts'
+import { type Outcome, runCommand } from '../support/command.ts'
 import { openControl } from '../support/control.ts'
 import { freePort } from '../support/ports.ts'
 import { REPO_ROOT } from '../support/root.ts'
@@ -20,27 +21,13 @@ import { tempDir } from '../support/temp.ts'
 
 const CONFIG_DIR = join(REPO_ROOT, 'config')
 
-interface Outcome {
-  readonly code: number
-  readonly out: string
-  readonly err: string
-}
-
 function envFor(data_dir: string): Record<string, string> {
   return { WEIR_DATA_DIR: data_dir, WEIR_CONFIG_DIR: CONFIG_DIR, WEIR_PORT: '0', WEIR_ADMIN_PORT: '0' }
 }
 
 /** Runs a command line in this process. */
 async function weir(data_dir: string, command: string, env: Record<string, string> = {}): Promise<Outcome> {
-  let [out, err] = ['', '']
-  const context = {
-    env: { ...envFor(data_dir), ...env },
-    clock: systemClock(),
-    out: (text: string) => void (out += text),
-    err: (text: string) => void (err += text),
-  }
-  const code = await run(command.split(' '), context, { version: '0', serve: () => Promise.resolve() })
-  return { code, out, err }
+  return await runCommand(command.split(' '), { ...envFor(data_dir), ...env })
 }
 
 describe('without a server', () => {
@@ -199,6 +186,7 @@ describe('doctor', () => {
     owned_by: 'x',
     context_tokens: 1000,
     max_output_tokens: 100,
+    thinking: null,
     tokenizer: 'general',
     attachment_tokens: { image: 0, audio: 0, video: 0, file: 0 },
     capabilities: [],
@@ -213,7 +201,12 @@ describe('doctor', () => {
     const endpoint: Endpoint = {
       id: 'deepseek/m',
       provider: 'deepseek',
+      plays: 'deepseek',
       dialect: 'openai',
+      auth: 'bearer',
+      rules: PLAIN_RULES,
+      embeddings_batch: null,
+      rerank_path: null,
       base_url,
       chat_path: '/chat/completions',
       embeddings_path: null,

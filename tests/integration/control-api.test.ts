@@ -387,10 +387,10 @@ describe('usage', () => {
 describe('first start, prices, reload', () => {
   test('the demo is made once, internal, with 100 CNY and a key that works', async () => {
     const control = await openControl(tempDir())
-    const { records, ledger, limits, clock, random } = control.deps
-    const demo = await createDemo({ records, ledger, limits, clock, random, has_keys: false })
+    const { records, ledger, credits, turns, clock, random } = control.deps
+    const demo = await createDemo({ records, ledger, credits, turns, clock, random, has_keys: false })
     expect(demo?.secret).toMatch(/^sk-weir-/)
-    expect(await createDemo({ records, ledger, limits, clock, random, has_keys: true })).toBeNull()
+    expect(await createDemo({ records, ledger, credits, turns, clock, random, has_keys: true })).toBeNull()
     expect(await control.call('GET', '/admin/v1/balance/demo')).toMatchObject({ body: { available_cny: '100' } })
     expect((await control.call('GET', '/admin/v1/tenants')).body['data']).toMatchObject([
       { id: 'demo', audience: 'internal', locale: 'en' },
@@ -400,14 +400,14 @@ describe('first start, prices, reload', () => {
 
   test('a demo that was killed before its key was written is finished at the next start, without a second credit', async () => {
     const control = await openControl(tempDir())
-    const { records, ledger, limits, clock } = control.deps
+    const { records, ledger, credits, turns, clock } = control.deps
     let draws = 0
     const random = (size: number): Uint8Array => {
       if (draws++ === 0) throw new Error('killed')
       return randomBytes(size)
     }
-    await expect(createDemo({ records, ledger, limits, clock, random, has_keys: false })).rejects.toThrow('killed')
-    expect((await createDemo({ records, ledger, limits, clock, random, has_keys: false }))?.secret).toMatch(/^sk-weir-/)
+    await expect(createDemo({ records, ledger, credits, turns, clock, random, has_keys: false })).rejects.toThrow('killed')
+    expect((await createDemo({ records, ledger, credits, turns, clock, random, has_keys: false }))?.secret).toMatch(/^sk-weir-/)
     expect(await control.call('GET', '/admin/v1/balance/demo')).toMatchObject({ body: { available_cny: '100' } })
   })
 

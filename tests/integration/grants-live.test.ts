@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { systemClock } from '../../src/base/clock.ts'
-import { run } from '../../src/cli/run.ts'
 import { createControlApi } from '../../src/control/api.ts'
+import { NO_NODES } from '../../src/storage/nodes.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { startWeir } from '../../src/weir.ts'
 import { atEnd } from '../support/cleanup.ts'
 import { testClock } from '../support/clock.ts'
+import { type Outcome, runCommand } from '../support/command.ts'
 import { ADMIN_TOKEN, openControl } from '../support/control.ts'
 import { startGateway as spawnedGateway, startSandboxProcess, writeConfiguration } from '../support/fleet.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
@@ -22,21 +23,15 @@ function envFor(data_dir: string): Record<string, string> {
 }
 
 /** Runs a command line in this process; arguments with spaces stay whole. */
-async function weir(
-  data_dir: string,
-  ...args: readonly string[]
-): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
-  let [out, err] = ['', '']
-  const streams = { out: (text: string) => void (out += text), err: (text: string) => void (err += text) }
-  const context = { env: envFor(data_dir), clock: systemClock(), ...streams }
-  const code = await run(args, context, { version: '0', serve: () => Promise.resolve() })
-  return { code, out, err }
+async function weir(data_dir: string, ...args: readonly string[]): Promise<Outcome> {
+  return await runCommand(args, envFor(data_dir))
 }
 
 /** The admin API on a test gateway's storage. */
 function adminOf({ storage, plane }: TestGateway): (path: string, body: object) => Promise<Members> {
   const app = createControlApi({
     ...storage,
+    nodes: NO_NODES,
     clock: plane.clock,
     random: plane.randomBytes,
     metrics: plane.metrics,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { uuidv7 } from '../../src/base/ids.ts'
-import { applyTransaction, inTurn } from '../../src/control/apply.ts'
+import { applyTransaction } from '../../src/control/apply.ts'
 import { createControlApi } from '../../src/control/api.ts'
 import type { PaymentPart } from '../../src/money/grant.ts'
 import type { HoldRequest, LedgerTransaction } from '../../src/storage/ports.ts'
@@ -55,7 +55,7 @@ async function expire({ storage, deps }: TestControl, slice_grants?: number): Pr
     ledger,
     limits,
     clock: deps.clock,
-    inTurn: <Result>(tenant: string, work: () => Promise<Result>) => inTurn(limits, tenant, work),
+    turns: storage.turns,
     apply: (transaction: LedgerTransaction) => applyTransaction(transaction, deps),
     on_trouble: (error: unknown) => {
       throw error
@@ -199,12 +199,11 @@ describe('a process that ends half-way', () => {
   test('between ledger and limits: after the next start they agree', async () => {
     const dir = tempDir()
     const { control } = await newBooks(dir)
-    const killed = Object.assign(Object.create(control.deps.limits) as typeof control.deps.limits, {
-      credit: () => Promise.reject(new Error('killed')),
-      appliedSeq: (tenant: string) => control.deps.limits.appliedSeq(tenant),
-      balance: (tenant: string) => control.deps.limits.balance(tenant),
+    const killed = Object.assign(Object.create(control.deps.credits) as typeof control.deps.credits, {
+      deliver: () => Promise.reject(new Error('killed')),
+      changeTerms: () => Promise.resolve(),
     })
-    const app = createControlApi({ ...control.deps, limits: killed, logger: { error: () => {} } })
+    const app = createControlApi({ ...control.deps, credits: killed, logger: { error: () => {} } })
     const headers = { authorization: `Bearer ${control.deps.token}` }
     const post = async (path: string, body: object): Promise<number> =>
       (await app.request(path, { method: 'POST', headers, body: JSON.stringify(body) })).status
@@ -310,7 +309,7 @@ describe('expiry', () => {
       ledger,
       limits,
       clock,
-      inTurn: (_, work) => work(),
+      turns: control.storage.turns,
       apply: (transaction) => ledger.transact(transaction),
       on_trouble: () => {},
     })

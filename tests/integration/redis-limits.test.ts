@@ -47,7 +47,7 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: commands', () => {
     const rules = [rule('budget', 1000n), rule('concurrency', 200n), rule('requests_per_minute', 1000n)]
     const one = async (id: string) => {
       await limits.hold(holdRequest(id, { rules, amount_nano: 1n }))
-      await limits.settle({ ...settleRequest(id, 1n), event: '{}' })
+      await limits.settle({ ...settleRequest(id, 1n), event: { ref: 'n 1', body: '{}' } })
     }
     await one('first')
     await server.client.config('RESETSTAT')
@@ -60,6 +60,13 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: commands', () => {
     await server.client.config('RESETSTAT')
     const renewed = await limits.extend(ids.map((id) => ({ id, tenant: 'acme', tokens: 100, amount_nano: 2n, lease_ms: 30_000 })))
     expect([renewed.filter(({ state }) => state === 'extended').length, await calls(server, 'evalsha')]).toEqual([100, 1])
+  })
+
+  it('the runs of all servers are asked of each of them once', async () => {
+    const { server, limits } = await opened()
+    await server.client.config('RESETSTAT')
+    const runOf = await limits.serverRuns()
+    expect([await calls(server, 'info'), new Set(EVERY_BUCKET.map(runOf)).size]).toEqual([1, 1])
   })
 
   it('buckets that could not be extended are told of', async () => {
@@ -153,8 +160,8 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: failures', () => {
     expect(await limits.extend([{ id: 'a', tenant: 'acme', tokens: 200, amount_nano: 120n, lease_ms: 30_000 }])).toMatchObject([
       { state: 'extended' },
     ])
-    const outcome = await limits.settleEvent({ ...settleRequest('a', 110n), event: '{}' })
-    expect(outcome).toEqual({ state: 'settled', epoch: 1, appended: true })
+    const outcome = await limits.settleEvent({ ...settleRequest('a', 110n), event: { ref: 'n 1', body: '{}' } })
+    expect(outcome).toEqual({ state: 'settled', epoch: 1, appended: true, ref: 'n 1', replaced: false })
     await limits.release('b', 'acme')
     expect(await other.settle(settleRequest('c', 1n))).toBe('settled')
     expect(await waitFor(async () => (await limits.sweepBucket(ACME, 5))[0], { timeout_ms: WAIT_MS, what: 'the sweep' })).toMatchObject({
@@ -186,6 +193,22 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: failures', () => {
     expect(await limits.balance('acme')).toMatchObject({ available_nano: 900n })
   })
 
+  it('a release that failed is tried again', async () => {
+    const { server, limits } = await opened()
+    await limits.hold(holdRequest('a'))
+    await limits.hold(holdRequest('b'))
+    server.pause()
+    expect(await kindOf(limits.release('a', 'acme'))).toBe('unknown')
+    expect(limits.isMine('a')).toBe(false)
+    server.resume()
+    await waitFor(async () => (await limits.openHolds()) === 1, { timeout_ms: WAIT_MS, what: 'the release to be made' })
+    await server.client.hset(`weir:{b${ACME}}:meta`, 'state', 'filling')
+    expect(await kindOf(limits.release('b', 'acme'))).toBe('closed')
+    await server.client.hset(`weir:{b${ACME}}:meta`, 'state', 'open')
+    await waitFor(async () => (await limits.openHolds()) === 0, { timeout_ms: WAIT_MS, what: 'the second release to be made' })
+    expect(await limits.balance('acme')).toMatchObject({ available_nano: 1000n, held_nano: 0n, open_holds: 0 })
+  })
+
   it('a server that is away is known at once, nothing is kept to be sent later, and it is found again', async () => {
     const { server, limits } = await opened({ appendonly: true })
     await limits.hold(holdRequest('a'))
@@ -201,7 +224,7 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: failures', () => {
     await server.start()
     await waitFor(async () => (await kindOf(limits.state([ACME]))) === 'answered', { timeout_ms: WAIT_MS, what: 'the connection' })
     const [state] = await limits.state([ACME])
-    expect([state?.state, state?.run_id === (await limits.serverRun(ACME))]).toEqual(['open', false])
+    expect([state?.state, state?.run_id === (await limits.serverRuns())(ACME)]).toEqual(['open', false])
     // It has its data again, perhaps not the last of it: the bucket is closed until it was filled.
     expect(await kindOf(limits.hold(holdRequest('b')))).toBe('closed')
     await openBuckets(limits, [ACME], 2)
@@ -318,8 +341,9 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: servers', () => {
     for (const { client } of cluster.nodes) await client.config('SET', 'cluster-require-full-coverage', 'no')
     await openBuckets(limits, EVERY_BUCKET)
     const runs = new Map<string, number[]>()
+    const runOf = await limits.serverRuns()
     for (const bucket of EVERY_BUCKET) {
-      const run = await limits.serverRun(bucket)
+      const run = runOf(bucket) ?? 'none'
       runs.set(run, [...(runs.get(run) ?? []), bucket])
     }
     expect(runs.size).toBe(3)
@@ -344,15 +368,15 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: servers', () => {
     const limits = limitsOn(await linkTo(cluster.url))
     await openBuckets(limits, [ACME])
     await limits.hold(holdRequest('a', { amount_nano: 0n }))
-    const run = await limits.serverRun(ACME)
+    const run = (await limits.serverRuns())(ACME)
     const runs = await Promise.all(cluster.nodes.map(async ({ client }) => /run_id:(\w+)/.exec(await client.info('server'))?.[1]))
-    const owner = runs.indexOf(run)
+    const owner = runs.indexOf(run ?? '')
     // What is not replicated yet is lost with it.
     await cluster.nodes[owner]?.client.wait(1, WAIT_MS)
     await cluster.nodes[owner]?.kill()
     const ask = () => kindOf(limits.hold(holdRequest('b', { amount_nano: 0n })))
     await waitFor(async () => (await ask()) === 'closed', { timeout_ms: ELECTION_MS, what: 'the replica to be asked' })
-    expect(await limits.serverRun(ACME)).toBe(runs[owner + 3])
+    expect((await limits.serverRuns())(ACME)).toBe(runs[owner + 3])
     expect(await limits.state([ACME])).toMatchObject([{ state: 'open', epoch: 1, run_id: run }])
     await openBuckets(limits, [ACME], 2)
     expect(await ask()).toBe('answered')
@@ -377,7 +401,7 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: servers', () => {
     // The bucket is on another server now, which has all of it.
     const seen = await kindOf(limits.hold(holdRequest('a')))
     expect(['answered', 'closed']).toContain(seen)
-    expect(await limits.serverRun(ACME)).toBe(/run_id:(\w+)/.exec((await to?.client.info('server')) ?? '')?.[1])
+    expect((await limits.serverRuns())(ACME)).toBe(/run_id:(\w+)/.exec((await to?.client.info('server')) ?? '')?.[1])
     await openBuckets(limits, [ACME], 2)
     await limits.credit({ grant: grant('wallet'), delta: 1000n, seq: 1 })
     expect(reasonOf(await limits.hold(holdRequest('b')))).toBe('held')
@@ -387,7 +411,7 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: servers', () => {
     const server = await startRedis()
     const link = await linkTo(server.url)
     link.close()
-    expect(await kindOf(link.run('run', ['weir:{b0}:meta'], []))).toBe('away')
+    expect(await kindOf(link.run('count', ['weir:{b0}:leases'], []))).toBe('away')
     const watcher = new Redis(server.url)
     atEnd(() => watcher.disconnect())
     const clients = async () =>

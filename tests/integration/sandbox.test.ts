@@ -382,7 +382,9 @@ describe('the sandbox', () => {
     ['no JSON', '/v1/chat/completions', '{', {}, 400],
     ['an unknown directive', '/v1/chat/completions', '{"sandbox":{"x":1}}', {}, 400],
     ['a broken header', '/v1/chat/completions', '{}', { 'x-sandbox': '{' }, 400],
-    ['an unknown path', '/v1/rerank', '{}', {}, 404],
+    ['an unknown path', '/v1/audio', '{}', {}, 404],
+    ['a rerank without documents', '/v1/rerank', '{"model":"m","query":"q"}', {}, 400],
+    ['a provider nobody knows', '/as/nobody/v1/chat/completions', '{}', {}, 400],
     ['a wrong method', '/v1/models', '{}', {}, 405],
   ])('refuses %s', async (_, path, body, headers, status) => {
     const response = await fetch(`${sandbox.url}${path}`, { method: 'POST', body, headers })

@@ -2,10 +2,10 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { expect, it, test } from 'vitest'
+import { runCommand } from '../support/command.ts'
 import { REPO_ROOT } from '../support/root.ts'
 import { errorOf } from '../support/sse.ts'
 import { startGateway } from '../support/gateway.ts'
-import { run } from '../../src/cli/run.ts'
 import { openControl, type TestControl } from '../support/control.ts'
 import { ADMITTED_AT, testClock } from '../support/clock.ts'
 import { closingEvent, openTest } from '../support/storage.ts'
@@ -52,10 +52,9 @@ test('weir usage splits by dimensions and buckets, and lists what cost more than
   const control = await controlWithUsage()
   await control.close()
   const weir = async (command: string): Promise<string> => {
-    let out = ''
     const env = { WEIR_DATA_DIR: control.data_dir, WEIR_CONFIG_DIR: join(REPO_ROOT, 'config') }
-    const context = { env, clock: testClock(ADMITTED_AT + 2 * HOUR_MS), out: (text: string) => void (out += text), err: () => undefined }
-    expect([command, await run(command.split(' '), context, { version: '0', serve: () => Promise.resolve() })]).toEqual([command, 0])
+    const { code, out } = await runCommand(command.split(' '), env, testClock(ADMITTED_AT + 2 * HOUR_MS))
+    expect([command, code]).toEqual([command, 0])
     return out
   }
   expect((await weir('usage --by tag:team,model --bucket hour')).split('\n').slice(2, 6)).toMatchObject([

@@ -20,7 +20,7 @@ const shape = fc.record({
   id: fc.constantFrom('a', 'b'),
   index: fc.constantFrom(0, 0, 1, -1),
   field: fc.constantFrom('content', 'content', 'reasoning_content'),
-  more: fc.constantFrom('', ',"role":"assistant"', ',"content":"twice"', ',"refusal":"no"'),
+  more: fc.constantFrom('', ',"annotations":[]', ',"content":"twice"', ',"refusal":"no"'),
   finish: fc.constantFrom('null', 'null', '""', '"stop"'),
   usage: fc.constantFrom('', '', ',"usage":null', ',"usage":{"prompt_tokens":1,"completion_tokens":2}'),
   end: fc.constantFrom('\n\n', '\n\n', '\r\n\r\n'),

@@ -6,7 +6,7 @@ import { closingEvent, openRow } from './storage.ts'
 export const DAY_MS = 86_400_000
 
 /** Serves requests of one day: opened, closed and posted; one in ten was swept first and then settled late. */
-export async function serveDay({ log, ledger }: Storage, noon_ms: number, requests: number): Promise<void> {
+export async function serveDay({ log, ledger }: Pick<Storage, 'log' | 'ledger'>, noon_ms: number, requests: number): Promise<void> {
   const day = dayOf(noon_ms)
   for (let from = 0; from < requests; from += 500) {
     const numbers = Array.from({ length: Math.min(500, requests - from) }, (_, index) => from + index)
@@ -37,7 +37,7 @@ async function serve(log: Storage['log'], day: string, noon_ms: number, number: 
 }
 
 /** What an audit finds wrong, by name; empty if nothing. */
-export async function wrongFacts({ ledger }: Storage): Promise<Record<string, unknown>> {
+export async function wrongFacts({ ledger }: Pick<Storage, 'ledger'>): Promise<Record<string, unknown>> {
   const { events: _, amount_nano: __, balances: ___, ...lists } = await ledger.auditFacts()
   return Object.fromEntries(Object.entries(lists).filter(([, list]) => list.length > 0))
 }

@@ -17,7 +17,7 @@ import { nanoFromCny } from '../../src/money/amount.ts'
 import { walletOf } from '../../src/money/grant.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
-import { openEmbedded, type Storage } from '../../src/storage/open.ts'
+import { openEmbedded, type EmbeddedStorage } from '../../src/storage/open.ts'
 import type { KeyRecord, LimitSetting, TenantRecord } from '../../src/storage/records.ts'
 import { BreakerBoard } from '../../src/upstream/breaker.ts'
 import { createTransport } from '../../src/upstream/pool.ts'
@@ -27,7 +27,7 @@ import { PROVIDERS } from '../../src/upstream/providers/registry.ts'
 export interface Assembled {
   readonly url: string
   readonly plane: Plane
-  readonly storage: Storage
+  readonly storage: EmbeddedStorage
   /** Lines of the log, oldest first. */
   readonly log_lines: readonly string[]
   account(options?: AccountOptions): Promise<Account>
@@ -86,9 +86,11 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
   const state = { draining: false }
   const plane: Plane = {
     snapshot: () => snapshot,
+    unready: () => null,
     keys,
     limits,
     log,
+    closing: storage.closing,
     ledger,
     records,
     transport: createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy }),
@@ -144,8 +146,8 @@ function listen(server: Server): Promise<string> {
 
 let accounts = 0
 
-async function createAccount(storage: Storage, keys: KeyTable, options: AccountOptions): Promise<Account> {
-  const { records, limits, ledger } = storage
+async function createAccount(storage: EmbeddedStorage, keys: KeyTable, options: AccountOptions): Promise<Account> {
+  const { records, credits, ledger } = storage
   accounts += 1
   const id = options.tenant?.id ?? `tenant-${accounts}`
   const created_at = Date.now()
@@ -202,14 +204,15 @@ async function createAccount(storage: Storage, keys: KeyTable, options: AccountO
       { account: { ...account, code: 'cash_clearing' as const, ref: '' }, amount },
       { account: { ...account, code: 'wallet_liability' as const, ref: grant.id }, amount: -amount },
     ]
-    await ledger.transact({ id: `top-up-${id}`, at: created_at, kind: 'top_up', note: 'test', entries })
-  }
-  await limits.credit({ grant, delta: amount, seq: limits.appliedSeq(id) + 1 })
+    const transaction = { id: `top-up-${id}`, at: created_at, kind: 'top_up', note: 'test', entries } as const
+    await ledger.transact(transaction)
+    await credits.deliver(transaction)
+  } else await credits.changeTerms({ ...grant, kind: 'wallet', amount })
   await keys.follow(records)
   return { tenant: id, secret, key }
 }
 
-async function revokeKey({ records, limits }: Storage, keys: KeyTable, key: KeyRecord): Promise<void> {
+async function revokeKey({ records, limits }: EmbeddedStorage, keys: KeyTable, key: KeyRecord): Promise<void> {
   await records.put({ kind: 'key', record: { ...key, revoked_at: Date.now() } })
   await limits.block('key', key.id, true)
   await keys.follow(records)

@@ -6,11 +6,13 @@ import { CHAT_MODEL, CHAT_PRICES, EMBEDDING_PRICES, LONG_ABOVE_TOKENS, LONG_CHAT
 
 /** What is read of an event, from its stored JSON. */
 export interface AuditedEvent {
+  readonly admitted_at: number
   readonly id: string
   readonly tenant: string
   readonly revision: number
   /** Another revision has taken its place. */
   readonly superseded: boolean
+  readonly node: string
   readonly seq: number
   readonly model: string
   readonly status: string
@@ -55,12 +57,16 @@ export interface Books {
   /** Sum over every account of the ledger, per unit: zero. */
   readonly sum_nano: bigint
   readonly grants: readonly AuditedGrant[]
+  /** What is wrong with the numbers of events, in words. */
+  readonly numbering: readonly string[]
 }
 
 export interface Evidence {
   readonly sightings: readonly Sighting[]
   readonly served: readonly ServedRow[]
   readonly books: Books
+  /** Credit lines of tenants that have one, in nano-yuan. */
+  readonly lines?: Readonly<Record<string, bigint>>
 }
 
 const MAX_FINDINGS = 20
@@ -88,6 +94,7 @@ export function readBooks(data_dir: string): Books {
     )
     return {
       events,
+      numbering: numberingOf(events),
       open: ids(
         "SELECT id FROM journal AS s WHERE kind = 'S' AND NOT EXISTS (SELECT 1 FROM journal AS c WHERE c.id = s.id AND c.kind IN ('U', 'R'))",
       ),
@@ -107,6 +114,13 @@ export function readBooks(data_dir: string): Books {
   } finally {
     database.close()
   }
+}
+
+/** One journal numbers its events from 1 without a gap. */
+export function numberingOf(events: readonly AuditedEvent[]): readonly string[] {
+  const numbers = new Set(events.map((event) => event.seq))
+  const last = Math.max(0, ...numbers)
+  return numbers.size === events.length && last === events.length ? [] : [`numbered ${events.length} events up to ${last}`]
 }
 
 const pico = (cny: string): bigint => BigInt(cny.replace('.', ''))
@@ -278,15 +292,13 @@ class Auditor {
   }
 
   #checkBooks(): void {
-    const { open, unposted, unbalanced, sum_nano, events } = this.#evidence.books
+    const { open, unposted, unbalanced, sum_nano, numbering } = this.#evidence.books
     for (const id of open) this.#say(id, 'is still open')
     for (const id of unposted) this.#say(id, 'is in the journal and not in the ledger')
     for (const id of unbalanced) this.#say(id, 'is a transaction that does not balance')
     if (sum_nano !== 0n) this.#say('the ledger', `sums to ${sum_nano}`)
     this.#checkGrants()
-    const numbers = new Set(events.map((event) => event.seq))
-    const last = Math.max(0, ...numbers)
-    if (numbers.size !== events.length || last !== events.length) this.#say('the journal', `numbered ${events.length} events up to ${last}`)
+    for (const finding of numbering) this.#say('the journal', finding)
   }
 
   /** Every grant has what it was given less what it paid; no tenant has spent more than it had, but for the overruns on its events. */
@@ -317,7 +329,8 @@ class Auditor {
         events.flatMap((event) => event.parts),
         unit,
       )
-      const most = unit === 'nano_cny' ? credited + overrun_nano : credited
+      const line = this.#evidence.lines?.[tenant] ?? 0n
+      const most = unit === 'nano_cny' ? credited + overrun_nano + line : credited
       if (spent > most) this.#say(`tenant ${tenant}`, `spent ${spent} ${unit} of ${credited}, with overruns of ${overrun_nano}`)
     }
   }

@@ -5,7 +5,8 @@ import { windowAround } from '../../src/money/window.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { rebuildLimits } from '../../src/storage/memory/rebuild.ts'
-import { openEmbedded, type Storage } from '../../src/storage/open.ts'
+import { NO_NODES } from '../../src/storage/nodes.ts'
+import { openEmbedded, type EmbeddedStorage } from '../../src/storage/open.ts'
 import { atEnd } from './cleanup.ts'
 
 export const ADMIN_TOKEN = 'admin-token-of-a-test'
@@ -19,7 +20,7 @@ export interface Answer {
 /** A control plane on real storage, called in this process. */
 export interface TestControl {
   readonly deps: ControlDeps
-  readonly storage: Storage
+  readonly storage: EmbeddedStorage
   call(method: string, path: string, body?: unknown): Promise<Answer>
   /** Closes storage, as a stop would. Also runs when the test ends. */
   close(): Promise<void>
@@ -41,6 +42,7 @@ export async function openControl(data_dir: string, options: TestControlOptions 
   await rebuildLimits(storage.limits, storage.records, storage.ledger, { clock, windowAt: windowAround })
   const deps: ControlDeps = {
     ...storage,
+    nodes: NO_NODES,
     clock,
     random: randomBytes,
     metrics: createMetrics({ openHolds: () => storage.limits.openHolds() }),

@@ -120,6 +120,8 @@ export function writeConfiguration(directory: string, sandbox_url: string): void
 export interface GatewayFolders {
   readonly config_dir: string
   readonly data_dir: string
+  /** More of its environment. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 /** A gateway in a process of its own. */
@@ -133,17 +135,17 @@ export interface GatewayProcess {
 }
 
 /** Starts a gateway's process without waiting for it: for tests of starts that fail or are killed. */
-export function spawnGateway({ config_dir, data_dir }: GatewayFolders): SpawnedProcess {
+export function spawnGateway({ config_dir, data_dir, env = {} }: GatewayFolders): SpawnedProcess {
   const no_proxy = { HTTP_PROXY: '', http_proxy: '', HTTPS_PROXY: '', https_proxy: '' }
   const folders = { WEIR_CONFIG_DIR: config_dir, WEIR_DATA_DIR: data_dir }
-  return spawnNode('src/main.ts', [], { NODE_ENV: 'test', WEIR_PORT: '0', WEIR_ADMIN_PORT: '0', ...folders, ...no_proxy })
+  return spawnNode('src/main.ts', [], { NODE_ENV: 'test', WEIR_PORT: '0', WEIR_ADMIN_PORT: '0', ...folders, ...no_proxy, ...env })
 }
 
 /** Starts a gateway on free ports and waits until it listens. It is killed when the test ends. */
 export async function startGateway(folders: GatewayFolders): Promise<GatewayProcess> {
   const child = spawnGateway(folders)
   const [, admin_url = ''] = await child.waitForOutput(/Admin and metrics on (http:\S+)/, START_TIMEOUT_MS)
-  await child.waitForOutput(/Try it:|Make a key with/, START_TIMEOUT_MS)
+  await child.waitForOutput(/Try it:|Make a key with|has no gateway/, START_TIMEOUT_MS)
   const output = child.stdout()
   return {
     url: /Weir is listening on (http:\S+)/.exec(output)?.[1] ?? '',

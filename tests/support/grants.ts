@@ -9,7 +9,7 @@ export async function giveGrant(
   id: string,
   changes: Partial<Omit<GrantRecord, 'id' | 'tenant'>> = {},
 ): Promise<GrantRecord> {
-  const { records, ledger, limits } = storage
+  const { records, ledger, credits } = storage
   const record: GrantRecord = {
     id,
     tenant,
@@ -23,10 +23,14 @@ export async function giveGrant(
     created_at: Date.now(),
     ...changes,
   }
-  const { kind: _, amount, ...terms } = record
+  const { amount } = record
   await records.put({ kind: 'grant', record })
   const entries = givingEntries(record, amount)
-  if (amount > 0n) await ledger.transact({ id: `grant:${tenant}:${id}`, at: record.created_at, kind: 'grant', note: 'test', entries })
-  await limits.credit({ grant: terms, delta: amount, seq: limits.appliedSeq(tenant) + 1 })
+  const transaction = { id: `grant:${tenant}:${id}`, at: record.created_at, kind: 'grant', note: 'test', entries } as const
+  if (amount === 0n) await credits.changeTerms(record)
+  else {
+    await ledger.transact(transaction)
+    await credits.deliver(transaction)
+  }
   return record
 }

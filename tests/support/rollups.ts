@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { encodeUnnumbered } from '../../src/money/event-json.ts'
 import { JournalRows } from '../../src/storage/journal/rows.ts'
-import type { ClosingEvent } from '../../src/storage/ports.ts'
+import type { ClosingEvent, Ledger } from '../../src/storage/ports.ts'
 import type { SqlRow } from '../../src/storage/sql/executor.ts'
 import { SqlLedger } from '../../src/storage/sql/ledger.ts'
 import { migrate } from '../../src/storage/sql/migrate.ts'
@@ -10,17 +10,23 @@ import { Poster } from '../../src/storage/sql/post.ts'
 import { Rollups } from '../../src/storage/sql/rollups.ts'
 import { temporaryDirectory } from './storage.ts'
 
-/** A ledger whose database is written in this thread, so that a test decides when rollups are derived. */
+/** A ledger of which a test decides when rollups are derived. */
 export interface RollupSubject {
-  readonly ledger: SqlLedger
-  readonly database: DatabaseSync
-  readonly rollups: Rollups
-  post(events: readonly ClosingEvent[]): void
-  end(): void
+  readonly ledger: Pick<Ledger, 'usage'>
+  post(events: readonly ClosingEvent[]): Promise<void>
+  /** One slice. @returns whether there is more */
+  deriveSome(now_ms: number): Promise<boolean>
+  deleteSome(now_ms: number): Promise<boolean>
+  /** Rows of a table, perhaps with a condition. */
+  count(table: string): Promise<number>
+  end(): Promise<void>
 }
 
-/** @param slice_rows rows of one slice of derivation: few, so that slices are interrupted */
-export function rollupSubject(slice_rows: number): RollupSubject {
+/**
+ * On SQLite, written in this thread.
+ * @param slice_rows rows of one slice of derivation: few, so that slices are interrupted
+ */
+export async function rollupSubject(slice_rows: number): Promise<RollupSubject> {
   const directory = temporaryDirectory()
   const path = join(directory.path, 'weir.db')
   const database = new DatabaseSync(path)
@@ -44,13 +50,19 @@ export function rollupSubject(slice_rows: number): RollupSubject {
     post: () => Promise.reject(new Error('post through the subject')),
     transact: () => Promise.reject(new Error('transact through the subject')),
   })
-  const post = (events: readonly ClosingEvent[]): void => {
+  const post = async (events: readonly ClosingEvent[]): Promise<void> => {
     rows.commit([{ at: 0, rows: events.map((event) => ['U', event.id, encodeUnnumbered(event), event.revision, event.day] as const) }])
     while (poster.postSome(200).rows > 0);
   }
-  const end = (): void => {
-    database.close()
-    directory.remove()
+  return {
+    ledger,
+    post,
+    deriveSome: async (now_ms) => rollups.deriveSome(now_ms),
+    deleteSome: async (now_ms) => rollups.deleteSome(now_ms),
+    count: async (table) => Number(database.prepare(`SELECT COUNT(*) AS count FROM ${table}`).get()?.['count']),
+    end: async () => {
+      database.close()
+      directory.remove()
+    },
   }
-  return { ledger, database, rollups, post, end }
 }

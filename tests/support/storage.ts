@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
-import { type EmbeddedOptions, openEmbedded, type Storage } from '../../src/storage/open.ts'
+import { type EmbeddedOptions, openEmbedded, type EmbeddedStorage } from '../../src/storage/open.ts'
 import type { ClosingEvent, OpenRow } from '../../src/storage/ports.ts'
 import { ADMITTED_AT } from './clock.ts'
 
@@ -14,7 +14,7 @@ export function temporaryDirectory(): { readonly path: string; remove(): void } 
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) }
 }
 
-export function openTest(data_dir: string, options: Partial<EmbeddedOptions> = {}): Promise<Storage> {
+export function openTest(data_dir: string, options: Partial<EmbeddedOptions> = {}): Promise<EmbeddedStorage> {
   return openEmbedded({ data_dir, clock: systemClock(), commit_timeout_ms: 5000, keep_days: 7, ...options })
 }
 

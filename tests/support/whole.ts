@@ -47,7 +47,7 @@ export async function startWhole(options: WholeOptions = {}): Promise<WholeInPro
     return weir
   }
   const weir = await again()
-  return { ...client(weir.url, weir.admin_url, weir.demo_key ?? '', { sandbox, config_dir, data_dir }), weir, again }
+  return { ...client(weir.url ?? '', weir.admin_url ?? '', weir.demo_key ?? '', { sandbox, config_dir, data_dir }), weir, again }
 }
 
 /** Starts `main.ts` as a process of its own. */

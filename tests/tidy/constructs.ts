@@ -127,7 +127,7 @@ export const names: Rule = (files) =>
     return [...barrel, ...notes]
   })
 
-const PURE = /^src\/(money\/|gateway\/(quote|route|meter)\.ts$|upstream\/(breaker|sse)\.ts$|upstream\/dialects\/|routing\/domain\.ts$)/
+const PURE = /^src\/(money\/|gateway\/(quote|route|meter)\.ts$|upstream\/(breaker|sse)\.ts$|upstream\/dialects\/|routing\/)/
 const PURE_BUILTINS = new Set(['node:buffer', 'node:crypto', 'node:string_decoder', 'node:util'])
 const IMPURE_CALLS = /^(fetch|setTimeout|setInterval|setImmediate|queueMicrotask|process\..+)$/
 

@@ -5,6 +5,7 @@ import { FAILURES } from '../../src/upstream/failure.ts'
 import type { FailureKind, UpstreamFailure } from '../../src/upstream/failure.ts'
 import type { ProviderFacts } from '../../src/upstream/providers/provider.ts'
 import { PROVIDERS } from '../../src/upstream/providers/registry.ts'
+import { ERROR_CASES } from '../support/provider-errors.ts'
 import { sharedData } from '../support/shared.ts'
 
 const NOW = Date.UTC(2026, 10, 23, 4, 0, 0)
@@ -222,7 +223,7 @@ describe.skipIf(shared === null)('the recorded error rows of the providers', () 
   })
 
   it.each(rows.filter((row) => row.status !== null && row.status !== 200))('$provider $status ($meaning) is in the table above', (row) => {
-    const covered = TABLE.filter(([provider, status]) => provider === row.provider && status === row.status)
+    const covered = [...TABLE, ...ERROR_CASES].filter(([provider, status]) => provider === row.provider && status === row.status)
     expect(covered).not.toEqual([])
     if (row.body_example === null) return
     const kind = classify(row.provider, row.status ?? 0, row.body_example).kind

@@ -1,8 +1,7 @@
 import { expect, test } from 'vitest'
 import { helpOf, readArguments, type Command } from '../../src/cli/command.ts'
-import { run } from '../../src/cli/run.ts'
 import { grouped, table } from '../../src/cli/table.ts'
-import { testClock } from '../support/clock.ts'
+import { type Outcome, runCommand } from '../support/command.ts'
 
 const COMMAND: Command = {
   name: 'pour',
@@ -12,11 +11,8 @@ const COMMAND: Command = {
   run: () => Promise.resolve(0),
 }
 
-async function weir(...args: string[]): Promise<{ code: number; out: string; err: string }> {
-  let [out, err] = ['', '']
-  const context = { env: {}, clock: testClock(), out: (text: string) => void (out += text), err: (text: string) => void (err += text) }
-  const code = await run(args, context, { version: '1.2.3', serve: () => Promise.resolve() })
-  return { code, out, err }
+async function weir(...args: string[]): Promise<Outcome> {
+  return await runCommand(args)
 }
 
 test('reads positionals, values, lists and flags', () => {

@@ -5,6 +5,8 @@ import { summarise } from '../../src/config/check.ts'
 import { configDirectory, loadConfiguration, readEnvironment } from '../../src/config/load.ts'
 import type { LoadResult } from '../../src/config/load.ts'
 import type { Configuration, Endpoint } from '../../src/config/model.ts'
+import { charge } from '../../src/money/price.ts'
+import { NO_CALLS } from '../../src/money/usage.ts'
 import { PROVIDERS } from '../../src/upstream/providers/registry.ts'
 import { REPO_ROOT } from '../support/root.ts'
 import { sharedData } from '../support/shared.ts'
@@ -48,18 +50,50 @@ function pathsOf(result: LoadResult): readonly string[] {
 const withEndpoint = (lines: string) => (text: string) => text.replace('- provider: deepseek\n', `- ${lines}\n`)
 
 describe('the shipped configuration', () => {
-  it('is sound with and without keys, and lists a chat model first', () => {
+  it('is sound with and without keys, lists a chat model first, and says why an endpoint is not active', () => {
     const models = [...loaded(SHIPPED).catalogue.models.values()]
-    expect(models.map((model) => [model.id, model.kind, model.endpoints.length, model.inactive.length])).toEqual([
-      ['deepseek-flash', 'chat', 1, 0],
-      ['deepseek-v4-pro', 'chat', 1, 0],
+    expect(models.slice(0, 5).map((model) => [model.id, model.kind, model.endpoints.length, model.inactive.length])).toEqual([
+      ['deepseek-flash', 'chat', 1, 1],
+      ['deepseek-v4-pro', 'chat', 1, 1],
       ['qwen3.8-max', 'chat', 1, 0],
       ['qwen3.7-plus', 'chat', 1, 0],
       ['text-embedding-v4', 'embeddings', 1, 0],
     ])
-    expect(loaded(SHIPPED, {}).catalogue.models.get('qwen3.7-plus')?.inactive).toEqual([
-      { endpoint: 'qwen/qwen3.7-plus', reason: 'DASHSCOPE_API_KEY is not set' },
+    const inactive = loaded(SHIPPED, {}).catalogue.models.get('qwen3.7-plus')?.inactive
+    expect(inactive?.map(({ endpoint, reason }) => [endpoint, reason])).toEqual([['qwen/qwen3.7-plus', 'DASHSCOPE_API_KEY is not set']])
+  })
+
+  it('has a model of every hosted provider for sale, and models for health, schools and law', () => {
+    const { catalogue, prices } = loaded(
+      SHIPPED,
+      Object.fromEntries([...PROVIDERS.values()].map(({ key_variable }) => [key_variable, 'sk-x'])),
+    )
+    const models = [...catalogue.models.values()]
+    const sold = new Set(models.flatMap(({ endpoints }) => endpoints.map(({ provider }) => provider)))
+    expect([...sold].toSorted()).toEqual(
+      [...PROVIDERS.values()]
+        .filter(({ key_variable }) => key_variable !== null)
+        .map(({ id }) => id)
+        .toSorted(),
+    )
+    for (const domain of ['healthcare', 'education', 'legal']) expect(models.filter((model) => model.domain === domain)).not.toEqual([])
+    for (const kind of ['chat', 'embeddings', 'rerank'])
+      expect(models.filter((model) => model.kind === kind && model.endpoints.length > 0)).not.toEqual([])
+    for (const model of models) {
+      expect([model.id, model.endpoints.length > 0]).toEqual([model.id, prices.sell.has(model.id)])
+      expect(model.capabilities).toContain(model.kind)
+    }
+  })
+
+  it('lists a model without a price, does not serve it, and says so', () => {
+    const configuration = loaded(SHIPPED, { BAICHUAN_API_KEY: 'sk-x' })
+    const model = configuration.catalogue.models.get('baichuan-m3')
+    expect([model?.domain, model?.endpoints.length, model?.inactive[0]?.reason]).toEqual([
+      'healthcare',
+      0,
+      'the model has no price: write one under sell in price-book.yaml to sell it',
     ])
+    expect(summarise(configuration, NOON)).toMatch(/^not sold, for want of a price under sell in price-book.yaml: .*baichuan-m3,/m)
   })
 
   it('writes out exactly the defaults', () => {
@@ -76,20 +110,27 @@ describe('the shipped configuration', () => {
     if (providers === null || filings === null) return context.skip('shared data is absent')
     const known = readKnownPrices(readFileSync(providers, 'utf8'))
     const registry = readFileSync(filings, 'utf8')
-    const { catalogue, prices } = loaded(SHIPPED)
+    const { catalogue, prices } = loaded(SHIPPED, {})
+    let compared = 0
     for (const model of catalogue.models.values()) {
-      const rules = prices.sell.get(model.id)?.[0]?.rules ?? []
-      const last = rules.at(-1)?.tokens
-      const micros = (price: number | null): bigint => BigInt(Math.round((price ?? 0) * 1_000_000))
-      expect([model.id, last?.input, last?.output]).toEqual([
-        model.id,
-        micros(known.get(model.id)?.input ?? null),
-        micros(known.get(model.id)?.output ?? null),
-      ])
-      expect(prices.cost.get(`${model.owned_by === 'alibaba' ? 'qwen' : 'deepseek'}/${model.id}`)?.[0]?.rules).toEqual(rules)
-      const numbers = model.endpoints.flatMap((endpoint) => (endpoint.filing === null ? [] : [endpoint.filing.number]))
-      expect(numbers.filter((number) => !registry.includes(`,${number},`))).toEqual([])
+      for (const { target } of model.inactive) {
+        expect(target.filing === null || registry.includes(`,${target.filing.number},`)).toBe(true)
+        const row = known.get(`${target.provider} ${target.upstream_model}`) ?? known.get(`${target.provider} ${model.id}`)
+        const [version] = prices.cost.get(target.id) ?? []
+        if (version === undefined || row === undefined || row.input_price_cny_per_mtok === null) continue
+        compared += 1
+        const [sold] = prices.sell.get(model.id) ?? []
+        if (target === model.inactive[0]?.target) expect(version.rules).toEqual(sold?.rules)
+        for (const [input, output, thinking] of QUESTIONS) {
+          const expected = listPrice(row, input, output, thinking)
+          if (expected === null) continue
+          const tokens = { input, cached_input: 0, cache_write: 0, output, reasoning: 0 }
+          const { amount_nano } = charge(version, tokens, NO_CALLS, { admitted_at: OFF_PEAK, thinking }, prices.calendar)
+          expect([target.id, input, output, Number(amount_nano)]).toEqual([target.id, input, output, Math.round(expected * 1000)])
+        }
+      }
     }
+    expect(compared).toBeGreaterThan(140)
   })
 
   it('has the windows, holidays and peak prices of 2026', () => {
@@ -109,14 +150,57 @@ describe('the shipped configuration', () => {
   })
 })
 
-function readKnownPrices(text: string): ReadonlyMap<string, { input: number | null; output: number | null }> {
-  const providers = JSON.parse(text) as readonly {
-    provider: string
-    models: readonly { id: string; input_price_cny_per_mtok: number | null; output_price: number | null }[]
-  }[]
-  const own = providers.filter((entry) => entry.provider === 'deepseek' || entry.provider === 'qwen')
+/** Lengths of input and output, and whether thinking was on: one on each side of every tier. */
+const QUESTIONS: readonly (readonly [input: number, output: number, thinking: boolean])[] = [
+  [1000, 100, false],
+  [1000, 1000, false],
+  [1000, 1000, true],
+  [32_001, 100, false],
+  [128_001, 1000, false],
+  [200_001, 1000, true],
+  [256_001, 1000, false],
+]
+const OFF_PEAK = Date.parse('2026-11-23T03:00:00+08:00')
+
+interface Tier {
+  readonly input_gt?: number
+  readonly input_lte?: number | null
+  readonly output_gt?: number
+  readonly output_lte?: number | null
+  readonly window?: string
+  readonly input?: number
+  readonly output?: number
+  readonly output_thinking?: number
+}
+interface KnownPrice extends Tier {
+  readonly id: string
+  readonly context: number | null
+  readonly input_price_cny_per_mtok: number | null
+  readonly output_price: number | null
+  readonly output_price_thinking?: number
+  readonly tiers?: readonly Tier[]
+}
+
+/** Micro-yuan times 1000 for one answer, worked out on the recorded tiers; null beyond what was recorded. */
+function listPrice(row: KnownPrice, input: number, output: number, thinking: boolean): number | null {
+  const within = (value: number, above = 0, up_to: number | null = null): boolean => value > above && (up_to === null || value <= up_to)
+  const tiers = (row.tiers ?? []).filter(
+    (tier) => tier.window !== 'peak' && within(input, tier.input_gt, tier.input_lte) && within(output, tier.output_gt, tier.output_lte),
+  )
+  if (row.tiers !== undefined && tiers.length === 0) return null
+  const found: Tier = Object.assign({}, ...tiers.toReversed()) as Tier
+  const input_price = found.input ?? row.input_price_cny_per_mtok ?? 0
+  const output_price = found.output ?? row.output_price ?? 0
+  const thought_price = found.output_thinking ?? (row.tiers === undefined ? row.output_price_thinking : undefined) ?? output_price
+  return Math.round((input * input_price + output * (thinking ? thought_price : output_price)) * 1e6) / 1e6
+}
+
+function readKnownPrices(text: string): ReadonlyMap<string, KnownPrice> {
+  const providers = JSON.parse(text) as readonly { provider: string; models: readonly (KnownPrice & { upstream_id?: string })[] }[]
   return new Map(
-    own.flatMap((entry) => entry.models.map((model) => [model.id, { input: model.input_price_cny_per_mtok, output: model.output_price }])),
+    providers.flatMap(({ provider, models }) =>
+      models.flatMap((model) => [model.id, model.upstream_id ?? model.id].map((id) => [`${provider} ${id}`, model] as const)),
+    ),
   )
 }
 
@@ -140,23 +224,30 @@ describe('settings', () => {
     expect([production.mode, production.limits.tenant_share_percent, production.drain.delay_ms]).toEqual(['production', 25, 5000])
   })
 
-  it('refuse cluster mode and unusable values of the environment, all at once', () => {
+  it('refuse unusable values of the environment, all at once', () => {
     const env = {
-      WEIR_REDIS_URL: 'redis://r',
-      WEIR_DATABASE_URL: 'postgres://p',
+      WEIR_REDIS_URL: 'http://:secret@r',
+      WEIR_DATABASE_URL: 'secret',
       WEIR_PORT: '80a',
       WEIR_ADMIN_PORT: '70000',
+      WEIR_ROLES: 'gateway,boss',
+      WEIR_WORKERS: '0',
       HTTP_PROXY: 'socks5://s',
     }
     const result = load(SOUND, env)
-    expect(pathsOf(result)).toEqual([
-      'environment WEIR_REDIS_URL',
-      'environment WEIR_DATABASE_URL',
-      'environment WEIR_PORT',
-      'environment WEIR_ADMIN_PORT',
-      'environment HTTP_PROXY',
-    ])
-    expect(result.ok ? '' : result.issues[0]?.message).toContain('this release has embedded mode only')
+    const expected = ['REDIS_URL', 'DATABASE_URL', 'PORT', 'ADMIN_PORT', 'ROLES', 'WORKERS'].map((name) => `environment WEIR_${name}`)
+    expect(pathsOf(result).toSorted()).toEqual([...expected, 'environment HTTP_PROXY'].toSorted())
+    expect(JSON.stringify(result)).not.toContain('secret')
+  })
+
+  it('are of cluster mode where both URLs are set; one alone is a mistake, and so are parts of a machine without them', () => {
+    const urls = { WEIR_REDIS_URL: 'redis://a:6379, redis://b:6379', WEIR_DATABASE_URL: 'postgres://user:pass@p/weir' }
+    const { settings } = loaded(SOUND, { ...urls, WEIR_ROLES: 'worker,gateway', WEIR_WORKERS: '3' })
+    expect(settings).toMatchObject({ roles: ['gateway', 'worker'], workers: 3 })
+    expect(settings.cluster).toMatchObject({ redis_url: urls.WEIR_REDIS_URL, database_url: urls.WEIR_DATABASE_URL, stream_cap: 4000 })
+    expect(loaded(SOUND, {}).settings).toMatchObject({ cluster: null, workers: 1, roles: ['gateway', 'control', 'worker'] })
+    for (const [name, value] of Object.entries(urls)) expect(pathsOf(load(SOUND, { [name]: value }))).toEqual([`environment ${name}`])
+    expect(pathsOf(load(SOUND, { WEIR_WORKERS: '2', WEIR_ROLES: 'gateway' }))).toEqual(['weir.yaml workers', 'weir.yaml roles'])
   })
 
   it('are read from the environment in one place', () => {
@@ -300,7 +391,7 @@ describe('the result', () => {
 
   it('is summarised with what is active, why the rest is not, and the prices in force', () => {
     const text = summarise(loaded(SHIPPED, { DEEPSEEK_API_KEY: 'sk-one' }), NOON)
-    expect(text).toContain('5 models, 2 active endpoints')
+    expect(text).toContain('150 models, 2 active endpoints')
     expect(text).toContain('sells by sell:deepseek-flash@2026-08-17')
     expect(text).toContain('endpoint qwen/qwen3.8-max: not active, DASHSCOPE_API_KEY is not set')
     expect(text).not.toContain('warning')

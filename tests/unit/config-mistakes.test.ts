@@ -17,7 +17,7 @@ const MISTAKES: Readonly<Record<string, readonly Row[]>> = {
   misspelled_key: [['weir.yaml', 'limits.max_open_reqests', 2, 'unknown key "max_open_reqests"', 'did you mean "max_open_requests"?']],
   misspelled_required_key: [['catalogue.yaml', 'models.deepseek-flash.owend_by', 8, 'unknown key "owend_by"', 'did you mean "owned_by"?']],
   unknown_provider: [
-    ['catalogue.yaml', 'models.deepseek-flash.endpoints[0].provider', 14, 'unknown provider "deepsek"', 'one of deepseek, qwen'],
+    ['catalogue.yaml', 'models.deepseek-flash.endpoints[0].provider', 14, 'unknown provider "deepsek"', 'did you mean "deepseek"?'],
   ],
   price_is_a_number: [
     ['price-book.yaml', 'sell.deepseek-flash[0].rules[1].input', 19, 'is the number 1.5', 'write it as a string, floats lose digits'],

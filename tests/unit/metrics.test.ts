@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { type MetricsSnapshot, renderTogether } from '../../src/observe/aggregate.ts'
 import { createMetrics, type FinishedRequest } from '../../src/observe/metrics.ts'
 import { MAX_SERIES, SeriesCounter } from '../../src/observe/series.ts'
 import { Registry } from 'prom-client'
@@ -39,6 +40,31 @@ test('counts a request, its tokens and its times under the names that boards rea
     'weir_time_per_output_token_seconds_sum{model="m"} 0.01',
   ]) {
     expect(text.split('\n')).toContain(line)
+  }
+})
+
+test('several processes are one text: counts and times are added up, and each gauge is joined by its own rule', async () => {
+  const processes = [2, 3].map((holds) => createMetrics({ openHolds: async () => holds, unposted: () => holds }))
+  for (const metrics of processes) {
+    metrics.setKnown(['m'], ['m@x'])
+    metrics.request(OK)
+    metrics.event(closingEvent('e', { model: 'm', ttfe_ms: 100, duration_ms: 590 }))
+  }
+  // As it travels between processes.
+  const snapshots = JSON.parse(JSON.stringify(await Promise.all(processes.map((metrics) => metrics.snapshot())))) as MetricsSnapshot[]
+  const lines = (await renderTogether(snapshots)).split('\n')
+  for (const line of [
+    'weir_processes 2',
+    'weir_requests_total{model="m",endpoint="m@x",status_class="2xx",code="ok",stream="true"} 2',
+    'weir_request_duration_seconds_bucket{le="0.25",model="m",stream="true"} 0',
+    'weir_request_duration_seconds_bucket{le="0.5",model="m",stream="true"} 2',
+    'weir_request_duration_seconds_count{model="m",stream="true"} 2',
+    'weir_time_to_first_event_seconds_sum{model="m"} 0.2',
+    'weir_tokens_total{model="m",class="input"} 200',
+    'weir_open_holds 3',
+    'weir_unposted_events 5',
+  ]) {
+    expect(lines).toContain(line)
   }
 })
 

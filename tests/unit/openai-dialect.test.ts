@@ -27,14 +27,36 @@ function run(stream: string | Buffer, changes: Parameters<typeof answerContext>[
 describe('repairs, each with its fixture', () => {
   it.each([
     ['choice-index', false, ['choice_index']],
-    ['tool-call-index', false, ['tool_call_index']],
+    ['tool-call-index', false, ['role', 'tool_call_index', 'tool_call_type']],
     ['finish-reason-empty', false, ['finish_reason_empty']],
-    ['tool-calls-object', false, ['tool_call_index', 'tool_calls_object']],
+    ['tool-calls-object', false, ['role', 'tool_call_function', 'tool_call_id', 'tool_call_index', 'tool_calls_object']],
     ['bom', false, ['bom']],
     ['empty-data', false, ['empty_data']],
     ['line-end', false, ['line_end']],
     ['usage-in-choice', true, ['usage_in_choice']],
     ['usage-estimated', true, ['usage_estimated']],
+    ['role', false, ['role']],
+    ['finish-reason', false, ['finish_reason']],
+    ['reasoning-content', false, ['reasoning_content']],
+    ['choices-missing', false, ['choices_missing']],
+    ['choices-object', false, ['choices_object']],
+    ['message-or-delta', false, ['content_text', 'message_or_delta', 'role']],
+    ['delta-missing', false, ['delta_missing']],
+    ['content-text', false, ['content_text']],
+    ['repeated-text', false, ['repeated_text']],
+    ['tool-call-id', false, ['tool_call_id']],
+    ['tool-call-type', false, ['tool_call_type']],
+    ['tool-call-name', false, ['tool_call_name']],
+    ['tool-call-arguments', false, ['tool_call_arguments']],
+    ['tool-call-function', false, ['tool_call_function']],
+    ['usage-form', true, ['usage_form']],
+    ['chunk-array', false, ['chunk_array']],
+    ['joined-events', false, ['joined_events']],
+    ['json-body', true, ['json_body', 'message_or_delta']],
+    ['protocol', true, ['finish_reason', 'protocol']],
+    ['finish-by-is-end', false, ['finish_by_is_end']],
+    ['finish-by-done', true, ['finish_by_done']],
+    ['finish-by-whole', false, ['finish_by_whole', 'json_body', 'message_or_delta']],
     ['crlf-kept', false, []],
     ['many-lines', false, []],
     ['duplicate-keys', false, []],
@@ -52,6 +74,13 @@ describe('a stream', () => {
     const { out, data_events, done, observed } = run(stream + DONE)
     expect(out).toBe(asSent(stream).replace('{ "model":"weir-chat" }', '{ "model":"up" }'))
     expect([data_events, done, observed.finished, observed.finish_reason]).toEqual([2, true, true, 'stop'])
+  })
+
+  it('leaves calls of custom tools alone', () => {
+    const delta = (call: string): string => `data: {"choices":[{"index":0,"delta":{"role":"assistant","tool_calls":[${call}]}}]}\n\n`
+    const first = delta('{"index":0,"id":"t1","type":"custom","custom":{"name":"f","input":""}}')
+    const then = delta('{"index":0,"custom":{"input":"x"}}').replace('"role":"assistant",', '')
+    expect(run(first + then + FINISH + DONE)).toMatchObject({ out: first + then + asSent(FINISH), observed: { repairs: [] } })
   })
 
   it('keeps everything when usage was asked for', () => {
@@ -212,8 +241,9 @@ describe('usage', () => {
     ['negative', { prompt_tokens: -1, completion_tokens: 2 }, null],
     ['fraction', { prompt_tokens: 1, completion_tokens: 2.5 }, null],
     ['absurd', { prompt_tokens: 1, completion_tokens: 2e9 }, null],
-    ['text', { prompt_tokens: '1', completion_tokens: 2 }, null],
-    ['bad detail', { prompt_tokens: 1, completion_tokens: 2, prompt_tokens_details: { cached_tokens: '1' } }, null],
+    ['numbers in quotes', { prompt_tokens: '1', completion_tokens: 2 }, usage(1, 0, 0, 2, 0)],
+    ['text', { prompt_tokens: 'one', completion_tokens: 2 }, null],
+    ['bad detail', { prompt_tokens: 1, completion_tokens: 2, prompt_tokens_details: { cached_tokens: 'x' } }, null],
   ])('%s', (_, given, expected) => {
     expect(readUsage(given)).toEqual(expected)
   })
@@ -247,7 +277,7 @@ describe('a whole answer', () => {
     })
   })
 
-  it.each(['', '[]', 'null', '{', '{"model":"up"}', 'data: {}', `{"choices":[${'['.repeat(600)}${']'.repeat(600)}]}`])(
+  it.each(['', '[]', 'null', '{', '{"model":"up"}', `{"choices":[${'['.repeat(600)}${']'.repeat(600)}]}`])(
     'refuses %j as malformed',
     (body) => {
       expect(() => whole(body)).toThrow(expect.objectContaining({ kind: 'malformed' }))

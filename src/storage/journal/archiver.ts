@@ -5,7 +5,11 @@ import type { ArchiveTask, FromArchiver } from './protocol.ts'
 
 /** Runs one task in a thread of its own. @throws Error with what is wrong with the file, or kept it from being written */
 export function runArchiver(task: ArchiveTask, on_lines: (lines: number) => void): Promise<ArchiveFacts> {
-  const worker = new Worker(new URL('./archive-worker.ts', import.meta.url), { workerData: task, execArgv: [] })
+  return heardFrom(new Worker(new URL('./archive-worker.ts', import.meta.url), { workerData: task, execArgv: [] }), on_lines)
+}
+
+/** What an archiver's thread comes to. */
+export function heardFrom(worker: Worker, on_lines: (lines: number) => void): Promise<ArchiveFacts> {
   return new Promise((resolve, reject) => {
     worker.on('message', (message: FromArchiver) => {
       if (message.kind === 'lines') on_lines(message.lines)

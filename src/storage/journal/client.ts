@@ -22,6 +22,8 @@ export interface JournalOptions {
   readonly random: RandomBytes
   readonly commit_timeout_ms: number
   readonly keep_days: number
+  /** Where events are posted: `here`, to the ledger in the same file, unless it is said otherwise. */
+  readonly posting?: WriterStart['posting']
   /** Hears of failures that nobody waits for, e.g. a posting that will be tried again. */
   readonly on_trouble: (error: Error) => void
 }
@@ -79,7 +81,7 @@ export class Journal implements UsageLog {
     this.#options = options
     const { data_dir, keep_days, clock } = options
     const new_node = `n-${Buffer.from(options.random(4)).toString('hex')}`
-    const start: WriterStart = { data_dir, keep_days, new_node, now_ms: clock.now_ms() }
+    const start: WriterStart = { data_dir, keep_days, new_node, now_ms: clock.now_ms(), posting: options.posting ?? 'here' }
     this.#worker = new Worker(new URL('./worker.ts', import.meta.url), { workerData: start, execArgv: [] })
     this.#started = this.#listen()
   }

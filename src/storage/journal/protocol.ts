@@ -10,6 +10,29 @@ export interface WriterStart {
   /** Name for a journal that has none yet. */
   readonly new_node: string
   readonly now_ms: number
+  /** `here`: the ledger is in this file too. `elsewhere`: events are read from here and forwarded to a ledger that processes share. */
+  readonly posting: 'here' | 'elsewhere'
+}
+
+/** What is known of an event's charge; see migration 007. `epoch` is 0 where limits never charge it. */
+export interface ChargeNote {
+  readonly id: string
+  readonly revision: number
+  readonly epoch: number
+  readonly appended: boolean
+  readonly void: boolean
+}
+/** A `U` row that the ledger may lack. */
+export interface UnpostedRow {
+  readonly seq: number
+  readonly event_seq: number
+  readonly id: string
+  readonly revision: number
+  readonly day: string
+  /** When it was committed, Unix ms. */
+  readonly at: number
+  readonly body: string
+  readonly note: ChargeNote | null
 }
 
 /** A journal row on its way to the writer: short tuples, because copying them between threads is on the hot path. */
@@ -31,6 +54,15 @@ export type Ask =
   | { readonly what: 'repost'; readonly seqs: readonly number[] }
   /** Has the hour or day of a tenant that holds an instant derived again. */
   | { readonly what: 'derive'; readonly grain: 'hour' | 'day'; readonly tenant: string; readonly at: number }
+  /** `U` rows behind a row number that may not be in the ledger, oldest first, with what is known of their charge. */
+  | { readonly what: 'unposted'; readonly after: number; readonly limit: number }
+  | { readonly what: 'note'; readonly notes: readonly ChargeNote[] }
+  /** Every `U` row up to and with this number is in the ledger. */
+  | { readonly what: 'posted'; readonly seq: number }
+  /** The `U` row of a request's revision. */
+  | { readonly what: 'event'; readonly id: string; readonly revision: number }
+  /** Events in the order of their rows, beginning after one; at most so many. */
+  | { readonly what: 'events_after'; readonly row: number; readonly limit: number }
   | { readonly what: 'close' }
 
 /** Answers by question. */
@@ -44,6 +76,12 @@ export interface Answers {
   readonly forget: number
   readonly repost: null
   readonly derive: null
+  readonly unposted: readonly UnpostedRow[]
+  readonly note: null
+  /** `U` rows that are left. */
+  readonly posted: number
+  readonly event: string | null
+  readonly events_after: ReadonlyArray<{ readonly row: number; readonly body: string }>
   readonly close: null
 }
 

@@ -62,6 +62,12 @@ export class JournalRows {
     return first ?? this.#next_seq
   }
 
+  /** U rows above the watermark of posting. */
+  countUnposted(): number {
+    const sql = `SELECT COUNT(*) AS value FROM journal WHERE kind = 'U' AND seq > ${Number(readMeta(this.#database, 'posted_seq') ?? 0)}`
+    return readInteger(this.#database, sql)
+  }
+
   get last_seq(): number {
     return this.#next_seq - 1
   }
@@ -119,6 +125,15 @@ export class JournalRows {
     }
     const opened = this.#database.prepare('SELECT body FROM journal WHERE seq = ?')
     return open.map(([id, seq]) => ({ open: String(opened.get(seq)?.['body']), last: last.get(id) ?? null }))
+  }
+
+  /** Events in the order of their rows. */
+  eventsAfter(row: number, limit: number): Answers['events_after'] {
+    const sql = "SELECT seq, body FROM journal WHERE kind = 'U' AND seq > ? ORDER BY seq LIMIT ?"
+    return this.#database
+      .prepare(sql)
+      .all(row, limit)
+      .map(({ seq, body }) => ({ row: Number(seq), body: String(body) }))
   }
 
   /** Deletes at most one small batch of posted rows older than `keep_days`; returns how many. */

@@ -11,6 +11,7 @@ import { Poster } from '../sql/post.ts'
 import { Rollups } from '../sql/rollups.ts'
 import { type DirectoryLock, lockDirectory } from './lock.ts'
 import type { Answers, Ask, FromWriter, ToWriter, WriterStart } from './protocol.ts'
+import { Forwarding } from './forwarding.ts'
 import { inTransaction, JournalRows } from './rows.ts'
 
 /** Rows wait this long for company before they are posted, unless {@link POST_AT} of them wait. */
@@ -35,8 +36,9 @@ class Writer {
   readonly #lock: DirectoryLock
   readonly #database: DatabaseSync
   readonly #rows: JournalRows
-  readonly #rollups: Rollups
-  readonly #poster: Poster
+  readonly #forwarding: Forwarding
+  /** Null where the ledger is elsewhere. */
+  readonly #ledger: { readonly poster: Poster; readonly rollups: Rollups } | null
   readonly #posts: { readonly id: number; events: number; transactions: number }[] = []
   #unposted: number
   #timer: NodeJS.Timeout | null = null
@@ -59,12 +61,17 @@ class Writer {
     this.#database.exec(`PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = ${CHECKPOINT_PAGES}; PRAGMA temp_store = MEMORY`)
     migrate(this.#database, path, start.now_ms)
     this.#rows = new JournalRows(this.#database, start.new_node)
-    this.#rollups = new Rollups(this.#database)
-    this.#poster = new Poster(this.#database, this.#rows, this.#rollups)
-    this.#unposted = this.#poster.countUnposted()
+    this.#forwarding = new Forwarding(this.#database, this.#rows)
+    this.#ledger = start.posting === 'here' ? this.#openLedger() : null
+    this.#unposted = this.#rows.countUnposted()
     this.#tell({ kind: 'ready', node: this.#rows.node, unposted: this.#unposted })
     this.#planPosting()
     this.#deriveLater()
+  }
+
+  #openLedger(): { readonly poster: Poster; readonly rollups: Rollups } {
+    const rollups = new Rollups(this.#database)
+    return { rollups, poster: new Poster(this.#database, this.#rows, rollups) }
   }
 
   /** Takes everything that is queued: batches that arrived together are committed together. */
@@ -120,7 +127,7 @@ class Writer {
   }
 
   #answer(id: number, ask: Ask): void {
-    if (ask.what === 'post') {
+    if (ask.what === 'post' && this.#start.posting === 'here') {
       this.#posts.push({ id, events: 0, transactions: 0 })
       return
     }
@@ -131,14 +138,16 @@ class Writer {
     }
   }
 
-  #do(ask: Exclude<Ask, { what: 'post' }>): Answers[keyof Answers] {
+  #do(ask: Ask): Answers[keyof Answers] {
     switch (ask.what) {
+      case 'post':
+        throw new Error('events of this journal are posted elsewhere')
       case 'write':
         this.#rows.syncFully(true)
         return inTransaction(this.#database, () => ask.statements.map((statement) => this.#run(statement)))
       case 'transact':
         this.#rows.syncFully(true)
-        return this.#poster.transact(ask.transaction)
+        return this.#books().poster.transact(ask.transaction)
       case 'unfinished':
         return this.#rows.unfinished(ask.ids)
       case 'mark':
@@ -150,11 +159,27 @@ class Writer {
         return this.#rows.deleteOld(this.#start.keep_days, ask.now_ms)
       case 'repost':
         this.#rows.syncFully(true)
-        this.#poster.repost(ask.seqs)
+        this.#books().poster.repost(ask.seqs)
         return null
       case 'derive':
         this.#deriveAgain(ask)
         return null
+      case 'unposted':
+        return this.#forwarding.unposted(ask.after, ask.limit)
+      case 'note':
+        this.#rows.syncFully(false)
+        this.#forwarding.note(ask.notes)
+        return null
+      case 'posted':
+        this.#rows.syncFully(false)
+        this.#forwarding.posted(ask.seq)
+        this.#unposted = this.#rows.countUnposted()
+        this.#tell({ kind: 'posted', unposted: this.#unposted })
+        return this.#unposted
+      case 'event':
+        return this.#forwarding.event(ask.id, ask.revision)
+      case 'events_after':
+        return this.#rows.eventsAfter(ask.row, ask.limit)
       case 'close':
         return this.#close()
       default:
@@ -162,9 +187,14 @@ class Writer {
     }
   }
 
+  #books(): { readonly poster: Poster; readonly rollups: Rollups } {
+    assert(this.#ledger !== null, 'the ledger is not in this file')
+    return this.#ledger
+  }
+
   #deriveAgain({ grain, tenant, at }: Extract<Ask, { what: 'derive' }>): void {
     this.#rows.syncFully(false)
-    inTransaction(this.#database, () => this.#rollups.touch(grain, tenant, at))
+    inTransaction(this.#database, () => this.#books().rollups.touch(grain, tenant, at))
     this.#deriveLater()
   }
 
@@ -182,7 +212,7 @@ class Writer {
 
   /** Posting runs between commits: soon when many wait or someone asked, else after a quiet moment. */
   #planPosting(): void {
-    if (this.#posts.length > 0 || this.#unposted >= POST_AT) {
+    if (this.#posts.length > 0 || (this.#ledger !== null && this.#unposted >= POST_AT)) {
       if (this.#immediate) return
       this.#immediate = true
       setImmediate(() => {
@@ -199,14 +229,14 @@ class Writer {
     const busy = this.#busy_since_timer
     this.#busy_since_timer = false
     // The first look comes while the rows that set the timer are fresh; one more turn waits for what follows them.
-    if (busy && this.#unposted < POST_AT) this.#timer = setTimeout(() => this.#quiet(), POST_IDLE_MS)
+    if (busy && (this.#ledger === null || this.#unposted < POST_AT)) this.#timer = setTimeout(() => this.#quiet(), POST_IDLE_MS)
     else this.#quiet()
   }
 
   #quiet(): void {
     this.#timer = null
     this.#post()
-    if (this.#unposted > 0) return
+    if (this.#ledger !== null && this.#unposted > 0) return
     this.#deriveLater()
     try {
       this.#tidy()
@@ -223,13 +253,14 @@ class Writer {
       this.#database.exec('PRAGMA wal_checkpoint(PASSIVE)')
     }
     if (this.#now_ms - this.#deleted_at_ms < DELETE_EVERY_MS) return
-    const more = this.#rollups.deleteSome(this.#now_ms)
+    const more = this.#ledger?.rollups.deleteSome(this.#now_ms) ?? false
     const deleted = this.#rows.deleteOld(this.#start.keep_days, this.#now_ms)
     if (deleted === 0 && !more) this.#deleted_at_ms = this.#now_ms
   }
 
   /** Hours and days of the rollups, a slice at a time until none is left. Rows to post and batches to commit come in between. */
   #deriveLater(): void {
+    if (this.#ledger === null) return
     this.#derive_timer ??= setTimeout(() => {
       this.#derive_timer = null
       this.#derive()
@@ -239,16 +270,17 @@ class Writer {
   #derive(): void {
     try {
       this.#rows.syncFully(false)
-      if (this.#rollups.deriveSome(this.#now_ms)) this.#deriveLater()
+      if (this.#ledger?.rollups.deriveSome(this.#now_ms) === true) this.#deriveLater()
     } catch (error) {
       this.#tell({ kind: 'trouble', message: `rollups were not derived: ${messageOf(error)}` })
     }
   }
 
   #post(): void {
+    if (this.#ledger === null) return this.#answerPosts()
     try {
       this.#rows.syncFully(false)
-      const { rows, events, transactions } = this.#poster.postSome(POST_SLICE)
+      const { rows, events, transactions } = this.#ledger.poster.postSome(POST_SLICE)
       this.#unposted = rows < POST_SLICE ? 0 : this.#unposted - rows
       if (rows > 0) this.#tell({ kind: 'posted', unposted: this.#unposted })
       for (const post of this.#posts) {
@@ -278,8 +310,10 @@ class Writer {
   }
 
   #close(): null {
-    while (this.#poster.postSome(POST_SLICE).rows > 0);
-    this.#unposted = 0
+    if (this.#ledger !== null) {
+      while (this.#ledger.poster.postSome(POST_SLICE).rows > 0);
+      this.#unposted = 0
+    }
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
     if (this.#probe !== null) clearTimeout(this.#probe)

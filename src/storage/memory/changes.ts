@@ -18,6 +18,7 @@ export function createMemoryChanges(): Changes {
       }
       if (errors.length > 0) throw new AggregateError(errors, `${errors.length} listeners of change ${seq} failed`)
     },
+    version: () => Promise.resolve(null),
     subscribe: (listener) => {
       const entry = (seq: number): void => listener(seq)
       listeners.add(entry)

@@ -1,6 +1,7 @@
 import { assert } from '../../base/assert.ts'
 import type { HeldPart } from '../../money/grant.ts'
 import type { HoldRequest, LimitRule, RateState, RateStates } from '../ports.ts'
+import { limitName } from '../rules.ts'
 import { type Counter, MeterCounter, RateCounter } from './counters.ts'
 
 /** A rule of a request beside the counter that it is counted by. */
@@ -83,9 +84,4 @@ export function begunOf(rules: readonly CheckedRule[]): Readonly<Record<string, 
     begun[limitName(rule)] = counter.begun_ms
   }
   return begun
-}
-
-/** A limit's name within its request, which has one key, one project and one tenant. */
-export function limitName({ kind, scope, model }: Pick<LimitRule, 'kind' | 'scope' | 'model'>): string {
-  return model === null ? `${scope} ${kind}` : `${scope} ${kind} ${model}`
 }

@@ -51,18 +51,21 @@ export class Admission {
 
   async settle(request: SettleRequest): Promise<SettleOutcome> {
     checkAmounts(request.amount_nano, ...[...request.parts, ...(request.replaces ?? [])].map(({ amount }) => amount))
-    const { id } = request
-    // The charge of a sweep is nobody's own: the request may be running all the same, and then it changes nothing.
-    if (request.swept === true) {
+    const { id, swept, orphan } = request
+    // Whoever closes it for another does not end it here: the request may be running all the same, and then this changes nothing.
+    if (swept === true || orphan === true) {
       const outcome = await this.#settle(request)
-      if (outcome.state === 'settled') this.#own.closedBySweep(id)
+      if (outcome.state === 'settled') this.#own.closedForAnother(id)
       return outcome
     }
-    this.#own.closing(id)
+    this.#own.turn(id, 'settling')
     try {
-      return await this.#settle(request)
-    } finally {
+      const outcome = await this.#settle(request)
       this.#own.forget(id)
+      return outcome
+    } catch (error) {
+      this.#own.turn(id, 'unsettled')
+      throw error
     }
   }
 
@@ -77,12 +80,17 @@ export class Admission {
     return outcomeOf(reply)
   }
 
+  /** One that fails is tried again until it has worked. @throws LimitsUnavailable all the same */
   async release(id: string, tenant: string): Promise<void> {
     const own = this.#own.get(id)
     if (own !== undefined && own.receipt.tenant !== tenant) return
-    this.#own.closing(id)
+    const doubt = { id, tenant, counters: this.#own.counters(id) }
+    this.#own.turn(id, 'releasing')
     try {
-      await this.giveBack({ id, tenant, counters: this.#own.counters(id) })
+      await this.giveBack(doubt)
+    } catch (error) {
+      if (error instanceof LimitsUnavailable) this.#doubts.add(doubt)
+      throw error
     } finally {
       this.#own.forget(id)
     }
@@ -100,7 +108,7 @@ export class Admission {
     const rates = ratesOf(request.rules, listOf(rate_values), now_ms)
     const { rules, credit_line_nano, lease_ms } = request
     const own = (receipt: HoldReceipt, ends: readonly string[]): OwnHold => {
-      return { ...place, rules, ends, credit_line_nano, lease_ms, receipt, checkpoint: '', closing: false }
+      return { ...place, rules, ends, credit_line_nano, lease_ms, receipt, checkpoint: '', phase: 'open' }
     }
     if (answer === 'held') {
       const ends = textsOf(details[2])
@@ -142,8 +150,9 @@ function holdWords(request: HoldRequest, context: string, counters: string): rea
 
 /** In the order of `scripts/settle.lua`, behind the hold's own words. */
 function settleWords(request: SettleRequest, stream_cap: number): readonly Word[] {
-  const { admitted_at, tokens, amount_nano, parts, swept, replaces, event } = request
-  const words: Word[] = [admitted_at, tokens, `${amount_nano}`, swept === true ? '1' : '', event ?? '', stream_cap]
+  const { admitted_at, tokens, amount_nano, parts, swept, orphan, replaces, event } = request
+  const closer = swept === true ? 'swept' : orphan === true ? 'orphan' : ''
+  const words: Word[] = [admitted_at, tokens, `${amount_nano}`, closer, event?.body ?? '', event?.ref ?? '', stream_cap]
   words.push(...partWords(parts), ...(replaces === undefined ? [-1] : partWords(replaces)))
   return words
 }
@@ -152,10 +161,16 @@ function partWords(parts: readonly PaymentPart[]): readonly Word[] {
   return [parts.length, ...parts.flatMap(({ grant, unit, amount }) => [grant, unitLetter(unit), `${amount}`])]
 }
 
-function outcomeOf([state, epoch, appended]: Reply): SettleOutcome {
+function outcomeOf([state, epoch, appended, ref, replaced]: Reply): SettleOutcome {
   const name = textOf(state)
   assert(name === 'settled' || name === 'late' || name === 'duplicate' || name === 'expired', 'a settle ended in no known state')
-  return { state: name, epoch: epoch === '' ? null : numberOf(epoch), appended: appended === 1 }
+  return {
+    state: name,
+    epoch: epoch === '' ? null : numberOf(epoch),
+    appended: appended === 1,
+    ref: ref === '' ? null : textOf(ref),
+    replaced: replaced === 1,
+  }
 }
 
 function refusalFrom(request: HoldRequest, answer: string, details: Reply, now_ms: number): HoldRefusal {

@@ -7,7 +7,7 @@ import { fixedOf, limitsText } from './hold-texts.ts'
 import { counterName, counterNames } from './keys.ts'
 import type { Word } from './link.ts'
 import type { OwnHold, OwnHolds } from './own-holds.ts'
-import { textOf, unitLetter } from './replies.ts'
+import { unitLetter } from './replies.ts'
 import { slicesOf } from './slices.ts'
 import { specialText, termsText } from './terms.ts'
 
@@ -38,8 +38,9 @@ export class Epochs {
     )
   }
 
-  async serverRun(bucket: number): Promise<string> {
-    return textOf(await this.#scripts.run('run', [this.#scripts.keys.of(bucket).meta], []))
+  async serverRuns(): Promise<(bucket: number) => string | null> {
+    const runOf = await this.#scripts.link.serverRuns()
+    return (bucket) => runOf(this.#scripts.keys.of(bucket).meta)
   }
 
   /** Each step may be cut short: begun again with the same epoch, it goes on where it was. */

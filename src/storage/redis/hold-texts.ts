@@ -1,5 +1,5 @@
-import { limitName } from '../memory/needs.ts'
 import type { LimitRule } from '../ports.ts'
+import { limitName } from '../rules.ts'
 import type { FixedReceipt } from './replies.ts'
 
 /** What never changes of a hold's receipt. */

@@ -3,7 +3,7 @@ import { LimitsUnavailable } from '../cluster-ports.ts'
 import { parseAddresses, type RedisAddress } from './address.ts'
 import { failureOf, isUnknownScript } from './failures.ts'
 import { loadScripts, type ScriptName, type Scripts } from './scripts.ts'
-import { connectCluster, connectSingle, type Server, type Servers, type Watcher } from './servers.ts'
+import { connectCluster, connectSingle, readRun, type Server, type Servers, type Watcher } from './servers.ts'
 import { subscribe } from './subscription.ts'
 
 const COMMAND_TIMEOUT_MS = 2000
@@ -38,6 +38,8 @@ export interface RedisLink {
   ask<Reply>(key: string, command: (client: Redis | Cluster) => Promise<Reply>): Promise<Reply>
   /** Sends commands to every master in turn. @throws LimitsUnavailable `away` unless all of them can be reached */
   eachMaster(work: (redis: Redis) => Promise<void>): Promise<void>
+  /** `run_id` of the server that each key is on, asked of every master once; null for keys that none has. @throws LimitsUnavailable */
+  serverRuns(): Promise<(key: string) => string | null>
   /** Hears what is published to a channel, on a connection of its own, also after that was lost. @returns what ends it */
   subscribe(channel: string, onMessage: (message: string) => void): () => void
   /** Resolves once it can be used. @throws LimitsUnavailable `away` after `timeout_ms`; Error at once where a server must not be used */
@@ -102,6 +104,17 @@ class Link implements RedisLink {
     if (masters.length === 0) throw this.#away()
     for (const master of masters) this.#usable(master)
     for (const { redis } of masters) await this.#answer(() => work(redis))
+  }
+
+  async serverRuns(): Promise<(key: string) => string | null> {
+    const runs = new Map<Redis, string>()
+    await this.eachMaster(async (redis) => {
+      runs.set(redis, await readRun(redis))
+    })
+    return (key) => {
+      const server = this.#servers.serverOf(key)
+      return server === undefined ? null : (runs.get(server.redis) ?? null)
+    }
   }
 
   subscribe(channel: string, onMessage: (message: string) => void): () => void {

@@ -20,7 +20,6 @@ const SCRIPT_NAMES = [
   'publish',
   'release',
   'report',
-  'run',
   'settle',
   'shift',
   'states',

@@ -156,9 +156,18 @@ function watch(redis: Redis, watcher: Watcher): WatchedServer {
   return server
 }
 
+/** The run id of a server. @throws what the client throws */
+export async function readRun(redis: Redis): Promise<string> {
+  return factOf(await redis.info('server'), 'run_id')
+}
+
+function factOf(info: string, name: string): string {
+  return new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? ''
+}
+
 async function readFacts(redis: Redis): Promise<ServerFacts> {
   const info = await redis.info('server', 'memory', 'cluster', 'replication')
-  const fact = (name: string): string => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? ''
+  const fact = (name: string): string => factOf(info, name)
   const problem = problemOf(fact('maxmemory_policy'), fact('redis_version'), fact('role'))
   return { run_id: fact('run_id'), is_cluster: fact('cluster_enabled') === '1', problem }
 }

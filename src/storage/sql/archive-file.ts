@@ -121,14 +121,14 @@ function runsOf(node: string, seqs: readonly number[]): readonly ArchiveRun[] {
 export async function writeArchiveFile(
   directory: string,
   file: string,
-  pages: Iterable<readonly string[]>,
+  pages: Iterable<readonly string[]> | AsyncIterable<readonly string[]>,
   on_lines: (lines: number) => void,
 ): Promise<ArchiveFacts> {
   await mkdir(directory, { recursive: true, mode: 0o700 })
   const temporary = join(directory, `${file}.tmp`)
   const tally = new ArchiveTally()
-  const chunks = function* (): Generator<Buffer> {
-    for (const lines of pages) {
+  const chunks = async function* (): AsyncGenerator<Buffer> {
+    for await (const lines of pages) {
       for (const line of lines) tally.add(line)
       yield Buffer.from(lines.map((line) => `${line}\n`).join(''))
       on_lines(tally.events)

@@ -2,30 +2,37 @@ import { entriesOf, EntrySums } from '../accounts.ts'
 import type { AccountCode, Account, LedgerEntry } from '../ports.ts'
 import type { GrantRecord } from '../records.ts'
 import type { GrantUnit } from '../../money/grant.ts'
+import type { SqlDialect } from './dialect.ts'
 import { bigOf, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 
 const PRESENT = 'day NOT IN (SELECT day FROM archives)'
 
 /** What events paid with, per tenant and grant, archived days included; `kind` is the grant's, if it has a record. */
-const PAID =
-  'SELECT s.owner, s.ref, s.unit, s.amount, g.kind FROM (SELECT owner, ref, unit, SUM(amount) AS amount FROM (' +
-  "SELECT e.tenant AS owner, json_extract(p.value, '$.grant') AS ref, json_extract(p.value, '$.unit') AS unit, " +
-  "CAST(json_extract(p.value, '$.amount') AS INTEGER) AS amount " +
-  `FROM events AS e, json_each(e.body, '$.parts') AS p WHERE e.superseded = 0 AND e.${PRESENT} ` +
-  "UNION ALL SELECT owner, ref, unit, amount FROM archive_sums WHERE unit <> 'cost' AND day IN (SELECT day FROM archives)) " +
-  'GROUP BY owner, ref, unit) AS s LEFT JOIN grants AS g ON g.id = s.ref'
+function paid({ jsonText, jsonInteger, jsonItems }: SqlDialect): string {
+  return (
+    'SELECT s.owner, s.ref, s.unit, s.amount, g.kind FROM (SELECT owner, ref, unit, SUM(amount) AS amount FROM (' +
+    `SELECT e.tenant AS owner, ${jsonText('p.value', 'grant')} AS ref, ${jsonText('p.value', 'unit')} AS unit, ` +
+    `${jsonInteger('p.value', 'amount')} AS amount ` +
+    `FROM events AS e CROSS JOIN ${jsonItems('e.body', 'parts', 'p')} WHERE e.superseded = 0 AND e.${PRESENT} ` +
+    "UNION ALL SELECT owner, ref, unit, amount FROM archive_sums WHERE unit <> 'cost' AND day IN (SELECT day FROM archives)) AS u " +
+    'GROUP BY owner, ref, unit) AS s LEFT JOIN grants AS g ON g.id = s.ref'
+  )
+}
 
-const COSTS =
-  'SELECT owner, SUM(amount) AS amount FROM (' +
-  `SELECT provider AS owner, SUM(cost_nano) AS amount FROM events NOT INDEXED WHERE superseded = 0 AND ${PRESENT} GROUP BY provider ` +
-  "UNION ALL SELECT owner, amount FROM archive_sums WHERE unit = 'cost' AND day IN (SELECT day FROM archives)) GROUP BY owner"
+function costs({ indexed }: SqlDialect): string {
+  return (
+    'SELECT owner, SUM(amount) AS amount FROM (SELECT provider AS owner, SUM(cost_nano) AS amount ' +
+    `FROM ${indexed('events', null)} WHERE superseded = 0 AND ${PRESENT} GROUP BY provider ` +
+    "UNION ALL SELECT owner, amount FROM archive_sums WHERE unit = 'cost' AND day IN (SELECT day FROM archives)) AS u GROUP BY owner"
+  )
+}
 
 const GRANT_CODES = "('wallet_liability', 'prepaid_grant', 'contract_commitment')"
 
 /** The account into which a grant was given. Transactions that are no usage have seals: this is surer than the grant's record. */
 const GIVEN =
   'SELECT DISTINCT l.code, l.owner, l.ref, l.unit FROM ledger_transactions AS t CROSS JOIN ledger_entries AS l ' +
-  `ON l.transaction_id = t.id WHERE t.number IS NOT NULL AND l.code IN ${GRANT_CODES}`
+  `WHERE l.transaction_id = t.id AND t.number IS NOT NULL AND l.code IN ${GRANT_CODES}`
 
 /** Usage of which the ledger has something that cannot be: entries out of balance, or no transaction to them, or none of them. */
 const BROKEN =
@@ -43,16 +50,18 @@ const usageEntries = (where: string): string =>
 const plain = (sql: string): SqlStatement => ({ sql, params: [] })
 
 /** What {@link accountsOff} reads; in one read transaction. */
-export const ACCOUNT_STATEMENTS = {
-  paid: plain(PAID),
-  costs: plain(COSTS),
-  given: plain(GIVEN),
-  booked: plain(usageEntries('')),
-} as const satisfies Record<string, SqlStatement>
+export function accountStatements(dialect: SqlDialect) {
+  return {
+    paid: plain(paid(dialect)),
+    costs: plain(costs(dialect)),
+    given: plain(GIVEN),
+    booked: plain(usageEntries('')),
+  } as const satisfies Record<string, SqlStatement>
+}
 
 export const BROKEN_STATEMENT = plain(BROKEN)
 /** To be read as `booked` where broken usage is to be posted again. */
-export const SOUND_STATEMENT = plain(usageEntries(`WHERE t.id NOT IN (SELECT id FROM (${BROKEN}))`))
+export const SOUND_STATEMENT = plain(usageEntries(`WHERE t.id NOT IN (SELECT id FROM (${BROKEN}) AS b)`))
 
 /** An account whose entries of usage are not what events say. */
 export interface AccountOff {
@@ -68,7 +77,7 @@ const KIND_OF: Readonly<Record<string, GrantRecord['kind']>> = {
 }
 
 /** Every account of usage, from events, against its entries. By account, so that one event's wrong account shows too. */
-export function accountsOff(rowsOf: (name: keyof typeof ACCOUNT_STATEMENTS) => readonly SqlRow[]): readonly AccountOff[] {
+export function accountsOff(rowsOf: (name: keyof ReturnType<typeof accountStatements>) => readonly SqlRow[]): readonly AccountOff[] {
   const given = new Map(rowsOf('given').map((row) => [grantOf(row), textOf(row, 'code')]))
   const [events, entries] = [new EntrySums(), new EntrySums()]
   for (const row of rowsOf('paid')) {
@@ -109,8 +118,7 @@ const OF_RECORD =
 
 /** Records of grants against the transactions that gave them; a record that is not posted yet is not judged. */
 export const WRONG_GRANTS = plain(
-  'SELECT DISTINCT g.id FROM ledger_transactions AS t CROSS JOIN ledger_entries AS l ON l.transaction_id = t.id ' +
-    'CROSS JOIN grants AS g ON g.id = l.ref ' +
-    `WHERE t.number IS NOT NULL AND l.code IN ${GRANT_CODES} AND (l.owner <> g.tenant OR l.unit <> g.unit OR l.code <> ${OF_RECORD} ` +
+  'SELECT DISTINCT g.id FROM ledger_transactions AS t CROSS JOIN ledger_entries AS l CROSS JOIN grants AS g ' +
+    `WHERE l.transaction_id = t.id AND g.id = l.ref AND t.number IS NOT NULL AND l.code IN ${GRANT_CODES} AND (l.owner <> g.tenant OR l.unit <> g.unit OR l.code <> ${OF_RECORD} ` +
     "OR (t.id = 'grant:' || g.id AND l.amount <> -g.amount)) LIMIT 10",
 )

@@ -1,33 +1,37 @@
 import { dayOf } from '../../base/clock.ts'
-import { notArchived, SUMS, WRONG_EVENT_DAYS, wrongDays, wrongHours } from './cells.ts'
+import { notArchived, wrongDays, wrongEventDays, wrongHours } from './cells.ts'
+import type { SqlDialect } from './dialect.ts'
 import { bigOf, numberOf, type SqlRow, type SqlStatement, textOf } from './executor.ts'
-import { HOUR_MS } from './rollups.ts'
+import { SUMS } from './rollup-batch.ts'
 
 const MOST = 10
 
-const first = (sql: string): SqlStatement => ({ sql: `${sql} LIMIT ${MOST}`, params: [] })
-
 /** What {@link wrongRollups} reads, besides the audit's pass over the events. */
-export const ROLLUP_STATEMENTS = {
-  event_days: first(WRONG_EVENT_DAYS),
-  hours: first(wrongHours('1')),
-  days: first(wrongDays('1')),
-  calls: {
-    sql:
-      'SELECT tenant, at, SUM(searches) AS searches, SUM(images) AS images FROM usage_days AS t ' +
-      `WHERE dimension = '' AND ${notArchived('at')} GROUP BY tenant, at`,
-    params: [],
-  },
-  stale: { sql: "SELECT tenant, at FROM usage_stale WHERE grain = 'day'", params: [] },
-  archived_days: {
-    sql:
-      'SELECT a.day, a.requests, a.amount_nano, a.cost_nano, COALESCE(SUM(d.requests), 0) AS found_requests, ' +
-      'COALESCE(SUM(d.amount_nano), 0) AS found_amount, COALESCE(SUM(d.cost_nano), 0) AS found_cost FROM archives AS a ' +
-      `LEFT JOIN usage_days AS d ON d.dimension = '' AND d.at = CAST(strftime('%s', a.day) AS INTEGER) * 1000 - ${8 * HOUR_MS} ` +
-      'GROUP BY a.day HAVING a.requests <> found_requests OR a.amount_nano <> found_amount OR a.cost_nano <> found_cost',
-    params: [],
-  },
-} as const satisfies Record<string, SqlStatement>
+export function rollupStatements(dialect: SqlDialect) {
+  const first = (sql: string): SqlStatement => ({ sql: `${sql} LIMIT ${MOST}`, params: [] })
+  const found = (name: string): string => `COALESCE(SUM(d.${name}), 0)`
+  return {
+    event_days: first(wrongEventDays(dialect)),
+    hours: first(wrongHours('1 = 1')),
+    days: first(wrongDays('1 = 1')),
+    calls: {
+      sql:
+        'SELECT tenant, at, SUM(searches) AS searches, SUM(images) AS images FROM usage_days AS t ' +
+        `WHERE dimension = '' AND ${notArchived('at', dialect)} GROUP BY tenant, at`,
+      params: [],
+    },
+    stale: { sql: "SELECT tenant, at FROM usage_stale WHERE grain = 'day'", params: [] },
+    archived_days: {
+      sql:
+        `SELECT a.day, a.requests, a.amount_nano, a.cost_nano, ${found('requests')} AS found_requests, ` +
+        `${found('amount_nano')} AS found_amount, ${found('cost_nano')} AS found_cost FROM archives AS a ` +
+        `LEFT JOIN usage_days AS d ON d.dimension = '' AND d.at = ${dialect.startOfDay('a.day')} ` +
+        'GROUP BY a.day, a.requests, a.amount_nano, a.cost_nano ' +
+        `HAVING a.requests <> ${found('requests')} OR a.amount_nano <> ${found('amount_nano')} OR a.cost_nano <> ${found('cost_nano')}`,
+      params: [],
+    },
+  } as const satisfies Record<string, SqlStatement>
+}
 
 /**
  * Where sums of usage are not those of the events, or coarser ones not those of finer ones, in words. Archived days are held against
@@ -36,7 +40,7 @@ export const ROLLUP_STATEMENTS = {
  */
 export function wrongRollups(
   pass: readonly SqlRow[],
-  rowsOf: (name: keyof typeof ROLLUP_STATEMENTS) => readonly SqlRow[],
+  rowsOf: (name: keyof ReturnType<typeof rollupStatements>) => readonly SqlRow[],
 ): readonly string[] {
   return [
     ...rowsOf('event_days').map((row) => cellWords(row, 'days', 'its events')),

@@ -1,29 +1,15 @@
-import { entriesOf, EntrySums } from '../accounts.ts'
 import { decodeEvent } from '../../money/event-json.ts'
+import { entriesOf, EntrySums } from '../accounts.ts'
 import type { AuditFacts, UsageMark } from '../books.ts'
 import type { LedgerEntry } from '../ports.ts'
 import type { GrantRecord } from '../records.ts'
-import { ACCOUNT_STATEMENTS, accountsOff, accountText, entryFrom, WRONG_GRANTS } from './audit-accounts.ts'
-import { DIFFERING_NAMES, DIFFERS, UNLIKE_BODY } from './audit-columns.ts'
-import { ROLLUP_STATEMENTS, wrongRollups } from './audit-rollups.ts'
-import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
-import { brokenSeals } from './seal.ts'
-
-const MOST = 10
-
-/** Rows of a day whose file is durable are being deleted: from then on the books about the file stand for them. */
-const PRESENT = 'day NOT IN (SELECT day FROM archives)'
-
-const UNBALANCED =
-  'SELECT DISTINCT transaction_id AS id FROM (SELECT transaction_id FROM ledger_entries ' +
-  `GROUP BY transaction_id, unit HAVING SUM(amount) <> 0) LIMIT ${MOST}`
-
-/** The running balances against the entries they sum up. */
-const WRONG_BALANCES =
-  'SELECT code, owner, ref, unit FROM (' +
-  'SELECT code, owner, ref, unit, amount FROM ledger_balances ' +
-  'UNION ALL SELECT code, owner, ref, unit, -SUM(amount) FROM ledger_entries GROUP BY code, owner, ref, unit) ' +
-  `GROUP BY code, owner, ref, unit HAVING SUM(amount) <> 0 LIMIT ${MOST}`
+import { entryFrom } from './audit-accounts.ts'
+import { UNLIKE_BODY } from './audit-columns.ts'
+import { countedRuns, gapsBetween, readGaps } from './audit-numbers.ts'
+import { commonFacts, commonStatements, idsOf, MOST, PASS_COUNTS, PRESENT, readNamed } from './audit-parts.ts'
+import { SQLITE } from './dialect.ts'
+import { BALANCES } from './balances.ts'
+import { numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 
 /**
  * Journal and events are compared row by row over this many of the newest rows, which is all of a small database. What is older was
@@ -43,8 +29,6 @@ const UNLIKE =
   "WHERE j.kind = 'U' AND j.seq > ? AND ((e.id IS NULL AND j.seq <= ? AND j.day NOT IN (SELECT day FROM archives)) OR e.body <> j.body) " +
   `LIMIT ${2 * MOST}`
 
-const LATE = `SELECT id || ' (its day ' || day || ' is archived)' AS id FROM late_events LIMIT ${MOST}`
-
 /** Only events of this node from the oldest kept U row on: rows before it were deleted after their time. */
 const UNEXPLAINED =
   "SELECT e.id FROM events AS e WHERE e.node = (SELECT value FROM meta WHERE name = 'node') AND e.seq >= " +
@@ -55,40 +39,17 @@ const UNEXPLAINED =
 
 /** One pass over the events: counts, numbers of nodes, calls per day and tenant, and how many rows are not what their bodies say. */
 const PASS =
-  'SELECT node, day, tenant, MIN(seq) AS low, MAX(seq) AS high, COUNT(*) AS numbers, SUM(seq) AS total, SUM(superseded) AS superseded, ' +
-  'SUM(revision = 2) AS seconds, SUM(superseded = 0) AS requests, SUM(unlike) AS unlike, ' +
-  `${['amount_nano', 'searches', 'images'].map((name) => `SUM(CASE superseded WHEN 0 THEN ${name} ELSE 0 END) AS ${name}`).join(', ')} ` +
+  `SELECT node, day, tenant, MIN(seq) AS low, MAX(seq) AS high, COUNT(*) AS numbers, SUM(seq) AS total, ${PASS_COUNTS} ` +
   // The limit keeps bodies out of what is sorted.
   `FROM (SELECT node, day, tenant, seq, superseded, revision, amount_nano, ${UNLIKE_BODY} AS unlike, ` +
   "json_extract(body, '$.calls.search') AS searches, json_extract(body, '$.calls.image') AS images " +
   `FROM events NOT INDEXED WHERE ${PRESENT} LIMIT -1) GROUP BY node, day, tenant`
-
-/** Needs a look only where the pass counts other numbers of superseded events than of second revisions. */
-const TWICE = `SELECT id FROM events WHERE superseded = 0 GROUP BY day, id HAVING COUNT(*) <> 1 LIMIT ${MOST}`
-
-/** Needs a look only where the pass found rows that are not what their bodies say. */
-const WRONG_COLUMNS = `SELECT id || ' (' || ${DIFFERING_NAMES} || 'of its row)' AS id FROM events WHERE ${PRESENT} AND ${DIFFERS} LIMIT ${MOST}`
-
-/** Rows that came back after their day was closed. */
-const RETURNED =
-  "SELECT id || ' (its day ' || day || ' is archived)' AS id FROM events " +
-  `WHERE day IN (SELECT day FROM archives WHERE state = 'closed') LIMIT ${MOST}`
-
-const ORPHANS =
-  'SELECT DISTINCT transaction_id AS id FROM ledger_entries ' +
-  `WHERE transaction_id NOT IN (SELECT id FROM ledger_transactions) LIMIT ${MOST}`
-
-const WITHOUT_ENTRIES =
-  "SELECT id FROM ledger_transactions AS t WHERE kind = 'usage' AND NOT EXISTS " +
-  `(SELECT 1 FROM ledger_entries AS l WHERE l.transaction_id = t.id) LIMIT ${MOST}`
 
 const OPEN =
   "SELECT id FROM journal AS s WHERE kind = 'S' AND seq >= ? AND seq <= ? AND NOT EXISTS " +
   "(SELECT 1 FROM journal AS c WHERE c.id = s.id AND c.kind IN ('U', 'R') AND c.seq <= ?) ORDER BY seq"
 
 const OPEN_FLOOR = "CAST(COALESCE((SELECT value FROM meta WHERE name = 'open_floor'), '0') AS INTEGER)"
-
-const ARCHIVED = 'SELECT COALESCE(SUM(requests), 0) AS events, COALESCE(SUM(amount_nano), 0) AS amount_nano FROM archives'
 
 /** Event numbers outside the rows, and the ends of this node's numbering so that a number missing there shows too. */
 const OTHER_RUNS =
@@ -97,17 +58,8 @@ const OTHER_RUNS =
   "UNION ALL SELECT value, 0, 0 FROM meta WHERE name = 'node' " +
   "UNION ALL SELECT n.value, s.value + 1, s.value + 1 FROM meta AS n JOIN meta AS s ON s.name = 'event_seq' WHERE n.name = 'node'"
 
-const OTHER_NUMBERS =
-  'SELECT node, MIN(first) AS low, MAX(last) AS high, SUM(last - first + 1) AS numbers, ' +
-  `SUM((first + last) * (last - first + 1) / 2) AS total FROM (${OTHER_RUNS}) GROUP BY node`
-
-const GAPS =
-  'SELECT node, before + 1 AS first, first - 1 AS last FROM (' +
-  'SELECT node, first, LAG(last) OVER (PARTITION BY node ORDER BY first) AS before FROM (' +
-  `SELECT node, seq AS first, seq AS last FROM events WHERE ${PRESENT} UNION ALL ${OTHER_RUNS}) WHERE node = ?) ` +
-  `WHERE first > before + 1 ORDER BY first LIMIT ${MOST}`
-
-const BALANCES = 'SELECT code, owner, ref, unit, amount FROM ledger_balances'
+const OTHER_NUMBERS = countedRuns(OTHER_RUNS)
+const gapsOf = (node: string): SqlStatement => ({ sql: gapsBetween(OTHER_RUNS), params: [node] })
 
 /** Events that were closed after the mark and are posted, each with what it superseded. */
 const AFTER =
@@ -134,44 +86,19 @@ const END = Number.MAX_SAFE_INTEGER
  * A full pass over the events: run it on a connection of its own.
  */
 export async function readAuditFacts(executor: Pick<SqlExecutor, 'read'>, mark?: UsageMark): Promise<AuditFacts> {
-  const named = Object.entries(statementsAt(mark))
-  const results = await executor.read(named.map(([, statement]) => statement))
-  const rows = new Map(named.map(([name], index) => [name, results[index] ?? []]))
-  const of = (name: keyof ReturnType<typeof statementsAt>): readonly SqlRow[] => rows.get(name) ?? []
-  const ids = (...names: Parameters<typeof of>[0][]): readonly string[] => [...new Set(names.flatMap((name) => idsOf(of(name))))]
-  const pass = of('pass')
-  const gaps = await readGaps(executor, [...pass, ...of('other_numbers')])
+  const of = await readNamed(executor, statementsAt(mark))
+  const gaps = await readGaps(executor, [...of('pass'), ...of('other_numbers')], gapsOf)
   const [unlike, unexplained] = gaps.length === 0 ? [of('unlike'), of('unexplained')] : await readOlder(executor, mark)
   const missing = unlike.filter((row) => numberOf(row, 'missing') === 1)
-  const counts = [...pass.map((row) => ({ ...row, events: bigOf(row, 'requests') })), ...of('archived')]
-  const off = accountsOff(of)
+  const common = await commonFacts(executor, SQLITE, of)
   return {
-    unbalanced: ids('unbalanced'),
-    missing_events: [...idsOf(missing).slice(0, MOST), ...ids('late')],
-    unexplained_events: [...idsOf(unexplained), ...ids('returned')],
-    differing_events: [
-      ...new Set([
-        ...idsOf(unlike.filter((row) => !missing.includes(row))),
-        ...(await readTwice(executor, pass)),
-        ...(await readColumns(executor, pass)),
-      ]),
-    ],
+    ...common,
+    missing_events: [...idsOf(missing).slice(0, MOST), ...common.missing_events],
+    unexplained_events: [...idsOf(unexplained), ...common.unexplained_events],
+    differing_events: [...new Set([...idsOf(unlike.filter((row) => !missing.includes(row))), ...common.differing_events])],
     gaps,
-    wrong_sums: [
-      ...off.map(({ account, events, entries }) => `${accountText(account)}: events ${events}, entries ${entries}`).toSorted(),
-      ...of('wrong_balances').map(balanceName),
-    ],
-    wrong_transactions: [
-      ...idsOf(of('orphans')).map((id) => `${id} has entries and is not there`),
-      ...idsOf(of('without_entries')).map((id) => `${id} has no entries`),
-      ...(await brokenSeals(executor)),
-    ],
-    wrong_grants: ids('wrong_grants'),
-    wrong_rollups: wrongRollups(pass, of),
-    open_requests: ids('open'),
+    open_requests: idsOf(of('open')),
     balances: balancesAt(of('balances'), of('after'), of('after_kinds'), of('after_transactions')),
-    events: Number(sumOf(counts, 'events')),
-    amount_nano: sumOf(counts, 'amount_nano'),
   }
 }
 
@@ -194,22 +121,6 @@ export async function readBalancesAt(executor: Pick<SqlExecutor, 'read'>, mark: 
   return balancesAt(now, later, kinds, transactions)
 }
 
-function sumOf(rows: readonly SqlRow[], column: string): bigint {
-  return rows.reduce((sum, row) => sum + bigOf(row, column), 0n)
-}
-
-async function readTwice(executor: Pick<SqlExecutor, 'read'>, pass: readonly SqlRow[]): Promise<readonly string[]> {
-  if (sumOf(pass, 'superseded') === sumOf(pass, 'seconds')) return []
-  const [rows = []] = await executor.read([{ sql: TWICE, params: [] }])
-  return idsOf(rows)
-}
-
-async function readColumns(executor: Pick<SqlExecutor, 'read'>, pass: readonly SqlRow[]): Promise<readonly string[]> {
-  if (sumOf(pass, 'unlike') === 0n) return []
-  const [rows = []] = await executor.read([{ sql: WRONG_COLUMNS, params: [] }])
-  return idsOf(rows)
-}
-
 function statementsAt(mark: UsageMark | undefined) {
   const row_seq = mark?.row_seq ?? END
   const plain = (sql: string): SqlStatement => ({ sql, params: [] })
@@ -218,21 +129,11 @@ function statementsAt(mark: UsageMark | undefined) {
       ? { sql: OPEN.replace('?', mark === undefined ? OPEN_FLOOR : '0'), params: [row_seq, row_seq] }
       : { sql: OPEN, params: [mark.open_floor, row_seq, row_seq] }
   return {
-    unbalanced: plain(UNBALANCED),
-    wrong_balances: plain(WRONG_BALANCES),
+    ...commonStatements(SQLITE, plain(PASS)),
     unlike: { sql: UNLIKE.replace('?', OLDEST_COMPARED), params: [row_seq] },
-    late: plain(LATE),
     unexplained: plain(UNEXPLAINED.replace('?', OLDEST_COMPARED)),
-    returned: plain(RETURNED),
-    orphans: plain(ORPHANS),
-    without_entries: plain(WITHOUT_ENTRIES),
-    wrong_grants: WRONG_GRANTS,
-    pass: plain(PASS),
     other_numbers: plain(OTHER_NUMBERS),
-    archived: plain(ARCHIVED),
-    ...ACCOUNT_STATEMENTS,
     open,
-    ...ROLLUP_STATEMENTS,
     balances: plain(BALANCES),
     after: { sql: AFTER, params: [row_seq] },
     after_kinds: { sql: AFTER_KINDS, params: [row_seq] },
@@ -256,33 +157,13 @@ export async function lostNumbers(executor: Pick<SqlExecutor, 'read'>): Promise<
     { sql: OTHER_NUMBERS, params: [] },
   ])
   const lost: string[] = []
-  for (const gap of await readGaps(executor, [...numbers, ...others])) {
+  for (const gap of await readGaps(executor, [...numbers, ...others], gapsOf)) {
     const [, node = '', first, last] = /^(.*) (\d+)(?:–(\d+))?$/.exec(gap) ?? []
     const [from, to] = [Number(first), Number(last ?? first)]
     const [rows] = first === undefined ? [] : await executor.read([{ sql: IN_JOURNAL, params: [from, to, node] }])
     if (rows?.[0] === undefined || numberOf(rows[0], 'count') !== to - from + 1) lost.push(gap)
   }
   return lost
-}
-
-/** Numbers missing of nodes whose count or sum of numbers shows that some are; only then are they looked for. */
-async function readGaps(executor: Pick<SqlExecutor, 'read'>, numbers: readonly SqlRow[]): Promise<readonly string[]> {
-  const nodes = [...Map.groupBy(numbers, (row) => textOf(row, 'node'))].filter(([, rows]) => !isWhole(rows)).map(([node]) => node)
-  if (nodes.length === 0) return []
-  const results = await executor.read(nodes.slice(0, MOST).map((node) => ({ sql: GAPS, params: [node] })))
-  const gaps = results.flat().map((row) => {
-    const [first, last] = [numberOf(row, 'first'), numberOf(row, 'last')]
-    return `${textOf(row, 'node')} ${first === last ? first : `${first}–${last}`}`
-  })
-  // Sums that do not fit without a number missing: some number is there twice.
-  return gaps.length > 0 ? gaps : nodes.map((node) => `${node} has a number twice`)
-}
-
-function isWhole(rows: readonly SqlRow[]): boolean {
-  const low = rows.map((row) => bigOf(row, 'low')).reduce((a, b) => (a < b ? a : b))
-  const high = rows.map((row) => bigOf(row, 'high')).reduce((a, b) => (a > b ? a : b))
-  const count = high - low + 1n
-  return sumOf(rows, 'numbers') === count && sumOf(rows, 'total') * 2n === (low + high) * count
 }
 
 /** Balances as they were at the mark: without what events and transactions after it have posted since. */
@@ -303,13 +184,4 @@ function balancesAt(
     if (row['earlier'] !== null) sums.add(entriesOf(decodeEvent(textOf(row, 'earlier')), kindOf))
   }
   return sums.entries()
-}
-
-function idsOf(rows: readonly SqlRow[]): readonly string[] {
-  return rows.map((row) => textOf(row, 'id'))
-}
-
-function balanceName(row: SqlRow): string {
-  const [code, owner, ref, unit] = ['code', 'owner', 'ref', 'unit'].map((column) => textOf(row, column))
-  return `balance of ${code} ${owner} ${ref} in ${unit} is not the sum of its entries`
 }

@@ -14,6 +14,11 @@ export interface SqlExecutor {
   write(statements: readonly SqlStatement[]): Promise<readonly (readonly SqlRow[])[]>
 }
 
+/** A bound of time, Unix ms, as a 64-bit column is compared with it: the next whole millisecond. */
+export function instantOf(at_ms: number): number {
+  return Math.max(Number.MIN_SAFE_INTEGER, Math.min(Number.MAX_SAFE_INTEGER, Math.ceil(at_ms)))
+}
+
 /** A NOT NULL text column. @throws TypeError if it is something else */
 export function textOf(row: SqlRow, column: string): string {
   const value = row[column]
@@ -33,4 +38,9 @@ export function numberOf(row: SqlRow, column: string): number {
   const value = Number(bigOf(row, column))
   if (!Number.isSafeInteger(value)) throw new TypeError(`column ${column} is beyond 2^53`)
   return value
+}
+
+/** A row that another one forbids. Names the constraint, never a value. */
+export class UniqueViolation extends Error {
+  override name = 'UniqueViolation'
 }

@@ -19,7 +19,9 @@ import {
   type UsageQuery,
 } from '../ports.ts'
 import { readAuditFacts } from './audit.ts'
-import { bigOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
+import { BALANCES } from './balances.ts'
+import { type SqlDialect, SQLITE } from './dialect.ts'
+import { bigOf, instantOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 import { transactionsOf, transactionsStatement, transactionStatement } from './transactions.ts'
 import { USAGE_FLOORS, type UsageFloors, usageFloorsOf, usagePageOf, usageStatement } from './usage.ts'
 
@@ -42,6 +44,7 @@ export class SqlLedger implements Ledger {
   readonly #writer: LedgerWriter
   readonly #auditing: Pick<SqlExecutor, 'read'>
   readonly #searching: Pick<SqlExecutor, 'read'>
+  readonly #dialect: SqlDialect
   /** As far as this reader knows. */
   #floors: UsageFloors = { minutes_ms: 0, events_ms: 0 }
 
@@ -54,11 +57,13 @@ export class SqlLedger implements Ledger {
     writer: LedgerWriter,
     auditing: Pick<SqlExecutor, 'read'> = executor,
     searching: Pick<SqlExecutor, 'read'> = executor,
+    dialect: SqlDialect = SQLITE,
   ) {
     this.#executor = executor
     this.#writer = writer
     this.#auditing = auditing
     this.#searching = searching
+    this.#dialect = dialect
   }
 
   post(): Promise<PostResult> {
@@ -72,7 +77,7 @@ export class SqlLedger implements Ledger {
   }
 
   async balances(): Promise<readonly LedgerEntry[]> {
-    const rows = await this.#read({ sql: 'SELECT code, owner, ref, unit, amount FROM ledger_balances', params: [] })
+    const rows = await this.#read({ sql: BALANCES, params: [] })
     return rows.map((row) => ({
       account: {
         code: textOf(row, 'code') as AccountCode,
@@ -97,11 +102,11 @@ export class SqlLedger implements Ledger {
   /** @throws BadCursor */
   async events(query: EventQuery): Promise<EventPage> {
     const limit = pageLimit(query.limit)
-    const { where, params } = conditionsOf(query)
+    const { where, params } = conditionsOf(query, this.#dialect)
     const after = query.cursor === undefined ? null : parseCursor(query.cursor)
     const keyset = after === null ? '' : ' AND (admitted_at, id) < (?, ?)'
-    const index = query.overrun === true ? ' INDEXED BY events_overrun' : ''
-    const sql = `SELECT body FROM events${index} WHERE ${where}${keyset} ORDER BY admitted_at DESC, id DESC LIMIT ?`
+    const table = query.overrun === true ? this.#dialect.indexed('events', 'events_overrun') : 'events'
+    const sql = `SELECT body FROM ${table} WHERE ${where}${keyset} ORDER BY admitted_at DESC, id DESC LIMIT ?`
     const reader = isSearch(query) ? this.#searching : this.#executor
     const [rows = []] = await reader.read([{ sql, params: [...params, ...(after ?? []), limit + 1] }])
     const events = rows.slice(0, limit).map((row) => decodeEvent(textOf(row, 'body')))
@@ -115,7 +120,7 @@ export class SqlLedger implements Ledger {
     const reader = query.tenant === undefined ? this.#auditing : this.#executor
     for (let attempt = 0; attempt < FLOOR_ATTEMPTS; attempt += 1) {
       const planned = this.#floors
-      const [floors, rows = []] = await reader.read([USAGE_FLOORS, usageStatement(query, planned)])
+      const [floors, rows = []] = await reader.read([USAGE_FLOORS, usageStatement(query, planned, this.#dialect)])
       // Read in the same transaction: a plan made for other floors would look for rows that are gone.
       this.#floors = usageFloorsOf(floors?.[0])
       const { minutes_ms, events_ms } = this.#floors
@@ -125,7 +130,7 @@ export class SqlLedger implements Ledger {
   }
 
   async transaction(id: string): Promise<LedgerTransaction | null> {
-    const rows = await this.#read(transactionStatement(id))
+    const rows = await this.#read(transactionStatement(id, this.#dialect))
     return transactionsOf(rows)[0] ?? null
   }
 
@@ -133,15 +138,14 @@ export class SqlLedger implements Ledger {
   async transactions(query: TransactionQuery): Promise<TransactionPage> {
     const limit = Math.min(MAX_TRANSACTIONS, pageLimit(query.limit))
     const after = query.cursor === undefined ? null : parseCursor(query.cursor)
-    const transactions = transactionsOf(await this.#read(transactionsStatement(query, after, limit + 1)))
+    const transactions = transactionsOf(await this.#read(transactionsStatement(query, after, limit + 1, this.#dialect)))
     const page = transactions.slice(0, limit)
     const last = page.at(-1)
     return { transactions: page, next_cursor: transactions.length > limit && last !== undefined ? `${last.at}.${last.id}` : null }
   }
 
   async archivedDays({ from_ms, to_ms }: { readonly from_ms?: number; readonly to_ms?: number }): Promise<readonly string[]> {
-    const within = (at_ms: number): number => Math.min(Math.max(0, at_ms), LATEST_MS)
-    const params = [dayOf(within(from_ms ?? 0)), dayOf(within((to_ms ?? LATEST_MS) - 1))]
+    const params = [dayWithin(from_ms ?? 0), dayWithin((to_ms ?? LATEST_MS) - 1)]
     const rows = await this.#read({ sql: 'SELECT day FROM archives WHERE day >= ? AND day <= ? ORDER BY day', params })
     return rows.map((row) => textOf(row, 'day'))
   }
@@ -156,6 +160,10 @@ export class SqlLedger implements Ledger {
   }
 }
 
+function dayWithin(at_ms: number): string {
+  return dayOf(Math.min(Math.max(0, at_ms), LATEST_MS))
+}
+
 function pageLimit(limit: number): number {
   return Math.max(1, Math.min(MAX_PAGE, limit))
 }
@@ -165,7 +173,7 @@ function isSearch({ project, key, model, endpoint, end_user, tag }: EventQuery):
   return [project, key, model, endpoint, end_user, tag].some((filter) => filter !== undefined)
 }
 
-function conditionsOf(query: EventQuery): { readonly where: string; readonly params: readonly (string | number)[] } {
+function conditionsOf(query: EventQuery, dialect: SqlDialect): { readonly where: string; readonly params: readonly (string | number)[] } {
   const conditions = ['superseded = 0']
   const params: (string | number)[] = []
   const add = (condition: string, ...values: readonly (string | number | undefined)[]): void => {
@@ -180,9 +188,12 @@ function conditionsOf(query: EventQuery): { readonly where: string; readonly par
   add('model = ?', query.model)
   add('endpoint = ?', query.endpoint)
   add('end_user = ?', query.end_user)
-  add("EXISTS (SELECT 1 FROM json_each(body, '$.tags') AS t WHERE t.key = ? AND t.value = ?)", query.tag?.name, query.tag?.value)
-  add('admitted_at >= ?', query.from_ms)
-  add('admitted_at < ?', query.to_ms)
+  const tags = dialect.jsonMembers('body', 'tags', 't')
+  add(`EXISTS (SELECT 1 FROM ${tags} WHERE t.key = ? AND t.value = ?)`, query.tag?.name, query.tag?.value)
+  if (query.from_ms !== undefined) add('admitted_at >= ?', instantOf(query.from_ms))
+  if (query.to_ms !== undefined) add('admitted_at < ?', instantOf(query.to_ms))
+  if (dialect.day_partitions && query.from_ms !== undefined) add('day >= ?', dayWithin(query.from_ms))
+  if (dialect.day_partitions && query.to_ms !== undefined) add('day <= ?', dayWithin(query.to_ms))
   if (query.overrun === true) add('overrun_nano > 0')
   return { where: conditions.join(' AND '), params }
 }

@@ -10,7 +10,8 @@ export class SchemaError extends Error {
   override name = 'SchemaError'
 }
 
-interface Migration {
+/** One numbered file of a schema. */
+export interface Migration {
   readonly number: number
   readonly sql: string
   readonly checksum: string
@@ -30,7 +31,7 @@ export function migrate(database: DatabaseSync, path: string, at_ms: number, dir
   for (const row of database.prepare('SELECT number, checksum FROM migrations').all()) {
     done.set(Number(row['number']), String(row['checksum']))
   }
-  checkKnown(done, migrations)
+  checkKnown(done, migrations, 'an older schema is kept beside it as *.before-NNN')
   const missing = migrations.filter(({ number }) => !done.has(number))
   const [first] = missing
   if (first === undefined) return
@@ -49,7 +50,8 @@ export function migrate(database: DatabaseSync, path: string, at_ms: number, dir
   }
 }
 
-function readMigrations(directory: URL): readonly Migration[] {
+/** The files of a schema, in order. */
+export function readMigrations(directory: URL): readonly Migration[] {
   const names = readdirSync(fileURLToPath(directory))
     .filter((name) => name.endsWith('.sql'))
     .toSorted()
@@ -59,13 +61,18 @@ function readMigrations(directory: URL): readonly Migration[] {
   })
 }
 
-function checkKnown(done: ReadonlyMap<number, string>, migrations: readonly Migration[]): void {
+/**
+ * Whether this release may use a database on which these migrations ran.
+ * @param elsewhere where an older schema can be found
+ * @throws SchemaError
+ */
+export function checkKnown(done: ReadonlyMap<number, string>, migrations: readonly Migration[], elsewhere: string): void {
   for (const [number, checksum] of done) {
     const known = migrations.find((migration) => migration.number === number)
     if (known === undefined) {
       throw new SchemaError(
         `the database has schema ${Math.max(...done.keys())}, which is newer than this release of weir knows. ` +
-          'Start the release that wrote it, or a later one; an older schema is kept beside it as *.before-NNN.',
+          `Start the release that wrote it, or a later one; ${elsewhere}.`,
       )
     }
     if (known.checksum !== checksum) {

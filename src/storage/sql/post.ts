@@ -6,7 +6,8 @@ import { addAmounts, checkBalanced, entriesOf, EntrySums } from '../accounts.ts'
 import { inTransaction, type JournalRows, readMeta } from '../journal/rows.ts'
 import type { Account, LedgerEntry, LedgerTransaction, PostResult } from '../ports.ts'
 import type { GrantRecord } from '../records.ts'
-import { RollupBatch, type Rollups } from './rollups.ts'
+import { RollupBatch } from './rollup-batch.ts'
+import type { Rollups } from './rollups.ts'
 import { Sealer } from './seal.ts'
 
 const MAX_KNOWN_GRANTS = 10_000
@@ -31,12 +32,6 @@ export class Poster {
     this.#statements = prepareStatements(database)
     this.#sealer = new Sealer(database)
     this.#posted_seq = Number(readMeta(database, 'posted_seq') ?? 0)
-  }
-
-  /** U rows above the watermark. */
-  countUnposted(): number {
-    const sql = "SELECT COUNT(*) AS count FROM journal WHERE kind = 'U' AND seq > ?"
-    return Number(this.#database.prepare(sql).get(this.#posted_seq)?.['count'] ?? 0)
   }
 
   /** Posts the next `most` events as one balanced transaction of the ledger. Posting an event again changes nothing. */

@@ -1,11 +1,9 @@
-import type { Clock } from '../../base/clock.ts'
 import type { LostFact, RebuildChange } from '../books.ts'
-import type { Journal } from '../journal/client.ts'
-import type { LedgerEntry } from '../ports.ts'
+import type { LedgerEntry, LedgerTransaction } from '../ports.ts'
 import {
-  ACCOUNT_STATEMENTS,
   type AccountOff,
   accountsOff,
+  accountStatements,
   accountText,
   BROKEN_STATEMENT,
   SOUND_STATEMENT,
@@ -13,7 +11,7 @@ import {
 } from './audit-accounts.ts'
 import { notArchived, wrongDays, wrongHours } from './cells.ts'
 import { dayOf } from '../../base/clock.ts'
-import { lostNumbers } from './audit.ts'
+import type { SqlDialect } from './dialect.ts'
 import { numberOf, type SqlExecutor, type SqlRow, textOf } from './executor.ts'
 import { brokenSeals } from './seal.ts'
 
@@ -28,10 +26,18 @@ export interface EntriesRebuilt {
 }
 
 export interface EntriesOptions {
-  readonly executor: SqlExecutor
+  readonly executor: Pick<SqlExecutor, 'write'>
   readonly auditing: Pick<SqlExecutor, 'read'>
-  readonly journal: Journal
-  readonly clock: Clock
+  readonly dialect: SqlDialect
+  /** Numbers of events that are nowhere, so that entries may be all that is left of them. */
+  readonly lostNumbers: () => Promise<readonly string[]>
+  /** Posts entries as a transaction of usage that makes up for others ({@link againTransaction}). */
+  readonly post: (entries: readonly LedgerEntry[]) => Promise<void>
+}
+
+/** @param name makes its id a new one */
+export function againTransaction(name: string, at: number, entries: readonly LedgerEntry[]): LedgerTransaction {
+  return { id: `usage-${name}`, at, kind: 'usage', note: 'posted again from events', entries }
 }
 
 /**
@@ -45,7 +51,7 @@ export async function rebuildEntries(
   archivesAreSound: () => Promise<boolean>,
 ): Promise<EntriesRebuilt> {
   // One read transaction: an event and its entries are posted together, so that both sides have it or neither.
-  const { paid, costs, given } = ACCOUNT_STATEMENTS
+  const { paid, costs, given } = accountStatements(options.dialect)
   const [broken = [], ...sums] = await options.auditing.read([BROKEN_STATEMENT, paid, costs, given, SOUND_STATEMENT])
   const names = ['paid', 'costs', 'given', 'booked'] as const
   const off = accountsOff((name) => sums[names.indexOf(name)] ?? [])
@@ -57,7 +63,7 @@ export async function rebuildEntries(
   }
   if (!check) {
     await takeOut(broken, options)
-    for (const entries of balancedSlices(off)) await postAgain(entries, options)
+    for (const entries of balancedSlices(off)) await options.post(entries)
   }
   const changes = [
     ...broken.map((row) => ({
@@ -76,10 +82,13 @@ export async function rebuildEntries(
   return { changes, lost: [] }
 }
 
-async function notWhole({ auditing }: EntriesOptions, archivesAreSound: () => Promise<boolean>): Promise<string | null> {
-  const [number] = await lostNumbers(auditing)
+async function notWhole(
+  { auditing, dialect, lostNumbers }: EntriesOptions,
+  archivesAreSound: () => Promise<boolean>,
+): Promise<string | null> {
+  const [number] = await lostNumbers()
   if (number !== undefined) return `event ${number} is lost, so that the entries may be right`
-  const [broken] = await brokenSeals(auditing)
+  const [broken] = await brokenSeals(auditing, dialect)
   if (broken !== undefined) return `transaction ${broken}: what it posted is not known any more`
   const [archives] = await auditing.read([{ sql: 'SELECT 1 FROM archives LIMIT 1', params: [] }])
   const sound = archives === undefined || archives.length === 0 || (await archivesAreSound())
@@ -117,21 +126,6 @@ function balances(entries: readonly LedgerEntry[]): boolean {
   return [...units.values()].every((of_unit) => of_unit.reduce((sum, { amount }) => sum + amount, 0n) === 0n)
 }
 
-async function postAgain(entries: readonly LedgerEntry[], { executor, journal, clock }: EntriesOptions): Promise<void> {
-  const [rows] = await executor.read([{ sql: 'SELECT COALESCE(MAX(rowid), 0) + 1 AS next FROM ledger_transactions', params: [] }])
-  const next = rows?.[0] === undefined ? 1 : numberOf(rows[0], 'next')
-  const transaction = {
-    id: `usage-${journal.node}-again-${next}`,
-    at: clock.now_ms(),
-    kind: 'usage',
-    note: 'posted again from events',
-    entries,
-  } as const
-  if ((await journal.ask<'transact'>({ what: 'transact', transaction })) === 'duplicate') {
-    throw new Error(`${transaction.id} is posted already; try again`)
-  }
-}
-
 const LOST_ENTRIES =
   "SELECT DISTINCT transaction_id AS id FROM ledger_entries WHERE transaction_id NOT LIKE 'usage-%' " +
   `AND transaction_id NOT IN (SELECT id FROM ledger_transactions) LIMIT ${MOST}`
@@ -139,18 +133,22 @@ const LOST_ENTRIES =
 const RETURNED = `SELECT DISTINCT day AS id FROM events WHERE day IN (SELECT day FROM archives WHERE state = 'closed') LIMIT ${MOST}`
 
 /** Days of cells. */
-const archivedDays = (cells: string): string => `SELECT DISTINCT at FROM (${cells})`
-const ARCHIVED = `NOT (${notArchived('t.at')})`
+const archivedDays = (cells: string): string => `SELECT DISTINCT at FROM (${cells}) AS c`
+const archived = (dialect: SqlDialect): string => `NOT (${notArchived('t.at', dialect)})`
 
 /** What is wrong and follows from nothing that is here. */
-export async function lostFacts({ auditing }: Pick<EntriesOptions, 'auditing'>): Promise<readonly LostFact[]> {
+export async function lostFacts({
+  auditing,
+  dialect,
+  lostNumbers,
+}: Omit<EntriesOptions, 'executor' | 'post'>): Promise<readonly LostFact[]> {
   const plain = (sql: string) => ({ sql, params: [] })
   const [orphans = [], returned = [], grants = [], hours = [], days = []] = await auditing.read([
     plain(LOST_ENTRIES),
     plain(RETURNED),
     WRONG_GRANTS,
-    plain(archivedDays(wrongHours(ARCHIVED))),
-    plain(archivedDays(wrongDays(ARCHIVED))),
+    plain(archivedDays(wrongHours(archived(dialect)))),
+    plain(archivedDays(wrongDays(archived(dialect)))),
   ])
   const each = (what: string, ids: readonly string[], why: string): readonly LostFact[] => ids.map((id) => ({ what, id, why }))
   const idsOf = (rows: readonly SqlRow[]): readonly string[] => rows.map((row) => textOf(row, 'id'))
@@ -158,12 +156,12 @@ export async function lostFacts({ auditing }: Pick<EntriesOptions, 'auditing'>):
   return [
     ...each(
       'event number',
-      await lostNumbers(auditing),
+      await lostNumbers(),
       'no event has it, nor a row of the journal, nor an archive; sums of usage by minute stay as they are',
     ),
     ...each(
       'transaction',
-      await brokenSeals(auditing),
+      await brokenSeals(auditing, dialect),
       'nothing else says what was posted: compare with a copy of the database from before',
     ),
     ...each('entries without their transaction', idsOf(orphans), 'nothing else says when and why they were posted'),

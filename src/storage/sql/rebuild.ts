@@ -3,19 +3,19 @@ import type { Journal } from '../journal/client.ts'
 import type { LimitUse, LostFact, OnProgress, RebuildChange, Rebuilder, UsageMark } from '../books.ts'
 import type { LedgerEntry } from '../ports.ts'
 import { lostNumbers, readBalancesAt } from './audit.ts'
-import { DIFFERING_NAMES, DIFFERS, FROM_BODY, UNLIKE_BODY } from './audit-columns.ts'
-import { dayStartSql, FLOOR, notArchived, PLACE, SUMS, wrongCells, wrongDays, wrongHours } from './cells.ts'
+import { differingNames, differs, fromBody, UNLIKE_BODY } from './audit-columns.ts'
+import { FLOOR, notArchived, PLACE, wrongCells, wrongDays, wrongHours } from './cells.ts'
+import { dayStartSql, SQLITE } from './dialect.ts'
 import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
-import { lostFacts, rebuildEntries } from './rebuild-entries.ts'
-import { DAY_MS, HOUR_MS, MINUTE_MS } from './rollups.ts'
+import { againTransaction, type EntriesOptions, lostFacts, rebuildEntries } from './rebuild-entries.ts'
+import { balanceChange, columnsChange, placeOf, standingChange, sumChanges, told, useStatement, WRONG_BALANCES } from './rebuild-parts.ts'
+import { DAY_MS, HOUR_MS, MINUTE_MS, SUMS } from './rollup-batch.ts'
 import { brokenSeals } from './seal.ts'
 
 /** Rows posted again per commit. */
 const REPOST_SLICE = 100
 /** Sums corrected per commit. */
 const CELL_SLICE = 100
-/** Differences told of each kind; the rest is counted. All of them are put right. */
-const MOST_TOLD = 100
 /** Limits looked up in one read. */
 const USES_PER_READ = 50
 /** How long hours and days may take to be derived again. */
@@ -44,12 +44,7 @@ export class SqlRebuilder implements Rebuilder {
   }
 
   async events(check: boolean): Promise<readonly RebuildChange[]> {
-    const changes = await this.#rows(check, COLUMNS_OFF, PUT_BACK, (row) => ({
-      what: 'row of an event',
-      id: textOf(row, 'id'),
-      was: `with another ${textOf(row, 'names').trimEnd().replaceAll(' ', ', ')}`,
-      now: 'as its body has it',
-    }))
+    const changes = await this.#rows(check, COLUMNS_OFF, PUT_BACK, columnsChange)
     for (let after = 0; ;) {
       const rows = await this.#read(LACKING, after, REPOST_SLICE)
       const last = rows.at(-1)
@@ -58,27 +53,41 @@ export class SqlRebuilder implements Rebuilder {
       after = numberOf(last, 'seq')
       if (!check) await this.#options.journal.ask<'repost'>({ what: 'repost', seqs: rows.map((row) => numberOf(row, 'seq')) })
     }
-    const standing = (row: SqlRow): RebuildChange => {
-      const [was, now] = numberOf(row, 'superseded') === 1 ? ['superseded', 'in force'] : ['in force', 'superseded']
-      return { what: 'row of an event', id: textOf(row, 'id'), was, now }
-    }
-    changes.push(...(await this.#rows(check, STANDING_OFF, SET_STANDING, standing)))
+    changes.push(...(await this.#rows(check, STANDING_OFF, SET_STANDING, standingChange)))
     return told(changes)
   }
 
   async entries(check: boolean, archivesAreSound: () => Promise<boolean>): Promise<readonly RebuildChange[]> {
-    const { changes, lost } = await rebuildEntries(check, this.#options, archivesAreSound)
+    const { changes, lost } = await rebuildEntries(check, this.#entries(), archivesAreSound)
     this.#lost = lost
     return told(changes)
   }
 
   async lost(): Promise<readonly LostFact[]> {
-    return [...(await lostFacts(this.#options)), ...this.#lost]
+    return [...(await lostFacts(this.#entries())), ...this.#lost]
+  }
+
+  #entries(): EntriesOptions {
+    const { executor, auditing, journal, clock } = this.#options
+    return {
+      executor,
+      auditing,
+      dialect: SQLITE,
+      lostNumbers: () => lostNumbers(auditing),
+      post: async (entries) => {
+        const [rows] = await executor.read([{ sql: 'SELECT COALESCE(MAX(rowid), 0) + 1 AS next FROM ledger_transactions', params: [] }])
+        const next = rows?.[0] === undefined ? 1 : numberOf(rows[0], 'next')
+        const transaction = againTransaction(`${journal.node}-again-${next}`, clock.now_ms(), entries)
+        if ((await journal.ask<'transact'>({ what: 'transact', transaction })) === 'duplicate') {
+          throw new Error(`${transaction.id} is posted already; try again`)
+        }
+      },
+    }
   }
 
   async balances(check: boolean): Promise<readonly RebuildChange[]> {
     const wrong = await this.#read(WRONG_BALANCES)
-    const [broken] = wrong.length === 0 ? [] : await brokenSeals(this.#options.auditing)
+    const [broken] = wrong.length === 0 ? [] : await brokenSeals(this.#options.auditing, SQLITE)
     if (broken !== undefined) {
       // Of a transaction that lost its entries the balances are all that is left.
       const why = `transaction ${broken}: the balances may be right`
@@ -89,13 +98,7 @@ export class SqlRebuilder implements Rebuilder {
       // The difference and not the sum: what is posted meanwhile moves both sides.
       await this.#options.executor.write(wrong.map(correction))
     }
-    return told(
-      wrong.map((row) => {
-        const [code, owner, ref, unit] = ['code', 'owner', 'ref', 'unit'].map((name) => textOf(row, name))
-        const id = `${code} ${owner}${ref === '' ? '' : ` ${ref}`} in ${unit}`
-        return { what: 'running balance', id, was: String(bigOf(row, 'was')), now: String(bigOf(row, 'was') + bigOf(row, 'missing')) }
-      }),
-    )
+    return told(wrong.map(balanceChange))
   }
 
   balancesAt(mark: UsageMark): Promise<readonly LedgerEntry[]> {
@@ -106,7 +109,7 @@ export class SqlRebuilder implements Rebuilder {
     const used: bigint[] = []
     for (let from = 0; from < uses.length; from += USES_PER_READ) {
       const slice = uses.slice(from, from + USES_PER_READ)
-      const results = await this.#options.auditing.read(slice.map((use) => useStatement(use, mark)))
+      const results = await this.#options.auditing.read(slice.map((use) => useStatement(use, mark, SQLITE)))
       for (const [row] of results) used.push(row === undefined ? 0n : bigOf(row, 'used'))
     }
     return used
@@ -197,36 +200,6 @@ export class SqlRebuilder implements Rebuilder {
   }
 }
 
-const USED = {
-  requests_window: ['1', 'requests'],
-  tokens_window: ['input + cached_input + cache_write + output', 'input + cached_input + cache_write + output'],
-  amount: ['amount_nano', 'amount_nano'],
-} as const
-
-/** Rows of events, and of archived days their minutes (hours, where minutes are no longer kept). What came after the mark is left out. */
-function useStatement({ tenant, rule, from_ms, to_ms }: LimitUse, mark: UsageMark): SqlStatement {
-  const { scope, scope_id, model, kind } = rule
-  const [of_event, of_sum] = kind === 'requests_window' || kind === 'tokens_window' ? USED[kind] : USED.amount
-  const narrow = `${scope === 'tenant' ? '' : ` AND ${scope} = ?`}${model === null ? '' : ' AND model = ?'}`
-  const span = [
-    tenant,
-    from_ms,
-    Math.min(to_ms, Number.MAX_SAFE_INTEGER),
-    ...(scope === 'tenant' ? [] : [scope_id]),
-    ...(model === null ? [] : [model]),
-  ]
-  const later = '(e.node = ? AND e.seq > ?)'
-  const sums = (table: string, where: string): string =>
-    `SELECT ${of_sum} AS used FROM ${table} AS s WHERE tenant = ? AND at >= ? AND at < ?${narrow} AND dimension = '' AND ${where} AND ` +
-    `date(at / 1000 + 28800, 'unixepoch') IN (SELECT day FROM archives)`
-  const sql =
-    `SELECT COALESCE(SUM(used), 0) AS used FROM (SELECT ${of_event} AS used FROM events AS e ` +
-    `WHERE tenant = ? AND admitted_at >= ? AND admitted_at < ?${narrow} AND day NOT IN (SELECT day FROM archives) AND NOT ${later} ` +
-    'AND (superseded = 0 OR EXISTS (SELECT 1 FROM events AS n WHERE n.day = e.day AND n.id = e.id AND n.revision = 2 AND ' +
-    `n.node = ? AND n.seq > ?)) UNION ALL ${sums('usage_minutes', `at >= ${FLOOR}`)} UNION ALL ${sums('usage_hours', `at < ${FLOOR}`)})`
-  return { sql, params: [...span, mark.node, mark.event_seq, mark.node, mark.event_seq, ...span, ...span] }
-}
-
 function lackingChange(row: SqlRow): RebuildChange {
   const was = row['found'] === null ? 'not in the ledger' : 'with another body in the ledger'
   return { what: 'event', id: textOf(row, 'id'), was, now: 'as the journal has it' }
@@ -242,20 +215,6 @@ function correction(row: SqlRow): SqlStatement {
   }
 }
 
-function placeOf(row: SqlRow): string {
-  return `${textOf(row, 'tenant')} ${new Date(numberOf(row, 'at')).toISOString()}`
-}
-
-/** One change per tenant and time; `cells` hold by how much each sum is too small. */
-function sumChanges(grain: string, cells: readonly SqlRow[]): readonly RebuildChange[] {
-  return [...Map.groupBy(cells, placeOf)].map(([id, rows]) => {
-    const off = SUMS.map((name) => [name, rows.reduce((sum, row) => (row['dimension'] === '' ? sum - bigOf(row, name) : sum), 0n)] as const)
-    const figures = off.filter(([, by]) => by !== 0n).map(([name, by]) => `${name} off by ${by}`)
-    const was = figures.length > 0 ? figures.join(', ') : 'sums by end user or tag are off'
-    return { what: `usage by ${grain}`, id, was, now: grain === 'minute' ? 'the sums of its events' : 'the sums of its finer sums' }
-  })
-}
-
 /** Adds what a sum lacks; a row that comes to nothing is none. */
 function cellCorrection(row: SqlRow): readonly SqlStatement[] {
   const place = PLACE.map((name) => (name === 'at' ? bigOf(row, name) : textOf(row, name)))
@@ -265,13 +224,6 @@ function cellCorrection(row: SqlRow): readonly SqlStatement[] {
   ]
 }
 
-function told(changes: readonly RebuildChange[]): readonly RebuildChange[] {
-  if (changes.length <= MOST_TOLD) return changes
-  const [first] = changes
-  const more = { what: first?.what ?? '', id: `${changes.length - MOST_TOLD} more`, was: 'likewise', now: 'likewise' }
-  return [...changes.slice(0, MOST_TOLD), more]
-}
-
 const LACKING =
   'SELECT j.seq, j.id, e.id AS found FROM journal AS j LEFT JOIN events AS e ON e.day = j.day AND e.id = j.id AND e.revision = j.revision ' +
   "WHERE j.kind = 'U' AND j.seq > ? AND j.seq <= CAST((SELECT value FROM meta WHERE name = 'posted_seq') AS INTEGER) " +
@@ -279,11 +231,11 @@ const LACKING =
 
 /** Rows whose columns are not what their bodies say. The first condition is the cheap one. */
 const COLUMNS_OFF =
-  `SELECT rowid AS row, id, ${DIFFERING_NAMES} AS names FROM events NOT INDEXED WHERE rowid > ? AND ${UNLIKE_BODY} AND ${DIFFERS} ` +
+  `SELECT rowid AS row, id, ${differingNames(SQLITE)} AS names FROM events NOT INDEXED WHERE rowid > ? AND ${UNLIKE_BODY} AND ${differs(SQLITE)} ` +
   "AND json_extract(body, '$.day') NOT IN (SELECT day FROM archives) ORDER BY rowid LIMIT ?"
 
 /** Another row in the place where this one belongs is not what belongs there. */
-const PUT_BACK = `UPDATE OR REPLACE events SET ${FROM_BODY} WHERE rowid = ?`
+const PUT_BACK = `UPDATE OR REPLACE events SET ${fromBody(SQLITE)} WHERE rowid = ?`
 
 const STANDING = '(e.revision = 1 AND EXISTS (SELECT 1 FROM events AS n WHERE n.day = e.day AND n.id = e.id AND n.revision = 2))'
 const STANDING_OFF =
@@ -291,17 +243,11 @@ const STANDING_OFF =
   `AND superseded <> ${STANDING} ORDER BY e.rowid LIMIT ?`
 const SET_STANDING = `UPDATE events AS e SET superseded = ${STANDING} WHERE rowid = ?`
 
-const WRONG_BALANCES =
-  'SELECT code, owner, ref, unit, SUM(was) AS was, SUM(amount) AS missing FROM (' +
-  'SELECT code, owner, ref, unit, amount AS was, -amount AS amount FROM ledger_balances ' +
-  'UNION ALL SELECT code, owner, ref, unit, 0, SUM(amount) FROM ledger_entries GROUP BY code, owner, ref, unit) ' +
-  'GROUP BY code, owner, ref, unit HAVING SUM(amount) <> 0'
-
 /** Also days of minutes without any event: nothing else would find them. */
 const PRESENT_DAYS =
   'SELECT day FROM events WHERE day NOT IN (SELECT day FROM archives) UNION ' +
   `SELECT date(at / 1000 + 28800, 'unixepoch') FROM (SELECT DISTINCT ${dayStartSql('at')} AS at FROM usage_minutes WHERE at >= ${FLOOR}) ` +
-  `WHERE ${notArchived('at')} ORDER BY 1`
+  `WHERE ${notArchived('at', SQLITE)} ORDER BY 1`
 
 /** What the minutes of a span must be, by the same rule by which they are written: one row per dimension. */
 const EXPECTED =
@@ -324,7 +270,7 @@ const DROP_EMPTY_CELL = `DELETE FROM usage_minutes WHERE ${[...PLACE.map((name) 
 const WRONG_MINUTES = wrongCells(EXPECTED, `SELECT * FROM usage_minutes WHERE at >= ? AND at < ?`)
 
 /** Archived days keep what they have: of a minute that is lost there nothing here knows. */
-const WRONG_HOURS = wrongHours(notArchived('t.at'))
-const WRONG_DAYS = wrongDays(notArchived('t.at'))
+const WRONG_HOURS = wrongHours(notArchived('t.at', SQLITE))
+const WRONG_DAYS = wrongDays(notArchived('t.at', SQLITE))
 
 const STALE_BEFORE = "SELECT 1 FROM usage_stale WHERE (grain = 'hour' AND at < ?) OR (grain = 'day' AND at < ?) LIMIT 1"

@@ -1,4 +1,4 @@
-import { type Compilable, DummyDriver, Kysely, SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
+import type { Compilable, Kysely } from 'kysely'
 import {
   type ExpiredGrantsQuery,
   type ExpiredGrantsSlice,
@@ -13,7 +13,8 @@ import {
   type Records,
   type TenantRecord,
 } from '../records.ts'
-import { numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
+import { type SqlDialect, SQLITE } from './dialect.ts'
+import { numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf, UniqueViolation } from './executor.ts'
 import {
   changeBody,
   changeOf,
@@ -31,66 +32,61 @@ import {
   tenantOf,
 } from './tables.ts'
 
-/** Builds SQL and runs none: statements go through the executor, wherever its database lives. */
-const sql = new Kysely<Tables>({
-  dialect: {
-    createAdapter: () => new SqliteAdapter(),
-    createDriver: () => new DummyDriver(),
-    createIntrospector: (database) => new SqliteIntrospector(database),
-    createQueryCompiler: () => new SqliteQueryCompiler(),
-  },
-})
-
 /** Records on SQL: each write and its numbered change in one transaction. */
 export class SqlRecords implements Records {
   readonly #executor: SqlExecutor
+  readonly #dialect: SqlDialect
 
-  constructor(executor: SqlExecutor) {
+  constructor(executor: SqlExecutor, dialect: SqlDialect = SQLITE) {
     this.#executor = executor
+    this.#dialect = dialect
   }
 
   async put(change: RecordChange): Promise<number> {
+    const sql = this.#dialect.queries
     const log = sql
       .insertInto('changes')
       .values({ kind: change.kind, body: changeBody(change) })
       .returning('seq')
-    const results = await this.#executor.write([upsert(change), statementOf(log)])
+    const results = await this.#executor.write([upsert(change, sql), statementOf(log)])
     const [row] = results[1] ?? []
     if (row === undefined) throw new TypeError('a change was written without a number')
     return numberOf(row, 'seq')
   }
 
   async tenant(id: string): Promise<TenantRecord | null> {
-    const [row] = await this.#read(sql.selectFrom('tenants').selectAll().where('id', '=', id))
+    const [row] = await this.#read(this.#dialect.queries.selectFrom('tenants').selectAll().where('id', '=', id))
     return row === undefined ? null : tenantOf(row)
   }
 
   async tenants(): Promise<readonly TenantRecord[]> {
-    return (await this.#read(sql.selectFrom('tenants').selectAll().orderBy('id'))).map(tenantOf)
+    return (await this.#read(this.#dialect.queries.selectFrom('tenants').selectAll().orderBy('id'))).map(tenantOf)
   }
 
   async projects(tenant: string): Promise<readonly ProjectRecord[]> {
-    return (await this.#read(sql.selectFrom('projects').selectAll().where('tenant', '=', tenant).orderBy('id'))).map(projectOf)
+    return (await this.#read(this.#dialect.queries.selectFrom('projects').selectAll().where('tenant', '=', tenant).orderBy('id'))).map(
+      projectOf,
+    )
   }
 
   async keys(tenant?: string): Promise<readonly KeyRecord[]> {
-    const all = sql.selectFrom('keys').selectAll().orderBy('id')
+    const all = this.#dialect.queries.selectFrom('keys').selectAll().orderBy('id')
     return (await this.#read(tenant === undefined ? all : all.where('tenant', '=', tenant))).map(keyOf)
   }
 
   async key(id: string): Promise<KeyRecord | null> {
-    const [row] = await this.#read(sql.selectFrom('keys').selectAll().where('id', '=', id))
+    const [row] = await this.#read(this.#dialect.queries.selectFrom('keys').selectAll().where('id', '=', id))
     return row === undefined ? null : keyOf(row)
   }
 
   async grants(tenant?: string): Promise<readonly GrantRecord[]> {
-    const all = sql.selectFrom('grants').selectAll().orderBy('id')
+    const all = this.#dialect.queries.selectFrom('grants').selectAll().orderBy('id')
     return (await this.#read(tenant === undefined ? all : all.where('tenant', '=', tenant))).map(grantOf)
   }
 
   async expiredGrants({ from_ms, to_ms, after, limit }: ExpiredGrantsQuery): Promise<ExpiredGrantsSlice> {
     const params = [after?.expires_at ?? from_ms, after?.id ?? '', to_ms, limit]
-    const [rows = []] = await this.#executor.read([{ sql: EXPIRED_GRANTS, params }])
+    const [rows = []] = await this.#executor.read([{ sql: expiredGrants(this.#dialect), params }])
     const last = rows.length < limit ? undefined : rows.at(-1)
     return {
       grants: rows.filter((row) => row['has_rest'] !== 0n).map(grantOf),
@@ -99,6 +95,7 @@ export class SqlRecords implements Records {
   }
 
   async load(onKeys: (keys: readonly KeyRecord[]) => void): Promise<LoadedRecords> {
+    const sql = this.#dialect.queries
     const [seqs, tenants, projects, grants] = await this.#executor.read([
       statementOf(sql.selectFrom('changes').select('seq').orderBy('seq', 'desc').limit(1)),
       statementOf(sql.selectFrom('tenants').selectAll().orderBy('id')),
@@ -129,13 +126,15 @@ export class SqlRecords implements Records {
   }
 
   async #keyPage(after: string): Promise<{ readonly last: string; readonly keys: string } | null> {
-    const [rows = []] = await this.#executor.read([{ sql: KEY_PAGE, params: [after, KEY_PAGE_ROWS] }])
+    const [rows = []] = await this.#executor.read([{ sql: keyPage(this.#dialect), params: [after, KEY_PAGE_ROWS] }])
     const [row] = rows
     return row === undefined || row['last'] === null ? null : { last: textOf(row, 'last'), keys: textOf(row, 'keys') }
   }
 
   async changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]> {
-    const rows = await this.#read(sql.selectFrom('changes').selectAll().where('seq', '>', seq).orderBy('seq').limit(limit))
+    const rows = await this.#read(
+      this.#dialect.queries.selectFrom('changes').selectAll().where('seq', '>', seq).orderBy('seq').limit(limit),
+    )
     return rows.map((row) => ({
       seq: numberOf(row, 'seq'),
       change: changeOf(textOf(row, 'kind') as RecordChange['kind'], textOf(row, 'body')),
@@ -143,6 +142,17 @@ export class SqlRecords implements Records {
   }
 
   async putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#putMissing(versions)
+      } catch (error) {
+        // Another process has stored some of them meanwhile, and so none of this batch: they are to be compared now.
+        if (!(error instanceof UniqueViolation) || attempt >= PUT_ATTEMPTS) throw error
+      }
+    }
+  }
+
+  async #putMissing(versions: readonly PriceVersionRecord[]): Promise<void> {
     const known = new Map((await this.priceVersions()).map((version) => [version.id, version.body]))
     const missing = new Map<string, PriceVersionRecord>()
     for (const version of versions) {
@@ -151,12 +161,13 @@ export class SqlRecords implements Records {
       else if (body !== version.body) throw new PriceVersionConflict(version.id)
     }
     // No "on conflict": should another writer have stored the id meanwhile, the primary key refuses the whole batch.
+    const sql = this.#dialect.queries
     const inserts = [...missing.values()].map((version) => statementOf(sql.insertInto('price_versions').values(version)))
     if (inserts.length > 0) await this.#executor.write(inserts)
   }
 
   async priceVersions(): Promise<readonly PriceVersionRecord[]> {
-    return (await this.#read(sql.selectFrom('price_versions').selectAll().orderBy('id'))).map(priceVersionOf)
+    return (await this.#read(this.#dialect.queries.selectFrom('price_versions').selectAll().orderBy('id'))).map(priceVersionOf)
   }
 
   async #read(query: Compilable): Promise<readonly SqlRow[]> {
@@ -168,17 +179,27 @@ export class SqlRecords implements Records {
 /** Some milliseconds of decoding, which is what other work may have to wait. */
 const KEY_PAGE_ROWS = 2000
 /** One text for a page: rows would be copied between threads value by value, which takes several times as long. */
-const KEY_PAGE =
-  `SELECT max(id) AS last, json_group_array(json_array(${KEY_COLUMNS.join(', ')})) AS keys ` +
-  'FROM (SELECT * FROM keys WHERE id > ? ORDER BY id LIMIT ?)'
+function keyPage({ jsonList, jsonGroup }: SqlDialect): string {
+  return (
+    `SELECT max(id) AS last, ${jsonGroup(jsonList(KEY_COLUMNS))} AS keys ` +
+    'FROM (SELECT * FROM keys WHERE id > ? ORDER BY id LIMIT ?) AS page'
+  )
+}
 
 /** What is left of a grant is a credit balance, which is negative. */
-const EXPIRED_GRANTS =
-  "SELECT *, EXISTS (SELECT 1 FROM ledger_balances AS b WHERE b.code IN ('wallet_liability', 'prepaid_grant', 'contract_commitment') " +
-  'AND b.owner = g.tenant AND b.ref = g.id AND b.unit = g.unit AND b.amount < 0) AS has_rest ' +
-  'FROM grants AS g WHERE (expires_at, id) > (?, ?) AND expires_at <= ? ORDER BY expires_at, id LIMIT ?'
+function expiredGrants({ balance_of_grant }: SqlDialect): string {
+  return (
+    'SELECT g.*, CASE WHEN EXISTS (SELECT 1 FROM ledger_balances AS b ' +
+    "WHERE b.code IN ('wallet_liability', 'prepaid_grant', 'contract_commitment') " +
+    `AND b.owner = g.tenant AND b.ref = g.id AND b.unit = g.unit AND b.amount < 0 AND ${balance_of_grant}) THEN 1 ELSE 0 END AS has_rest ` +
+    'FROM grants AS g WHERE (expires_at, id) > (?, ?) AND expires_at <= ? ORDER BY expires_at, id LIMIT ?'
+  )
+}
 
-function upsert(change: RecordChange): SqlStatement {
+/** Price versions are put by every process that starts. */
+const PUT_ATTEMPTS = 5
+
+function upsert(change: RecordChange, sql: Kysely<Tables>): SqlStatement {
   switch (change.kind) {
     case 'tenant': {
       const { id, ...rest } = tenantColumns(change.record)

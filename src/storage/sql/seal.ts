@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { DatabaseSync, StatementSync } from 'node:sqlite'
 import type { LedgerTransaction } from '../ports.ts'
+import { type SqlDialect, SQLITE } from './dialect.ts'
 import { bigOf, numberOf, type SqlExecutor, type SqlRow, textOf } from './executor.ts'
 
 /** Between the fields of an entry, and between entries: no name has these characters. */
@@ -9,7 +10,10 @@ const [FIELD, LINE] = ['\u001F', '\u001E']
 const PAGE = 200
 const MOST = 10
 
-const ENTRIES = `group_concat(e.code || char(31) || e.owner || char(31) || e.ref || char(31) || e.unit || char(31) || e.amount, char(30) ORDER BY e.rowid)`
+function entriesText({ joined, entry_order }: SqlDialect): string {
+  const fields = ['code', 'owner', 'ref', 'unit', 'amount'].map((name) => `e.${name}`).join(` || '${FIELD}' || `)
+  return joined(fields, LINE, `e.${entry_order}`)
+}
 
 /** A transaction's number and what seals it, or that nothing does because it is usage. */
 export interface Seal {
@@ -23,6 +27,15 @@ function digestOf(number: number, { id, at, kind, note }: Sealed, entries: strin
   return createHash('sha256')
     .update(JSON.stringify([number, id, at, kind, note, entries]))
     .digest('hex')
+}
+
+/** The seal of a transaction that is no usage. */
+export function sealOf(
+  number: number,
+  { entries, ...transaction }: LedgerTransaction,
+): { readonly number: number; readonly digest: string } {
+  const lines = entries.map(({ account: { code, owner, ref, unit }, amount }) => [code, owner, ref, unit, String(amount)].join(FIELD))
+  return { number, digest: digestOf(number, transaction, lines.join(LINE)) }
 }
 
 /** Numbers and seals transactions that are no usage, for the database's writer, inside its transactions. */
@@ -41,11 +54,9 @@ export class Sealer {
     if (database.prepare("SELECT 1 FROM meta WHERE name = 'ledger_number'").get() === undefined) this.#sealOlder(database)
   }
 
-  seal({ entries, ...transaction }: LedgerTransaction): Seal {
+  seal(transaction: LedgerTransaction): Seal {
     if (transaction.kind === 'usage') return { number: null, digest: null }
-    const number = Number(this.#next.get()?.['next'] ?? 1)
-    const lines = entries.map(({ account: { code, owner, ref, unit }, amount }) => [code, owner, ref, unit, String(amount)].join(FIELD))
-    return { number, digest: digestOf(number, transaction, lines.join(LINE)) }
+    return sealOf(Number(this.#next.get()?.['next'] ?? 1), transaction)
   }
 
   /** To be called once a sealed transaction is written. */
@@ -60,7 +71,9 @@ export class Sealer {
       const older = database.prepare(
         "SELECT rowid AS row, id, at, kind, note FROM ledger_transactions WHERE kind <> 'usage' ORDER BY rowid",
       )
-      const entries = database.prepare(`SELECT COALESCE(${ENTRIES}, '') AS entries FROM ledger_entries AS e WHERE transaction_id = ?`)
+      const entries = database.prepare(
+        `SELECT COALESCE(${entriesText(SQLITE)}, '') AS entries FROM ledger_entries AS e WHERE transaction_id = ?`,
+      )
       const set = database.prepare('UPDATE ledger_transactions SET number = ?, digest = ? WHERE rowid = ?')
       let number = 0
       for (const row of older.all()) {
@@ -78,12 +91,16 @@ export class Sealer {
   }
 }
 
-const NEXT_PAGE =
-  `SELECT t.number, t.digest, t.id, t.at, t.kind, t.note, COALESCE(${ENTRIES}, '') AS entries ` +
-  'FROM (SELECT * FROM ledger_transactions WHERE number > ? ORDER BY number LIMIT ?) AS t ' +
-  'LEFT JOIN ledger_entries AS e ON e.transaction_id = t.id GROUP BY t.number ORDER BY t.number'
+function nextPage(dialect: SqlDialect): string {
+  const fields = ['number', 'digest', 'id', 'at', 'kind', 'note'].map((name) => `t.${name}`).join(', ')
+  return (
+    `SELECT ${fields}, COALESCE(${entriesText(dialect)}, '') AS entries ` +
+    'FROM (SELECT * FROM ledger_transactions WHERE number > ? ORDER BY number LIMIT ?) AS t ' +
+    `LEFT JOIN ledger_entries AS e ON e.transaction_id = t.id GROUP BY ${fields} ORDER BY t.number`
+  )
+}
 
-const LAST = "SELECT CAST(COALESCE((SELECT value FROM meta WHERE name = 'ledger_number'), '0') AS INTEGER) AS last"
+const LAST = "SELECT CAST(COALESCE((SELECT value FROM meta WHERE name = 'ledger_number'), '0') AS BIGINT) AS last"
 
 const UNNUMBERED = `SELECT id FROM ledger_transactions WHERE number IS NULL AND kind <> 'usage' LIMIT ${MOST}`
 
@@ -91,7 +108,7 @@ const UNNUMBERED = `SELECT id FROM ledger_transactions WHERE number IS NULL AND 
  * Every transaction that is no usage against its seal, by the page, in sentences. What is posted meanwhile is judged too.
  * @returns at most 10 of missing and 10 of changed ones
  */
-export async function brokenSeals(executor: Pick<SqlExecutor, 'read'>): Promise<readonly string[]> {
+export async function brokenSeals(executor: Pick<SqlExecutor, 'read'>, dialect: SqlDialect): Promise<readonly string[]> {
   const [lasts, unnumbered = []] = await executor.read([
     { sql: LAST, params: [] },
     { sql: UNNUMBERED, params: [] },
@@ -99,8 +116,9 @@ export async function brokenSeals(executor: Pick<SqlExecutor, 'read'>): Promise<
   const last = lasts?.[0] === undefined ? 0 : numberOf(lasts[0], 'last')
   const [missing, changed]: [string[], string[]] = [[], unnumbered.map((row) => `${textOf(row, 'id')} has no number`)]
   let before: { readonly number: number; readonly id: string } = { number: 0, id: 'the first' }
+  const sql = nextPage(dialect)
   for (;;) {
-    const [rows = []] = await executor.read([{ sql: NEXT_PAGE, params: [before.number, PAGE] }])
+    const [rows = []] = await executor.read([{ sql, params: [before.number, PAGE] }])
     for (const row of rows) {
       const here = { number: numberOf(row, 'number'), id: textOf(row, 'id') }
       if (here.number > before.number + 1) missing.push(missingWords(before.number + 1, here.number - 1, `before ${here.id}`))

@@ -1,12 +1,13 @@
+import { dayOf } from '../../base/clock.ts'
 import { BadCursor, MAX_PERIODS, type Period, type UsageDimension, type UsagePage, type UsageQuery, type UsageRow } from '../ports.ts'
 import { bigOf, numberOf, type SqlRow, type SqlStatement, textOf } from './executor.ts'
-import { AMOUNTS, COUNTS, DAY_MS, dayStart, floorTo, HOUR_MS, MINUTE_MS } from './rollups.ts'
+import type { SqlDialect } from './dialect.ts'
+import { AMOUNTS, type COUNTS, DAY_MS, dayStart, floorTo, HOUR_MS, MINUTE_MS, SUMS } from './rollup-batch.ts'
 
 const MAX_DIMENSIONS = 3
 const MAX_ROWS = 10_000
 /** The last instant that a JavaScript date knows. */
 const END_OF_TIME_MS = 8_640_000_000_000_000
-const SUMS: readonly string[] = [...COUNTS, ...AMOUNTS]
 
 /** Rows with this much of a period: whole days, hours and minutes from rollups, the edges from events. */
 export interface Segment extends Period {
@@ -58,7 +59,7 @@ function cut(from_ms: number, to_ms: number, level: number): readonly Omit<Segme
  * @throws RangeError if the query asks for more than rollups know
  * @throws BadCursor if its cursor is not one of this query
  */
-export function usageStatement(query: UsageQuery, floors: UsageFloors): SqlStatement {
+export function usageStatement(query: UsageQuery, floors: UsageFloors, dialect: SqlDialect): SqlStatement {
   checkPeriods(query.periods)
   const dimension = dimensionOf(query)
   const after = query.cursor === undefined ? null : parseCursor(query.cursor, query)
@@ -71,11 +72,11 @@ export function usageStatement(query: UsageQuery, floors: UsageFloors): SqlState
   }
   const groups = ['period', ...query.by.map((name) => columnOf(name))]
   const sql = [
-    `WITH RECURSIVE ${planned(segments, query, bind)},`,
-    `cells AS (${cells(query, dimension, bind)})`,
+    `WITH RECURSIVE ${planned(segments, query, bind, dialect)},`,
+    `cells AS (${cells(query, dimension, bind, { segments, dialect })})`,
     `SELECT period, ${query.by.map((name, index) => `${columnOf(name)} AS g${index}, `).join('')}`,
-    // SUM of integers raises an error when it leaves 64 bits; it never rounds.
-    `${SUMS.map((name) => `SUM(${name}) AS ${name}`).join(', ')} FROM cells`,
+    // A sum raises an error when it leaves 64 bits; it never rounds.
+    `${SUMS.map((name) => `${dialect.sum64(name)} AS ${name}`).join(', ')} FROM cells`,
     after === null ? '' : `WHERE (${groups.join(', ')}) > (${after.map(bind).join(', ')})`,
     `GROUP BY ${groups.join(', ')} HAVING SUM(requests) > 0 ORDER BY ${groups.join(', ')} LIMIT ${bind(limitOf(query) + 1)}`,
   ].join(' ')
@@ -85,7 +86,7 @@ export function usageStatement(query: UsageQuery, floors: UsageFloors): SqlState
 /** The floors as they stand; to be read in the same transaction as a plan that was made for them. */
 export const USAGE_FLOORS: SqlStatement = {
   sql:
-    "SELECT (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'usage_floor') AS minutes_ms, " +
+    "SELECT (SELECT CAST(value AS BIGINT) FROM meta WHERE name = 'usage_floor') AS minutes_ms, " +
     '(SELECT MAX(day) FROM archives) AS last_archived',
   params: [],
 }
@@ -137,15 +138,16 @@ function columnOf(name: UsageDimension): string {
 type Bind = (value: string | number) => string
 
 /** Which days, hours and minutes of which tenant hold the answer: `dat`, `hat` and `mat`, and below stale ones their finer spans. */
-function planned(segments: readonly Segment[], { tenant }: UsageQuery, bind: Bind): string {
+function planned(segments: readonly Segment[], { tenant }: UsageQuery, bind: Bind, dialect: SqlDialect): string {
   const pieces = bind(JSON.stringify(segments.map(({ grain, period, from_ms, to_ms }) => [grain, period, from_ms, to_ms])))
   const whole = (grain: string): string =>
     `SELECT s.period, w.tenant, s.lo, s.hi FROM seg AS s CROSS JOIN who AS w WHERE s.grain = '${grain}'`
-  const stale = (grain: string, span: string): string =>
-    `SELECT p.period, p.tenant, m.at FROM ${span} AS p CROSS JOIN usage_stale AS m ` +
-    `WHERE m.grain = '${grain}' AND m.tenant = p.tenant AND m.at >= p.lo AND m.at < p.hi`
+  const stale = (grain: string, span: string): string => {
+    const where = `m.grain = '${grain}' AND m.tenant = p.tenant AND m.at >= p.lo AND m.at < p.hi`
+    return `SELECT p.period, p.tenant, m.at FROM ${dialect.lookedUp(`${span} AS p`, 'usage_stale AS m', where)}`
+  }
   return [
-    `seg (grain, period, lo, hi) AS MATERIALIZED (SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(${pieces}))`,
+    `seg (grain, period, lo, hi) AS MATERIALIZED (SELECT * FROM ${dialect.rowsOf(pieces)} AS r)`,
     tenant === undefined ? EVERYONE : `who (tenant) AS (VALUES (${bind(tenant)}))`,
     `dspan (period, tenant, lo, hi) AS MATERIALIZED (${whole('day')})`,
     `dstale (period, tenant, at) AS MATERIALIZED (${stale('day', 'dspan')})`,
@@ -180,21 +182,29 @@ function existing(name: string, span: string, table: string): string {
 
 const PLACE = ['tenant', 'project', 'key', 'model', 'endpoint', 'value'] as const
 
-function cells(query: UsageQuery, dimension: string, bind: Bind): string {
-  const derived = (instants: string, table: string, grain: string | null): string =>
-    `SELECT a.period, ${[...PLACE, ...SUMS].map((name) => `r.${name}`).join(', ')} FROM ${instants} AS a CROSS JOIN ${table} AS r ` +
-    `WHERE a.at IS NOT NULL AND r.tenant = a.tenant AND r.at = a.at AND r.dimension = ${bind(dimension)}` +
-    filters('r', query, bind) +
-    (query.end_user === undefined ? '' : ` AND r.value = ${bind(query.end_user)}`) +
-    (query.tag === undefined ? '' : ` AND r.value = ${bind(query.tag.value)}`) +
-    (grain === null
-      ? ''
-      : ` AND NOT EXISTS (SELECT 1 FROM usage_stale AS m WHERE m.grain = '${grain}' AND m.tenant = a.tenant AND m.at = a.at)`)
+interface Planned {
+  readonly segments: readonly Segment[]
+  readonly dialect: SqlDialect
+}
+
+function cells(query: UsageQuery, dimension: string, bind: Bind, plan: Planned): string {
+  const derived = (instants: string, table: string, grain: string | null): string => {
+    const where =
+      `r.tenant = a.tenant AND r.at = a.at AND r.dimension = ${bind(dimension)}` +
+      filters('r', query, bind) +
+      (query.end_user === undefined ? '' : ` AND r.value = ${bind(query.end_user)}`) +
+      (query.tag === undefined ? '' : ` AND r.value = ${bind(query.tag.value)}`) +
+      (grain === null
+        ? ''
+        : ` AND NOT EXISTS (SELECT 1 FROM usage_stale AS m WHERE m.grain = '${grain}' AND m.tenant = a.tenant AND m.at = a.at)`)
+    const columns = [...PLACE, ...SUMS].map((name) => `r.${name}`).join(', ')
+    return `SELECT a.period, ${columns} FROM ${plan.dialect.lookedUp(`${instants} AS a`, `${table} AS r`, where)} AND a.at IS NOT NULL`
+  }
   return [
     derived('dat', 'usage_days', 'day'),
     derived('hat', 'usage_hours', 'hour'),
     derived('mat', 'usage_minutes', null),
-    ofEvents(query, dimension, bind),
+    ofEvents(query, dimension, bind, plan),
   ].join(' UNION ALL ')
 }
 
@@ -204,28 +214,41 @@ function filters(table: string, query: UsageQuery, bind: Bind): string {
 }
 
 /** What is left over at the edges of a period: parts of a minute. */
-function ofEvents(query: UsageQuery, dimension: string, bind: Bind): string {
+function ofEvents(query: UsageQuery, dimension: string, bind: Bind, { segments, dialect }: Planned): string {
   const tag = dimension.startsWith('tag:') ? dimension.slice('tag:'.length) : null
   const value = tag !== null ? 't.value' : dimension === 'end_user' ? 'e.end_user' : "''"
   const sums = [
     '1',
-    "e.status = 'completed'",
+    "CASE e.status WHEN 'completed' THEN 1 ELSE 0 END",
     ...['input', 'cached_input', 'cache_write', 'output', 'reasoning'].map((name) => `e.${name}`),
-    ...["json_extract(e.body, '$.calls.search')", "json_extract(e.body, '$.calls.image')"],
+    ...[dialect.jsonInteger('e.body', 'calls', 'search'), dialect.jsonInteger('e.body', 'calls', 'image')],
     ...AMOUNTS.map((name) => `e.${name}`),
   ]
   const index = query.tenant === undefined ? 'events_by_time' : 'events_by_tenant'
-  return (
-    `SELECT s.period, e.tenant, e.project, e.key, e.model, e.endpoint, ${value}, ${sums.join(', ')} ` +
-    `FROM seg AS s CROSS JOIN events AS e INDEXED BY ${index}${tag === null ? '' : " CROSS JOIN json_each(e.body, '$.tags') AS t"} ` +
-    "WHERE s.grain = 'event' AND e.admitted_at >= s.lo AND e.admitted_at < s.hi AND e.superseded = 0" +
+  const where =
+    'e.admitted_at >= s.lo AND e.admitted_at < s.hi AND e.superseded = 0' +
+    (dialect.day_partitions ? ` AND e.day IN (${edgeDays(segments).map(bind).join(', ')})` : '') +
     (query.tenant === undefined ? '' : ` AND e.tenant = ${bind(query.tenant)}`) +
     filters('e', query, bind) +
-    (tag === null ? '' : ` AND t.key = ${bind(tag)}`) +
-    (query.tag === undefined ? '' : ` AND t.value = ${bind(query.tag.value)}`) +
     (dimension === 'end_user' ? ' AND e.end_user IS NOT NULL' : '') +
     (query.end_user === undefined ? '' : ` AND e.end_user = ${bind(query.end_user)}`)
+  const of_tag =
+    tag === null
+      ? null
+      : {
+          from: dialect.jsonMembers('e.body', 'tags', 't'),
+          where: `t.key = ${bind(tag)}${query.tag === undefined ? '' : ` AND t.value = ${bind(query.tag.value)}`}`,
+        }
+  return (
+    `SELECT s.period, e.tenant, e.project, e.key, e.model, e.endpoint, ${value}, ${sums.join(', ')} ` +
+    `FROM ${dialect.lookedUp('seg AS s', dialect.indexed('events AS e', index), where, of_tag)} AND s.grain = 'event'`
   )
+}
+
+/** The days that edges lie on. Each is less than a minute; an empty list is none that SQL knows. */
+function edgeDays(segments: readonly Segment[]): readonly string[] {
+  const days = segments.flatMap(({ grain, from_ms, to_ms }) => (grain === 'event' ? [dayOf(from_ms), dayOf(to_ms - 1)] : []))
+  return days.length === 0 ? [''] : [...new Set(days)]
 }
 
 function usageRowOf(row: SqlRow, dimensions: number): UsageRow {

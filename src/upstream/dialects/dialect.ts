@@ -16,6 +16,8 @@ export interface AnswerContext {
   readonly max_event_bytes: number
   /** Unix seconds, for chunks that Weir itself must make. */
   readonly created_s: number
+  /** Unique, for ids of tool calls that have none. */
+  readonly request_id: string
 }
 
 /** What has been observed of an answer so far. Read at any time; cheap. */

@@ -13,17 +13,37 @@ export function classifyAsServer(): UpstreamFailure {
 }
 
 /**
- * Whether a JSON value is an error rather than an answer: an `error` member (OpenAI, DeepSeek), or without an answer beside it
- * `object: "error"` (older vLLM), `error_code` (Qianfan), or a `code` that is not zero with a `message` (DashScope, Spark).
+ * Whether a JSON value is an error rather than an answer: an `error` member that says something (OpenAI, DeepSeek, MindIE's text),
+ * MiniMax's `base_resp` and Spark's `header` with a code, Tencent's `Response.Error` and `ErrorMsg`; or without an answer beside it
+ * `object: "error"` (older vLLM), `error_code` (Qianfan), FastAPI's `detail`, Volcengine's `ResponseMetadata.Error`, a `code`
+ * that is not zero with a `message` (DashScope, Spark, SiliconFlow), or a bare text.
  */
 export function isError(value: unknown): boolean {
+  if (typeof value === 'string') return value.trim() !== ''
   if (!isFields(value)) return false
-  if (value['error']) return true
-  if (Array.isArray(value['choices']) || Array.isArray(value['data'])) return false
-  if (value['object'] === 'error' || saysFailed(value['error_code'])) return true
+  if (saysError(value['error']) || codeIn(value['base_resp'], 'status_code') || codeIn(value['header'], 'code')) return true
+  if (isFields(value['ErrorMsg']) || innerError(value['Response'])) return true
+  if (Array.isArray(value['choices']) || Array.isArray(value['data']) || Array.isArray(value['results'])) return false
+  if (value['object'] === 'error' || saysFailed(value['error_code']) || innerError(value['ResponseMetadata'])) return true
+  if (value['detail'] !== undefined && Object.keys(value).length === 1) return true
   return saysFailed(value['code']) && typeof value['message'] === 'string'
 }
 
+/** Some servers send an `error` of nothing with every answer. */
+function saysError(error: unknown): boolean {
+  return isFields(error) ? Object.values(error).some(saysError) : Boolean(error) && error !== '0'
+}
+
+function codeIn(owner: unknown, name: string): boolean {
+  return isFields(owner) && saysFailed(owner[name])
+}
+
+function innerError(owner: unknown): boolean {
+  return isFields(owner) && (isFields(owner['Error']) || isFields(owner['ErrorMsg']))
+}
+
+const FINE = /^(0|200|ok|success|succeeded)?$/i
+
 function saysFailed(code: unknown): boolean {
-  return (typeof code === 'number' && code !== 0) || (typeof code === 'string' && code !== '' && code !== '0')
+  return (typeof code === 'number' || typeof code === 'string') && !FINE.test(String(code))
 }

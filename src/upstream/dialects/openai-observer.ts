@@ -3,70 +3,150 @@ import type { TokenCounter, Tokenizer } from '../../money/estimate.ts'
 import { NO_CALLS } from '../../money/usage.ts'
 import type { TokenUsage } from '../../money/usage.ts'
 import type { Observation } from './dialect.ts'
-import { isFields, readUsage } from './openai-usage.ts'
+import { brokenOff, finishOf, saysFinished } from './finish-reason.ts'
+import { isFields, isStandardUsage, readUsage, usageJson } from './openai-usage.ts'
+import { GrowingText, SentText } from './sent-text.ts'
+import { indexOf, ToolCallTracker } from './tool-calls.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 
 /** More choices than any API gives (OpenAI's `n` ends at 128). */
 const MAX_CHOICES = 128
-/** Tool calls of one choice counted apart; those beyond share the last counter. */
-const MAX_TOOL_CALLS = 128
 
 const NO_REPAIRS: readonly string[] = []
 
 /** One choice as far as it was delivered. Every text has its own counter: pieces of different texts must not run together. */
-interface ChoiceState {
-  finish_reason: string | null
-  readonly answer: Map<string, TokenCounter>
-  reasoning: TokenCounter | null
+export class ChoiceState {
+  readonly index: number
+  finish_reason: string | null = null
+  role_sent = false
+  readonly sent = new SentText()
+  readonly reasoning_sent = new SentText()
+  readonly tools: ToolCallTracker
+  readonly #tokenizer: Tokenizer
+  readonly #answer = new Map<string, TokenCounter>()
+  #content: TokenCounter | null = null
+  #reasoning: TokenCounter | null = null
+  #growing: GrowingText | null = null
+
+  constructor(index: number, tokenizer: Tokenizer, id_prefix: string) {
+    this.index = index
+    this.#tokenizer = tokenizer
+    this.tools = new ToolCallTracker(`${id_prefix}_${index}`)
+  }
+
+  get has_text(): boolean {
+    return this.#content !== null || this.#reasoning !== null || this.#answer.size > 0
+  }
+
+  addContent(text: string): void {
+    if (text === '') return
+    this.sent.add(text)
+    ;(this.#content ??= createCounter(this.#tokenizer)).add(text)
+  }
+
+  addReasoning(text: string): void {
+    if (text === '') return
+    this.reasoning_sent.add(text)
+    ;(this.#reasoning ??= createCounter(this.#tokenizer)).add(text)
+  }
+
+  add(channel: string, text: unknown): void {
+    if (typeof text !== 'string' || text === '') return
+    let counter = this.#answer.get(channel)
+    if (counter === undefined) {
+      counter = createCounter(this.#tokenizer)
+      this.#answer.set(channel, counter)
+    }
+    counter.add(text)
+  }
+
+  /** What is new in a message that may repeat what was sent before it. */
+  grownContent(text: string, ends: boolean): string {
+    if (this.#growing === null && this.sent.length > 0) return this.sent.begins(text) ? text.slice(this.sent.length) : text
+    this.#growing ??= new GrowingText()
+    const grown = this.#growing.take(text)
+    return ends ? grown + this.#growing.flush() : grown
+  }
+
+  /** Text of a message that was held back until the next would tell whether it repeats itself. */
+  heldBack(): string {
+    return this.#growing?.flush() ?? ''
+  }
+
+  estimated(): { readonly answer: number; readonly reasoning: number } {
+    let answer = this.#content?.total() ?? 0
+    for (const counter of this.#answer.values()) answer += counter.total()
+    return { answer, reasoning: this.#reasoning?.total() ?? 0 }
+  }
 }
 
 /** Watches an answer go by: usage, finish reasons, and the tokens of the text delivered. */
 export class OpenaiObserver {
   readonly repairs = new Set<string>()
   readonly #tokenizer: Tokenizer
+  readonly #id_prefix: string
   readonly #choices = new Map<number, ChoiceState>()
   #top: TokenUsage | null = null
-  #in_choice: { readonly usage: TokenUsage; readonly json: string } | null = null
+  /** The last report that clients do not find, as JSON. */
+  #hidden: string | null = null
   #latest: TokenUsage | null = null
+  #reports = 0
+  #text_after_report = false
 
-  constructor(tokenizer: Tokenizer) {
+  /** @param id_prefix of ids for tool calls that have none */
+  constructor(tokenizer: Tokenizer, id_prefix: string) {
     this.#tokenizer = tokenizer
+    this.#id_prefix = id_prefix
+  }
+
+  get states(): Iterable<ChoiceState> {
+    return this.#choices.values()
+  }
+
+  /** The choice's state; null for a number of choices that no OpenAI-compatible server sends. */
+  stateOf(choice: Fields, position: number): ChoiceState | null {
+    const index = choice['index'] === -1 ? 0 : (indexOf(choice['index']) ?? position)
+    const known = this.#choices.get(index)
+    if (known !== undefined) return known
+    if (this.#choices.size >= MAX_CHOICES) return null
+    const state = new ChoiceState(index, this.#tokenizer, this.#id_prefix)
+    this.#choices.set(index, state)
+    return state
   }
 
   /** Takes in usage and finish reasons of a chunk. Answers false for a chunk that no OpenAI-compatible server sends. */
   see(chunk: Fields): boolean {
-    const choices = chunk['choices']
-    if (Array.isArray(choices)) {
-      for (let position = 0; position < choices.length; position++) {
-        const choice: unknown = choices[position]
-        if (isFields(choice) && !this.#seeChoice(choice, position)) return false
-      }
+    const choices = choicesOf(chunk)
+    for (let position = 0; position < choices.length; position++) {
+      const choice = choices[position]
+      if (isFields(choice) && !this.#seeChoice(choice, position)) return false
     }
     const usage = this.#accepted(chunk['usage'])
     if (usage !== null) this.#top = this.#latest = usage
     return true
   }
 
-  /** Counts the text of a chunk that goes out (or the message of a whole answer). */
-  count(chunk: Fields): void {
-    const choices = chunk['choices']
-    if (!Array.isArray(choices)) return
-    for (let position = 0; position < choices.length; position++) {
-      const choice: unknown = choices[position]
-      if (!isFields(choice)) continue
-      const state = this.#choices.get(indexOf(choice, position))
-      const text = choice['delta'] ?? choice['message']
-      if (state !== undefined && isFields(text)) this.#countText(state, text)
-    }
+  /** A report that is not passed on: clients get it at the end, if they asked for one. */
+  seeHidden(usage: Fields): void {
+    const read = this.#accepted(usage)
+    if (read === null) return
+    this.#latest = read
+    this.#hidden = JSON.stringify(isStandardUsage(usage) ? usage : usageJson(read))
   }
 
   /** Counts one text of an only choice that {@link see} has seen before. */
-  countText(choice: Fields, field: 'content' | 'reasoning_content', text: string): void {
-    const state = this.#choices.get(indexOf(choice, 0))
-    if (state === undefined || text === '') return
-    if (field === 'content') this.#add(state, 'content', text)
-    else (state.reasoning ??= createCounter(this.#tokenizer)).add(text)
+  countText(choice: Fields, field: 'content' | 'reasoning_content' | 'reasoning', text: string): void {
+    const state = this.stateOf(choice, 0)
+    if (state === null || text === '') return
+    if (this.#reports > 0) this.#text_after_report = true
+    if (field === 'content') state.addContent(text)
+    else state.addReasoning(text)
+  }
+
+  /** Text went out that the reports so far do not count. */
+  textAfterReport(): void {
+    if (this.#reports > 0) this.#text_after_report = true
   }
 
   /** Usage was reported where clients look for it. */
@@ -74,9 +154,14 @@ export class OpenaiObserver {
     return this.#top !== null
   }
 
-  /** The usage that was reported inside a choice, as JSON, or null. */
-  get choice_usage_json(): string | null {
-    return this.#in_choice === null ? null : this.#in_choice.json
+  /** Usage that was reported elsewhere, as JSON, or null. */
+  get hidden_usage_json(): string | null {
+    return this.#hidden
+  }
+
+  /** There was one report and nothing after it: servers that count once do so at their end. */
+  get reported_as_at_end(): boolean {
+    return this.#reports === 1 && !this.#text_after_report && (this.#latest?.output ?? 0) > 0
   }
 
   get finished(): boolean {
@@ -91,13 +176,14 @@ export class OpenaiObserver {
     let first: ChoiceState | undefined = this.#choices.get(0)
     for (const choice of this.#choices.values()) {
       first ??= choice
-      for (const counter of choice.answer.values()) estimated_output += counter.total()
-      estimated_reasoning += choice.reasoning?.total() ?? 0
+      const { answer, reasoning } = choice.estimated()
+      estimated_output += answer + reasoning
+      estimated_reasoning += reasoning
     }
     return {
       reported: this.#latest,
       calls: NO_CALLS,
-      estimated_output: estimated_output + estimated_reasoning,
+      estimated_output,
       estimated_reasoning,
       finish_reason: first?.finish_reason ?? null,
       finished: this.finished,
@@ -106,20 +192,12 @@ export class OpenaiObserver {
   }
 
   #seeChoice(choice: Fields, position: number): boolean {
-    const index = indexOf(choice, position)
-    let state = this.#choices.get(index)
-    if (state === undefined) {
-      if (this.#choices.size >= MAX_CHOICES) return false
-      state = { finish_reason: null, answer: new Map(), reasoning: null }
-      this.#choices.set(index, state)
-    }
+    const state = this.stateOf(choice, position)
+    if (state === null) return false
     const finish_reason = choice['finish_reason']
-    if (typeof finish_reason === 'string' && finish_reason !== '') state.finish_reason ??= finish_reason
-    const usage = this.#accepted(choice['usage'])
-    if (usage !== null) {
-      this.#in_choice = { usage, json: JSON.stringify(choice['usage']) }
-      this.#latest = usage
-    }
+    // An answer that its server broke off is not finished, whatever else it says.
+    if (saysFinished(finish_reason) && brokenOff(finish_reason) === null) state.finish_reason ??= finishOf(finish_reason).reason
+    if (isFields(choice['usage'])) this.seeHidden(choice['usage'])
     return true
   }
 
@@ -128,54 +206,21 @@ export class OpenaiObserver {
     const usage = value === undefined || value === null ? null : readUsage(value)
     // All zeros in the middle of an answer is a server that fills the field before it counts.
     if (usage !== null && usage.output === 0 && allZero(usage) && this.#hasText() && !this.finished) return null
+    if (usage === null) return null
+    this.#reports++
+    this.#text_after_report = false
     return usage
   }
 
   #hasText(): boolean {
-    for (const choice of this.#choices.values()) if (choice.reasoning !== null || choice.answer.size > 0) return true
+    for (const choice of this.#choices.values()) if (choice.has_text) return true
     return false
   }
-
-  #countText(state: ChoiceState, text: Fields): void {
-    this.#add(state, 'content', text['content'])
-    this.#add(state, 'refusal', text['refusal'])
-    const reasoning = reasoningOf(text)
-    if (reasoning !== '') (state.reasoning ??= createCounter(this.#tokenizer)).add(reasoning)
-    const calls = text['tool_calls']
-    if (calls === undefined || calls === null) return
-    for (const [position, call] of (Array.isArray(calls) ? calls : [calls]).entries()) {
-      if (!isFields(call) || !isFields(call['function'])) continue
-      const index = Math.min(indexOf(call, position), MAX_TOOL_CALLS - 1)
-      this.#add(state, `name ${index}`, call['function']['name'])
-      this.#add(state, `arguments ${index}`, call['function']['arguments'])
-    }
-  }
-
-  #add(state: ChoiceState, channel: string, text: unknown): void {
-    if (typeof text !== 'string' || text === '') return
-    let counter = state.answer.get(channel)
-    if (counter === undefined) {
-      counter = createCounter(this.#tokenizer)
-      state.answer.set(channel, counter)
-    }
-    counter.add(text)
-  }
 }
 
-/** Three spellings of the same text; some servers send two of them, so only the first that is there counts. */
-function reasoningOf(text: Fields): string {
-  const plain = text['reasoning_content'] ?? text['reasoning']
-  if (typeof plain === 'string' && plain !== '') return plain
-  const details = text['reasoning_details']
-  if (!Array.isArray(details)) return ''
-  return details.map((detail) => (isFields(detail) && typeof detail['text'] === 'string' ? detail['text'] : '')).join('')
-}
-
-/** The index as the client sees it: −1 is repaired to 0; without one the position stands in. */
-function indexOf(fields: Fields, position: number): number {
-  const index = fields['index']
-  if (index === -1) return 0
-  return typeof index === 'number' && Number.isInteger(index) && index >= 0 ? index : position
+/** The choices of a chunk or answer; one that stands alone where a list belongs is a list of one. */
+export function choicesOf({ choices }: Fields): readonly unknown[] {
+  return Array.isArray(choices) ? choices : isFields(choices) ? [choices] : []
 }
 
 function allZero(usage: TokenUsage): boolean {

@@ -1,13 +1,13 @@
 import { arrayElements, keyIs, objectMembers, spliceBytes } from '../../base/json-spans.ts'
 import type { Edit, MemberSpan } from '../../base/json-spans.ts'
 import type { Frame } from '../sse.ts'
-import { ANSWER_LIMITS } from './openai-repairs.ts'
+import { ANSWER_LIMITS, REASONING_COPY } from './openai-repairs.ts'
 import { isFields } from './openai-usage.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 
 /** The texts that may differ between chunks of one template. */
-export type TextField = 'content' | 'reasoning_content'
+export type TextField = 'content' | 'reasoning_content' | 'reasoning'
 
 /** Of a chunk, what every chunk with the same template has too. */
 export interface TemplateFacts {
@@ -29,6 +29,8 @@ export class ChunkTemplate {
   /** The same bytes as the client is to see them. */
   readonly out_before: Buffer
   readonly out_behind: Buffer
+  /** For a text that goes out once more under another name: the bytes between the two. */
+  readonly out_between: Buffer | null
 
   private constructor(facts: TemplateFacts, raw: Buffer, start: number, end: number, edits: readonly Edit[]) {
     this.facts = facts
@@ -39,10 +41,16 @@ export class ChunkTemplate {
       this.#before,
       edits.filter((edit) => edit.end <= start),
     )
+    const behind = edits.filter((edit) => edit.start >= end).map((edit) => moved(edit, -end))
+    const copy = behind.find((edit) => isCopy(edit, raw.subarray(start, end)))
+    const from = copy?.start ?? 0
+    const rest = behind.filter((edit) => edit !== copy && edit.start >= from)
     this.out_behind = spliceBytes(
-      this.#behind,
-      edits.filter((edit) => edit.start >= end).map((edit) => moved(edit, -end)),
+      this.#behind.subarray(from),
+      rest.map((edit) => moved(edit, -from)),
     )
+    const between = behind.filter((edit) => edit !== copy && edit.end <= from && edit.start < from)
+    this.out_between = copy === undefined ? null : Buffer.concat([spliceBytes(this.#behind.subarray(0, from), between), REASONING_COPY])
   }
 
   /**
@@ -60,6 +68,8 @@ export class ChunkTemplate {
     const [start, end] = [text.value_start + raw_start, text.value_end + raw_start]
     const raw_edits = edits.map((edit) => moved(edit, raw_start))
     if (raw_edits.some((edit) => edit.end > start && edit.start < end)) return null
+    if (facts.field === 'reasoning' && !raw_edits.some((edit) => edit.start >= end && isCopy(edit, frame.raw.subarray(start, end))))
+      return null
     return new ChunkTemplate(facts, frame.raw, start, end, raw_edits)
   }
 
@@ -71,6 +81,12 @@ export class ChunkTemplate {
     const text = stringFrom(raw, start, end)
     return text === null ? null : { text, start, end }
   }
+}
+
+function isCopy({ start, end, replacement }: Edit, text: Buffer): boolean {
+  return (
+    start === end && replacement.length === REASONING_COPY.length + text.length && replacement.subarray(REASONING_COPY.length).equals(text)
+  )
 }
 
 function moved({ start, end, replacement }: Edit, by: number): Edit {
@@ -97,11 +113,14 @@ function factsOf(chunk: Fields): TemplateFacts | null {
   if (!isFields(choice) || isGiven(choice['usage']) || isGiven(choice['finish_reason'])) return null
   const delta = choice['delta']
   if (!isFields(delta)) return null
-  for (const name of ['refusal', 'reasoning', 'reasoning_details', 'tool_calls']) if (isGiven(delta[name])) return null
-  const [content, reasoning] = [isGiven(delta['content']), isGiven(delta['reasoning_content'])]
-  if (content === reasoning) return null
-  return { field: content ? 'content' : 'reasoning_content', choice, id: chunk['id'], created: chunk['created'] }
+  for (const name of ['refusal', 'reasoning_details', 'tool_calls', 'function_call']) if (isGiven(delta[name])) return null
+  const given = TEXT_FIELDS.filter((name) => isGiven(delta[name]))
+  const [field] = given
+  if (field === undefined || given.length > 1 || typeof delta[field] !== 'string') return null
+  return { field, choice, id: chunk['id'], created: chunk['created'] }
 }
+
+const TEXT_FIELDS: readonly TextField[] = ['content', 'reasoning_content', 'reasoning']
 
 function isGiven(value: unknown): boolean {
   return value !== undefined && value !== null && value !== ''

@@ -1,3 +1,4 @@
+import { PATIENT, PLAIN_RULES } from './provider.ts'
 import type { ProviderFacts } from './provider.ts'
 
 /** DeepSeek's open platform, as documented at api-docs.deepseek.com. */
@@ -6,12 +7,14 @@ export const deepseek: ProviderFacts = {
   company: 'DeepSeek 深度求索',
   base_url: 'https://api.deepseek.com',
   key_variable: 'DEEPSEEK_API_KEY',
-  dialect: 'openai',
   auth: 'bearer',
   paths: { chat: '/chat/completions', embeddings: null, models: '/models' },
+  rerank: null,
+  natives: [{ dialect: 'anthropic', base_url: 'https://api.deepseek.com/anthropic', path: '/v1/messages', auth: 'x_api_key' }],
   usage_place: 'finish_chunk',
+  done_is_finish: false,
   // A queued request gets blank lines or ": keep-alive" comments, and is closed if inference has not begun after 10 minutes.
-  timeouts: { headers_timeout_ms: 600_000, first_event_timeout_ms: 600_000, silence_timeout_ms: 300_000 },
+  timeouts: PATIENT,
   errors: [
     { status: 402, kind: 'balance' },
     { message: 'insufficient balance', kind: 'balance' },
@@ -19,6 +22,14 @@ export const deepseek: ProviderFacts = {
     { status: 400, message: 'content exists risk', kind: 'content' },
     { status: 422, kind: 'invalid' },
   ],
+  rules: {
+    ...PLAIN_RULES,
+    thinking: { switch: 'thinking_type', efforts: ['low', 'high', 'max'], budget: null },
+    history: 'tool_calls',
+  },
+  // R1 refuses what V4 demands.
+  variants: [{ models: /^deepseek-(reasoner|r1)/i, rules: { history: 'remove', thinking: null } }],
+  embeddings_batches: [],
   parameters: [
     { name: 'thinking', note: '{"type":"enabled"|"disabled"}; on by default since V4' },
     { name: 'reasoning_effort', note: 'low, high or max; minimal counts as low, medium as high, xhigh as max' },

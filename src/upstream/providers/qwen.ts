@@ -1,16 +1,24 @@
+import { PATIENT, PLAIN_RULES } from './provider.ts'
 import type { ProviderFacts } from './provider.ts'
 
-/** Alibaba Cloud Model Studio (百炼), DashScope's OpenAI-compatible mode. */
+const HOST = 'https://dashscope.aliyuncs.com'
+
+/** Alibaba Cloud Model Studio (百炼): DashScope's OpenAI-compatible mode, and its own API. */
 export const qwen: ProviderFacts = {
   id: 'qwen',
   company: 'Alibaba 阿里云百炼 DashScope',
-  base_url: 'https://dashscope.aliyuncs.com/compatible-mode/v1',
+  base_url: `${HOST}/compatible-mode/v1`,
   key_variable: 'DASHSCOPE_API_KEY',
-  dialect: 'openai',
   auth: 'bearer',
   paths: { chat: '/chat/completions', embeddings: '/embeddings', models: '/models' },
+  rerank: { base_url: `${HOST}/compatible-api/v1`, path: '/reranks' },
+  natives: [
+    { dialect: 'qwen_native', base_url: `${HOST}/api/v1`, path: '/services/aigc/text-generation/generation', auth: 'bearer' },
+    { dialect: 'anthropic', base_url: `${HOST}/apps/anthropic`, path: '/v1/messages', auth: 'x_api_key' },
+  ],
   usage_place: 'own_chunk',
-  timeouts: { headers_timeout_ms: 600_000, first_event_timeout_ms: 600_000, silence_timeout_ms: 300_000 },
+  done_is_finish: false,
+  timeouts: PATIENT,
   errors: [
     { code: 'arrearage', kind: 'balance' },
     { code: 'data_inspection_failed', kind: 'content' },
@@ -30,6 +38,24 @@ export const qwen: ProviderFacts = {
     { code: 'serviceunavailable', kind: 'overload' },
     { code: 'invalidapikey', kind: 'auth' },
     { code: 'invalid_api_key', kind: 'auth' },
+  ],
+  rules: {
+    ...PLAIN_RULES,
+    // Both are refused at their ends: top_p is strictly between 0 and 1, temperature below 2.
+    ranges: { top_p: { min: 0.000001, max: 0.999999 }, temperature: { min: 0, max: 1.999999 } },
+    thinking: { switch: 'enable_thinking', efforts: [], budget: { min: 1, max: 1_000_000 } },
+  },
+  variants: [
+    {
+      models: /^qwen3\.8-max/i,
+      rules: { thinking: { switch: 'enable_thinking', efforts: ['none', 'low', 'medium', 'xhigh'], budget: null } },
+    },
+    { models: /^deepseek-v4/i, rules: { thinking: { switch: 'enable_thinking', efforts: ['high', 'max'], budget: null } } },
+    { models: /^(qwq|qvq)/i, rules: { streams_only: true, thinking: { switch: null, always: true, efforts: [], budget: null } } },
+  ],
+  embeddings_batches: [
+    { models: /^text-embedding-v[12]/, inputs: 25 },
+    { models: /^text-embedding-v[34]/, inputs: 10 },
   ],
   parameters: [
     { name: 'enable_thinking', note: 'top-level; open-weight qwen3 models (not -2507) need false when not streamed' },

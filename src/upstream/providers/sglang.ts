@@ -1,3 +1,4 @@
+import { PATIENT, PLAIN_RULES } from './provider.ts'
 import type { ProviderFacts } from './provider.ts'
 
 /** SGLang, run by oneself. The base URL to configure ends in `/v1`, e.g. `http://host:30000/v1`. */
@@ -6,15 +7,20 @@ export const sglang: ProviderFacts = {
   company: 'self-hosted SGLang',
   base_url: null,
   key_variable: null,
-  dialect: 'openai',
   auth: 'optional_bearer',
   paths: { chat: '/chat/completions', embeddings: '/embeddings', models: '/models' },
+  rerank: null,
+  natives: [],
   usage_place: 'own_chunk',
-  timeouts: { headers_timeout_ms: 600_000, first_event_timeout_ms: 600_000, silence_timeout_ms: 300_000 },
+  done_is_finish: false,
+  timeouts: PATIENT,
   errors: [
     { message: "longer than the model's context length", kind: 'context_length' },
     { message: 'the request queue is full', kind: 'overload' },
   ],
+  rules: { ...PLAIN_RULES, output_cap: 'either', thinking: { switch: 'template_enable_thinking', efforts: [], budget: null } },
+  variants: [{ models: /deepseek/i, rules: { thinking: { switch: 'template_thinking', efforts: ['high', 'max'], budget: null } } }],
+  embeddings_batches: [],
   parameters: [
     { name: 'chat_template_kwargs', note: 'thinking, by model' },
     { name: 'reasoning_effort', note: 'only high and max reach DeepSeek V4' },

@@ -1,3 +1,4 @@
+import { PATIENT, PLAIN_RULES } from './provider.ts'
 import type { ProviderFacts } from './provider.ts'
 
 /** vLLM, run by oneself. The base URL to configure ends in `/v1`, e.g. `http://host:8000/v1`. */
@@ -6,17 +7,22 @@ export const vllm: ProviderFacts = {
   company: 'self-hosted vLLM',
   base_url: null,
   key_variable: null,
-  dialect: 'openai',
   auth: 'optional_bearer',
   paths: { chat: '/chat/completions', embeddings: '/embeddings', models: '/models' },
+  rerank: { base_url: null, path: '/rerank' },
+  natives: [{ dialect: 'anthropic', base_url: null, path: '/messages', auth: 'optional_bearer' }],
   usage_place: 'own_chunk',
+  done_is_finish: false,
   // No keep-alive comments: a queued request is silent until its first token.
-  timeouts: { headers_timeout_ms: 600_000, first_event_timeout_ms: 600_000, silence_timeout_ms: 300_000 },
+  timeouts: PATIENT,
   errors: [
     { message: 'longer than the maximum model length', kind: 'context_length' },
     { message: 'too long to fit into the model', kind: 'context_length' },
     { status: 404, kind: 'model_missing' },
   ],
+  rules: { ...PLAIN_RULES, output_cap: 'either', thinking: { switch: 'template_enable_thinking', efforts: [], budget: null } },
+  variants: [{ models: /deepseek/i, rules: { thinking: { switch: 'template_thinking', efforts: [], budget: null } } }],
+  embeddings_batches: [],
   parameters: [
     { name: 'chat_template_kwargs', note: 'enable_thinking or thinking, by model' },
     { name: 'stream_options.continuous_usage_stats', note: 'adds cumulative usage to every chunk' },

@@ -24,7 +24,7 @@ write_changes(KEYS[3], changes)
 call('HINCRBY', KEYS[3], 'n', '-1')
 close_shares(5, hold, nil, now)
 call('ZREM', KEYS[2], lease_of(ARGV[3], ARGV[4]))
-local stone = { state = 'S', epoch = false, appended = false, replaced = false }
+local stone = { state = 'S', epoch = false, appended = false, replaced = false, ref = false }
 -- After a sweep a late settle still charges.
 if hold.state == 'X' then stone.state, stone.counters, stone.charge = 'W', hold.counters, { 0, '0', {}, true } end
 write_closed(KEYS[4], hold, stone, now, REMEMBERED_MS)

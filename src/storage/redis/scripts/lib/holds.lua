@@ -2,7 +2,7 @@
 -- tokens, amount, parts and window ends: the receipt. `fixed` is the caller's own text for what never changes. Then comes, by the state,
 --   H held     epoch, credit line, counters, their limits, when they were last kept alive, context, checkpoint
 --   X swept    the same, but for the time at which it was marked: its lease has ended, and its charge is awaited
---   S settled  time to forget it, epoch or false where nothing was charged, appended, replaced
+--   S settled  time to forget it, epoch or false where nothing was charged, appended, replaced, ref of the event whose charge stands or false
 --   W settled by a sweep  the same, counters, and the charge {tokens, amount, parts, released}: a late settle may still replace it
 --   F foreign  as S, without a receipt: it was admitted elsewhere
 -- Leases are one sorted set per bucket: `id, line feed, tenant` by the time at which a sweep is due.
@@ -15,8 +15,8 @@ local function open_hold(hold, epoch, line, counters, limits, at, context, check
   return hold
 end
 
-local function closed_hold(hold, forget_at, epoch, appended, replaced, counters, charge)
-  hold.forget_at, hold.epoch, hold.appended, hold.replaced, hold.counters = forget_at, epoch, appended, replaced, counters
+local function closed_hold(hold, forget_at, epoch, appended, replaced, ref, counters, charge)
+  hold.forget_at, hold.epoch, hold.appended, hold.replaced, hold.ref, hold.counters = forget_at, epoch, appended, replaced, ref, counters
   if charge then hold.charge = { tokens = charge[1], amount = pair_of(charge[2]), parts = charge[3], released = charge[4] } end
   return hold
 end

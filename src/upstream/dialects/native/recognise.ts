@@ -1,0 +1,16 @@
+import { anthropic } from './anthropic.ts'
+import { hunyuan } from './hunyuan.ts'
+import type { NativeProtocol } from './protocol.ts'
+import { qianfan } from './qianfan.ts'
+import { qwen } from './qwen.ts'
+import { unknown } from './unknown.ts'
+
+type Fields = Readonly<Record<string, unknown>>
+
+/** From the most to the least particular. */
+const PROTOCOLS: readonly NativeProtocol[] = [anthropic, hunyuan, qwen, qianfan, unknown]
+
+/** The protocol of a value that is no OpenAI chunk and no error, or null where nothing in it is an answer's text. */
+export function protocolOf(value: Fields): NativeProtocol | null {
+  return PROTOCOLS.find((protocol) => protocol.recognises(value)) ?? null
+}

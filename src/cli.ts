@@ -17,7 +17,11 @@ async function main(): Promise<void> {
     serve: async () => void (await import('./main.ts')),
     moveBooks: async (options) => {
       const { moveToCluster } = await import('./start/move.ts')
-      return await moveToCluster({ ...options, clock: context.clock, logger: createLogger({ level: 'warn', destination: { write: context.err } }) })
+      return await moveToCluster({
+        ...options,
+        clock: context.clock,
+        logger: createLogger({ level: 'warn', destination: { write: context.err } }),
+      })
     },
   })
   // A gateway that failed to start has said so already.

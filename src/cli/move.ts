@@ -73,10 +73,14 @@ function report(state: Awaited<ReturnType<MoveBooks>>['state'], rows: number, au
   const { checked, findings } = audit
   for (const { rule, id, expected, found } of findings) out(`${rule}\n  ${id}\n  expected ${expected}\n  found    ${found}\n`)
   if (state === 'refused') {
-    out('\nNothing was moved: the audit of what is here has the findings above. weir rebuild may put them right; --despite-findings moves them too.\n')
+    out(
+      '\nNothing was moved: the audit of what is here has the findings above. weir rebuild may put them right; --despite-findings moves them too.\n',
+    )
     return 1
   }
-  out(`${grouped(rows)} rows, ${grouped(checked.events)} events of ${grouped(cnyFromNano(checked.amount_nano))} CNY, ${checked.tenants} tenants.\n`)
+  out(
+    `${grouped(rows)} rows, ${grouped(checked.events)} events of ${grouped(cnyFromNano(checked.amount_nano))} CNY, ${checked.tenants} tenants.\n`,
+  )
   if (state === 'differs') {
     out('What has arrived is not what was there before. The database cannot be used; drop the schema "weir" in it and begin again.\n')
     return 1

@@ -237,7 +237,8 @@ export class ClusterMode implements Mode {
     const { logger } = this.#options
     const silent = this.storage.known.nodes.filter(isSilent)
     for (const { node, last_seq, unposted, silent_ms } of silent) {
-      if (!this.#silent.has(node)) logger.error({ node, last_seq, unposted, silent_ms }, 'a node is silent; what only its journal has is missing until it is back')
+      if (!this.#silent.has(node))
+        logger.error({ node, last_seq, unposted, silent_ms }, 'a node is silent; what only its journal has is missing until it is back')
     }
     const now = new Set(silent.map(({ node }) => node))
     for (const node of this.#silent) if (!now.has(node)) logger.warn({ node }, 'a node that was silent is back, or was retired')

@@ -12,6 +12,8 @@ import type { NodeBeat, NodeState } from './nodes.ts'
 import type {
   BalanceView,
   CheckpointRow,
+  ExtendRequest,
+  ExtendResult,
   GrantTerms,
   Ledger,
   LimitRule,
@@ -50,7 +52,10 @@ export class LedgerUnavailable extends Error {
 
 // ---------------------------------------------------------------- Admission that processes share
 
-/** What became of a settle. `expired`: the hold is not known and was admitted too long ago to be charged here; it never will be. */
+/**
+ * What became of a settle. `expired`: the hold is not known here and never will be charged here, because it was admitted too long ago, or
+ * since the bucket was opened, so that it has been closed already or was lost with its server.
+ */
 export interface SettleOutcome {
   readonly state: SettleState | 'expired'
   /** The epoch in which the charge was applied, now or (`duplicate`) before; null when it was not. */
@@ -121,6 +126,8 @@ export interface MeterBooks {
 
 /** {@link Limits} of many processes. Every operation on a bucket that is not open rejects with {@link LimitsUnavailable} `closed`. */
 export interface SharedLimits extends Limits {
+  /** {@link Limits.extend}. Requests of buckets that could not be asked are left out: they may be sent again. Rejects if none could. */
+  extend(requests: readonly ExtendRequest[]): Promise<readonly ExtendResult[]>
   /** {@link Limits.settle}, and all there is to say about it. With an event, the charge and its append to the stream are one step. */
   settleEvent(request: SettleRequest): Promise<SettleOutcome>
   /** Marks and gives holds of a bucket whose lease has ended, at most `limit`; again those marked 60 s ago that nobody has closed. */

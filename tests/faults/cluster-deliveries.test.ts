@@ -68,7 +68,11 @@ class Saboteur {
   async #post(some: readonly Delivery[]): Promise<void> {
     const by_bucket = Map.groupBy(some, ({ tenant }) => bucketOf(tenant))
     this.#source += 1
-    const batches = [...by_bucket].map(([bucket, list]) => ({ bucket, source: `again-${this.#source}`, events: list.map(({ event }) => event) }))
+    const batches = [...by_bucket].map(([bucket, list]) => ({
+      bucket,
+      source: `again-${this.#source}`,
+      events: list.map(({ event }) => event),
+    }))
     const results = await this.#ledger.postBatches(batches)
     this.done.posted += some.length
     this.done.first += results.flatMap(({ states }) => states).filter((state) => state === 'posted').length

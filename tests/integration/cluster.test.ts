@@ -163,7 +163,10 @@ describe.skipIf(noCluster !== null)('a cluster', () => {
     await waitFor(async () => metric(await metricsOf(control), 'weir_silent_nodes') === 1, { timeout_ms: PATIENCE_MS, what: 'its silence' })
     expect((await fleet.weir('control', 'node', 'list')).said).toMatch(new RegExp(`${node} +silent +gateway`))
     expect((await fleet.weir('control', 'node', 'retire', node)).said).toContain('is taken for stopped')
-    await waitFor(async () => metric(await metricsOf(control), 'weir_silent_nodes') === 0, { timeout_ms: PATIENCE_MS, what: 'nobody waits' })
+    await waitFor(async () => metric(await metricsOf(control), 'weir_silent_nodes') === 0, {
+      timeout_ms: PATIENCE_MS,
+      what: 'nobody waits',
+    })
     await postgres.sql(`SET search_path TO weir; UPDATE nodes SET last_seq = 1 WHERE node = '${node}'`)
     await fleet.expectAudit('control')
   })

@@ -11,8 +11,8 @@ const TENANTS = ['acme', 'bolt', 'other']
 export const EVERY_BUCKET: readonly number[] = Array.from({ length: BUCKETS }, (_, bucket) => bucket)
 
 /** A link that can be used, closed when the test ends. */
-export async function linkTo(url: string, options: Omit<RedisOptions, 'url'> = {}): Promise<RedisLink> {
-  const link = openRedis({ ...options, url })
+export async function linkTo(url: string, options: Partial<RedisOptions> = {}): Promise<RedisLink> {
+  const link = openRedis({ onError: () => undefined, ...options, url })
   atEnd(() => link.close())
   await link.ready(READY_TIMEOUT_MS)
   return link
@@ -31,8 +31,8 @@ export function tenantOf(_scope: string, id: string): Promise<string> {
   return Promise.resolve(TENANTS.find((tenant) => id.startsWith(`${tenant}-`)) ?? 'acme')
 }
 
-export function limitsOn(link: RedisLink, options: Omit<RedisLimitsOptions, 'tenantOf'> = {}): RedisLimits {
-  const limits = createRedisLimits(link, { tenantOf, ...options })
+export function limitsOn(link: RedisLink, options: Partial<RedisLimitsOptions> = {}): RedisLimits {
+  const limits = createRedisLimits(link, { tenantOf, onError: () => undefined, ...options })
   atEnd(() => limits.close())
   return limits
 }

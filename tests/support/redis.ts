@@ -1,4 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { atEnd } from './cleanup.ts'
 import { freePort } from './ports.ts'
@@ -8,6 +10,7 @@ import { waitFor } from './wait.ts'
 const START_TIMEOUT_MS = 20_000
 const OUTPUT_LIMIT_CHARS = 100_000
 const SLOTS = 16_384
+const MASTERS = 3
 
 /** The server's program, or null where there is none: `describe.skipIf(REDIS_PROGRAM === null)`. A null is printed, so that a skip is seen. */
 export const REDIS_PROGRAM = findProgram(['redis-server', 'valkey-server'])
@@ -19,7 +22,7 @@ export interface RedisServerOptions {
   readonly maxmemory?: string
   readonly maxmemory_policy?: string
   readonly replica_of?: RedisServer
-  /** Other settings, by name without the dashes. */
+  /** Other settings, as the server's configuration file has them. */
   readonly settings?: Readonly<Record<string, string>>
 }
 
@@ -44,6 +47,7 @@ export interface RedisServer {
 }
 
 export interface RedisCluster {
+  /** The masters, then their replicas in the same order. */
   readonly nodes: readonly RedisServer[]
   /** The address of one node; the others are found by it. */
   readonly url: string
@@ -56,30 +60,41 @@ export async function startRedis(options: RedisServerOptions = {}): Promise<Redi
   return server
 }
 
-/** Starts three masters that share the slots, and waits until each of them says that all is well. */
-export async function startRedisCluster(): Promise<RedisCluster> {
+/** Starts three masters that share the slots, each with so many replicas, and waits until each node says that all is well. */
+export async function startRedisCluster(replicas = 0): Promise<RedisCluster> {
   const nodes: RedisServer[] = []
   const bus_ports: number[] = []
-  for (let index = 0; index < 3; index += 1) {
+  for (let index = 0; index < MASTERS * (1 + replicas); index += 1) {
     const bus_port = await freePort()
     bus_ports.push(bus_port)
     const settings = { 'cluster-enabled': 'yes', 'cluster-port': String(bus_port), 'cluster-node-timeout': '2000' }
-    nodes.push(await startRedis({ settings }))
+    nodes.push(await startRedis({ settings: { ...settings, 'cluster-replica-validity-factor': '0' } }))
   }
-  for (const [index, { client }] of nodes.entries()) {
-    const [from, to] = [Math.ceil((SLOTS * index) / nodes.length), Math.ceil((SLOTS * (index + 1)) / nodes.length) - 1]
+  const [first, ...others] = nodes
+  if (first === undefined) throw new Error('a cluster without nodes')
+  for (const { client } of others) await client.call('CLUSTER', 'MEET', '127.0.0.1', String(first.port), String(bus_ports[0]))
+  const masters = nodes.slice(0, MASTERS)
+  for (const [index, { client }] of masters.entries()) {
+    const [from, to] = [Math.ceil((SLOTS * index) / MASTERS), Math.ceil((SLOTS * (index + 1)) / MASTERS) - 1]
     await client.cluster('ADDSLOTSRANGE', from, to)
-    for (const [other, { port }] of nodes.entries()) {
-      if (other !== index) await client.call('CLUSTER', 'MEET', '127.0.0.1', String(port), String(bus_ports[other]))
-    }
   }
-  await waitFor(async () => (await Promise.all(nodes.map(isWell))).every(Boolean), { timeout_ms: START_TIMEOUT_MS, what: 'the cluster' })
-  return { nodes, url: nodes[0]?.url ?? '' }
+  const wait = { timeout_ms: START_TIMEOUT_MS, what: 'the cluster' }
+  await waitFor(async () => (await Promise.all(nodes.map((node) => isWell(node, nodes.length)))).every(Boolean), wait)
+  for (const [index, { client }] of nodes.slice(MASTERS).entries()) {
+    const master = masters[index % MASTERS]
+    await client.cluster('REPLICATE', (await master?.client.cluster('MYID')) ?? '')
+    await waitFor(async () => /master_link_status:up/.test(await client.info('replication')), wait)
+  }
+  // Until the others know whose replica it is, they would not elect it.
+  const knowAll = async ({ client }: RedisServer): Promise<boolean> =>
+    String(await client.cluster('NODES')).split(/ (?:myself,)?slave /).length === MASTERS * replicas + 1
+  await waitFor(async () => (await Promise.all(nodes.map(knowAll))).every(Boolean), wait)
+  return { nodes, url: first.url }
 }
 
-async function isWell({ client }: RedisServer): Promise<boolean> {
+async function isWell({ client }: RedisServer, known: number): Promise<boolean> {
   const info = await client.cluster('INFO')
-  return /cluster_state:ok/.test(info) && /cluster_known_nodes:3/.test(info)
+  return /cluster_state:ok/.test(info) && new RegExp(`cluster_known_nodes:${known}\\r`).test(info)
 }
 
 class Server implements RedisServer {
@@ -90,6 +105,7 @@ class Server implements RedisServer {
   readonly #options: RedisServerOptions
   #process: ChildProcess | null = null
   #output = ''
+  #client_error = ''
 
   constructor(port: number, folder: string, options: RedisServerOptions) {
     this.port = port
@@ -104,7 +120,7 @@ class Server implements RedisServer {
       retryStrategy: () => 50,
     })
     // While the server is away this connection is tried again and again; what it is asked meanwhile fails.
-    this.client.on('error', (error: Error) => this.#note(`client: ${error.message}\n`))
+    this.client.on('error', (error: Error) => void (this.#client_error = error.message))
     atEnd(async () => {
       this.client.disconnect()
       await this.#end('SIGKILL')
@@ -113,16 +129,19 @@ class Server implements RedisServer {
 
   async start(): Promise<void> {
     if (this.#process !== null) throw new Error('this server runs already')
-    this.#process = spawn(REDIS_PROGRAM ?? 'redis-server', this.#arguments(), { stdio: ['ignore', 'pipe', 'pipe'] })
-    const started = this.#process
-    for (const stream of [started.stdout, started.stderr]) stream?.on('data', (piece: Buffer) => this.#note(piece.toString()))
+    const file = join(this.#folder, 'redis.conf')
+    writeFileSync(file, this.#configuration())
+    const started = spawn(REDIS_PROGRAM ?? 'redis-server', [file], { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#process = started
+    for (const stream of [started.stdout, started.stderr]) stream.on('data', (piece: Buffer) => this.#note(piece.toString()))
     started.once('error', (error) => this.#note(`${error.message}\n`))
-    if (this.client.status === 'wait') this.client.connect().catch((error: unknown) => this.#note(`client: ${String(error)}\n`))
-    await waitFor(() => this.#answers(started), { timeout_ms: START_TIMEOUT_MS, what: `redis-server on port ${this.port}` }).catch(
-      (error: unknown) => {
-        throw new Error(`${String(error)}\n${this.#output}`, { cause: error })
-      },
-    )
+    if (this.client.status === 'wait') this.client.connect().catch((error: unknown) => void (this.#client_error = String(error)))
+    const what = `redis-server on port ${this.port}`
+    const seen = await waitFor(async () => (started.exitCode === null ? await this.#answers(started) : 'exited'), {
+      timeout_ms: START_TIMEOUT_MS,
+      what,
+    }).catch((error: unknown) => error)
+    if (seen !== true) throw new Error(`${what} did not start: ${String(seen)}; ${this.#client_error}\n${this.#output}`)
   }
 
   stop(): Promise<void> {
@@ -150,7 +169,7 @@ class Server implements RedisServer {
   }
 
   async #answers(started: ChildProcess): Promise<boolean> {
-    if (started.exitCode !== null) throw new Error('it has exited')
+    if (this.client.status !== 'ready') return false
     const info = await this.client.info('server', 'replication')
     // Another server may have been quicker at this port.
     const is_it = new RegExp(`process_id:${started.pid}\\r`).test(info)
@@ -168,13 +187,13 @@ class Server implements RedisServer {
     await exited
   }
 
-  #arguments(): readonly string[] {
+  #configuration(): string {
     const { appendonly = false, maxmemory, maxmemory_policy, replica_of, settings = {} } = this.#options
-    const all: Record<string, string> = {
+    const all = {
       port: String(this.port),
       bind: '127.0.0.1',
       dir: this.#folder,
-      save: '',
+      save: '""',
       appendonly: appendonly ? 'yes' : 'no',
       appendfsync: 'always',
       'repl-diskless-sync-delay': '0',
@@ -183,9 +202,9 @@ class Server implements RedisServer {
       ...(replica_of === undefined ? {} : { replicaof: `127.0.0.1 ${replica_of.port}` }),
       ...settings,
     }
-    return Object.entries(all).flatMap(([name, value]) =>
-      name === 'replicaof' ? [`--${name}`, ...value.split(' ')] : [`--${name}`, value],
-    )
+    return Object.entries(all)
+      .map(([name, value]) => `${name} ${value}\n`)
+      .join('')
   }
 
   #note(text: string): void {

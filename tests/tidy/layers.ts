@@ -10,7 +10,10 @@ const LAYERS: Readonly<
 > = {
   base: { files: /^src\/base\//, imports: [] },
   money: { files: /^src\/money\//, imports: ['base'] },
-  ports: { files: /^src\/storage\/(ports|records|cluster-ports|rules|books|accounts|grants|meters|nodes)\.ts$/, imports: ['base', 'money'] },
+  ports: {
+    files: /^src\/storage\/(ports|records|cluster-ports|rules|books|accounts|grants|meters|nodes)\.ts$/,
+    imports: ['base', 'money'],
+  },
   storage: { files: /^src\/storage\//, imports: ['base', 'money', 'ports'] },
   upstream: { files: /^src\/upstream\//, imports: ['base', 'money', 'ports'] },
   routing: { files: /^src\/routing\//, imports: ['base', 'money', 'ports'], types: ['config', 'upstream'] },

@@ -259,7 +259,7 @@ class InMemoryLimits implements MemoryLimits {
     this.#close(hold)
     this.#account(request.tenant).charge(request.parts)
     for (const { rule, share } of hold.shares) share.settle(needOf(rule, request.tokens, request.amount_nano), now_ms)
-    if (request.swept === true) this.#tombstones.addSwept(request, { ...hold }, now_ms)
+    if (request.swept === true || request.orphan === true) this.#tombstones.addSwept(request, { ...hold }, now_ms)
     else this.#tombstones.addSettled(hold.receipt, now_ms)
     // An old table of the map of holds may keep this one alive until a full collection.
     hold.shares = []
@@ -276,7 +276,7 @@ class InMemoryLimits implements MemoryLimits {
     }
     const swept = this.#tombstones.swept(request.id, now_ms)
     if (swept !== undefined) {
-      if (samePayment(swept.charged, request)) return 'duplicate'
+      if (request.orphan === true || samePayment(swept.charged, request)) return 'duplicate'
       const account = this.#account(request.tenant)
       account.refund(swept.charged.parts)
       account.charge(request.parts)

@@ -100,7 +100,9 @@ const SUPERSEDE = `UPDATE events AS e SET superseded = 1 FROM ${KEYS} WHERE ${TH
 export async function placesOf(session: Session, keys: readonly EventKey[]): Promise<ReadonlyMap<string, Place>> {
   if (keys.length === 0) return new Map()
   const { rows } = await session.run(PLACES, keyColumns(keys))
-  return new Map(rows.map((row) => [keyText(keyOf(row)), { node: textOf(row, 'node'), seq: numberOf(row, 'seq'), charged: chargedOf(row) }]))
+  return new Map(
+    rows.map((row) => [keyText(keyOf(row)), { node: textOf(row, 'node'), seq: numberOf(row, 'seq'), charged: chargedOf(row) }]),
+  )
 }
 
 /** Bodies of events that are there, by key. */

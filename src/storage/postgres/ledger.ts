@@ -3,15 +3,7 @@ import { madeAt } from '../../base/ids.ts'
 import { decodeEvent } from '../../money/event-json.ts'
 import type { UsageEvent } from '../../money/event.ts'
 import type { AuditFacts, UsageMark } from '../books.ts'
-import type {
-  BucketBatch,
-  BucketEpoch,
-  EventKey,
-  LockedBucket,
-  OutboxRow,
-  PostedBatch,
-  SharedLedger,
-} from '../cluster-ports.ts'
+import type { BucketBatch, BucketEpoch, EventKey, LockedBucket, OutboxRow, PostedBatch, SharedLedger } from '../cluster-ports.ts'
 import type { NodeBeat, NodeState } from '../nodes.ts'
 import type {
   EventPage,

@@ -71,7 +71,8 @@ export class MoveTarget {
       if ((await metaOf(session, `moved_${node}`)) !== null) return false
       const [row = {}] = (await session.run(BUSY)).rows
       const busy = textOf(row, 'busy')
-      if (busy === 'books') throw new MoveRefused('this database has tenants, keys or events already: an installation moves into an empty one')
+      if (busy === 'books')
+        throw new MoveRefused('this database has tenants, keys or events already: an installation moves into an empty one')
       if (busy === 'nodes') throw new MoveRefused('processes of a cluster use this database: stop them first')
       await session.run(SET_META, [SOURCE, node])
       return true

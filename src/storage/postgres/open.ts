@@ -114,7 +114,9 @@ async function refuseUnfinished(databases: Databases): Promise<void> {
     throw error
   }
   await closeAll(databases)
-  throw new SchemaError('an installation is being moved into this database and not everything is here: run "weir move" again until it says so')
+  throw new SchemaError(
+    'an installation is being moved into this database and not everything is here: run "weir move" again until it says so',
+  )
 }
 
 function connect(url: string, schema: string, connections: Connections, lock_timeout_ms: number): Databases {

@@ -1,15 +1,17 @@
 import { assert } from '../../base/assert.ts'
+import type { HoldReceipt } from '../../money/event.ts'
 import type { PaymentPart } from '../../money/grant.ts'
 import { bucketOf, LimitsUnavailable, type SettleOutcome } from '../cluster-ports.ts'
-import { leastAmount, limitName, needOf } from '../memory/needs.ts'
+import { leastAmount, needOf } from '../memory/needs.ts'
 import { blockedRefusal, refusalOf, shortOfMoney } from '../memory/refusals.ts'
-import type { HoldRefusal, HoldRequest, HoldResult, LimitRule, SettleRequest } from '../ports.ts'
+import type { HoldRefusal, HoldRequest, HoldResult, SettleRequest } from '../ports.ts'
 import type { BucketScripts } from './bucket-scripts.ts'
 import type { Doubt, Doubts } from './doubts.ts'
-import { counterName } from './keys.ts'
+import { fixedOf, limitsText } from './hold-texts.ts'
+import { counterNames, countersText, windowWords } from './keys.ts'
 import type { Word } from './link.ts'
-import type { OwnHolds } from './own-holds.ts'
-import { amountOf, listOf, numberOf, receiptOf, type Reply, textOf, textsOf, unitLetter } from './replies.ts'
+import type { OwnHold, OwnHolds } from './own-holds.ts'
+import { amountOf, begunOf, listOf, numberOf, partsOf, receiptOf, type Reply, textOf, textsOf, unitLetter } from './replies.ts'
 import { ratesOf, roomOf } from './standing.ts'
 
 /** Sums of them are stored in 64 bits, so no single amount comes near that. */
@@ -31,89 +33,105 @@ export class Admission {
 
   async hold(request: HoldRequest): Promise<HoldResult> {
     checkAmounts(request.amount_nano, request.minimum_nano, request.credit_line_nano)
-    this.#doubts.reclaim(request.id)
-    const bucket = bucketOf(request.tenant)
-    const counters = request.rules.map(counterName)
+    const { id, tenant, rules } = request
+    this.#doubts.reclaim(id)
+    const bucket = bucketOf(tenant)
+    const counters = countersText(rules)
     const { meta, blocked, leases, tenants, account, hold, counter } = this.#scripts.keys.of(bucket)
-    const keys = [meta, blocked, leases, tenants, account(request.tenant), hold(request.id), ...counters.map(counter)] as const
+    const keys = [meta, blocked, leases, tenants, account(tenant), hold(id), ...counterNames(counters).map(counter)] as const
     const context = request.context === undefined ? '' : JSON.stringify(request.context)
     try {
       const reply = await this.#scripts.runOpen(bucket, 'hold', keys, holdWords(request, context, counters))
-      return this.#held(request, bucket, counters, context, reply)
+      return this.#answered(request, { bucket, counters, context }, reply)
     } catch (error) {
-      if (error instanceof LimitsUnavailable && error.kind === 'unknown')
-        this.#doubts.add({ id: request.id, tenant: request.tenant, counters })
+      if (error instanceof LimitsUnavailable && error.kind === 'unknown') this.#doubts.add({ id, tenant, counters })
       throw error
     }
   }
 
   async settle(request: SettleRequest): Promise<SettleOutcome> {
     checkAmounts(request.amount_nano, ...[...request.parts, ...(request.replaces ?? [])].map(({ amount }) => amount))
-    const { id } = request
-    // The charge of a sweep is nobody's own: the request may be running all the same, and then it changes nothing.
-    if (request.swept === true) {
+    const { id, swept, orphan } = request
+    // Whoever closes it for another does not end it here: the request may be running all the same, and then this changes nothing.
+    if (swept === true || orphan === true) {
       const outcome = await this.#settle(request)
-      if (outcome.state === 'settled') this.#own.closedBySweep(id)
+      if (outcome.state === 'settled') this.#own.closedForAnother(id)
       return outcome
     }
-    this.#own.closing(id)
+    this.#own.turn(id, 'settling')
     try {
-      return await this.#settle(request)
-    } finally {
+      const outcome = await this.#settle(request)
       this.#own.forget(id)
+      return outcome
+    } catch (error) {
+      this.#own.turn(id, 'unsettled')
+      throw error
     }
   }
 
   async #settle(request: SettleRequest): Promise<SettleOutcome> {
     const { id, tenant } = request
     const reply = await this.#scripts.runOnHold(
-      bucketOf(tenant),
       'settle',
+      { id, tenant, counters: this.#own.counters(id) },
       ({ meta, leases, tenants, account, hold, usage }) => [meta, leases, tenants, account(tenant), hold(id), usage],
-      this.#own.counters(id),
       settleWords(request, this.#stream_cap),
     )
     return outcomeOf(reply)
   }
 
+  /** One that fails is tried again until it has worked. @throws LimitsUnavailable all the same */
   async release(id: string, tenant: string): Promise<void> {
     const own = this.#own.get(id)
     if (own !== undefined && own.receipt.tenant !== tenant) return
-    this.#own.closing(id)
+    const doubt = { id, tenant, counters: this.#own.counters(id) }
+    this.#own.turn(id, 'releasing')
     try {
-      await this.giveBack({ id, tenant, counters: this.#own.counters(id) })
+      await this.giveBack(doubt)
+    } catch (error) {
+      if (error instanceof LimitsUnavailable) this.#doubts.add(doubt)
+      throw error
     } finally {
       this.#own.forget(id)
     }
   }
 
   /** Releases a hold that this process may never have had. */
-  async giveBack({ id, tenant, counters }: Doubt): Promise<void> {
-    const words = [id, tenant]
-    await this.#scripts.runOnHold(
-      bucketOf(tenant),
-      'release',
-      ({ meta, leases, account, hold }) => [meta, leases, account(tenant), hold(id)],
-      counters,
-      words,
-    )
+  async giveBack(doubt: Doubt): Promise<void> {
+    const { id, tenant } = doubt
+    await this.#scripts.runOnHold('release', doubt, ({ meta, leases, account, hold }) => [meta, leases, account(tenant), hold(id)], [])
   }
 
-  #held(request: HoldRequest, bucket: number, counters: readonly string[], context: string, reply: Reply): HoldResult {
-    const [answer, rate_values, ...rest] = reply
-    const now_ms = numberOf(rest.pop())
+  #answered(request: HoldRequest, place: Pick<OwnHold, 'bucket' | 'counters' | 'context'>, reply: Reply): HoldResult {
+    const [answer, rate_values, ...details] = reply
+    const now_ms = numberOf(details.pop())
     const rates = ratesOf(request.rules, listOf(rate_values), now_ms)
-    if (answer !== 'held' && answer !== 'known') return { ok: false, refusal: refusalFrom(request, textOf(answer), rest, now_ms), rates }
-    const receipt = receiptOf(request.id, rest[0])
-    const is_open = answer === 'held' || rest[2] === 'H' || rest[2] === 'X'
-    if (is_open && this.#own.get(request.id) === undefined) {
-      const ends = textsOf(rest[1])
-      const shares = request.rules.map((rule, index) => ({ rule, counter: counters[index] ?? '', end: ends[index] ?? '' }))
-      const { credit_line_nano, lease_ms } = request
-      this.#own.add({ bucket, credit_line_nano, shares, lease_ms, receipt, context, checkpoint: '', closing: false })
+    const { rules, credit_line_nano, lease_ms } = request
+    const own = (receipt: HoldReceipt, ends: readonly string[]): OwnHold => {
+      return { ...place, rules, ends, credit_line_nano, lease_ms, receipt, checkpoint: '', phase: 'open' }
     }
+    if (answer === 'held') {
+      const ends = textsOf(details[2])
+      const receipt = newReceipt(request, details, ends, now_ms)
+      this.#own.add(own(receipt, ends))
+      return { ok: true, receipt, rates }
+    }
+    if (answer !== 'known') return { ok: false, refusal: refusalFrom(request, textOf(answer), details, now_ms), rates }
+    const [known, state] = details
+    const receipt = receiptOf(request.id, known)
+    const is_open = state === 'H' || state === 'X'
+    if (is_open && this.#own.get(request.id) === undefined) this.#own.add(own(receipt, textsOf(listOf(known)[7])))
     return { ok: true, receipt, rates }
   }
+}
+
+/** The receipt of a hold that has just been made. */
+function newReceipt(request: HoldRequest, [amount, parts]: Reply, ends: readonly string[], now_ms: number): HoldReceipt {
+  const { id, tenant, project, key, model, tokens, lease_ms, rules } = request
+  const times = { admitted_at: now_ms, expires_at: now_ms + lease_ms }
+  const receipt = { v: 1, id, tenant, project, key, model, ...times, tokens, amount_nano: amountOf(amount), parts: partsOf(parts) } as const
+  const { begun } = fixedOf(request, rules)
+  return begun === undefined ? receipt : { ...receipt, begun: begunOf(begun, ends) }
 }
 
 /** @throws RangeError for an amount that is out of all proportion */
@@ -122,24 +140,19 @@ function checkAmounts(...amounts: readonly bigint[]): void {
 }
 
 /** In the order of `scripts/hold.lua`. */
-function holdWords(request: HoldRequest, context: string, counters: readonly string[]): readonly Word[] {
-  const { id, tenant, project, key, model, lease_ms, tokens, grant_tokens, minimum_tokens, amount_nano, credit_line_nano, rules } = request
-  const amounts = [`${amount_nano}`, `${leastAmount(request)}`, `${credit_line_nano}`]
-  const words: Word[] = [id, tenant, project, key, model, lease_ms, tokens, grant_tokens, minimum_tokens, ...amounts, context]
-  for (const [index, rule] of rules.entries()) words.push(...ruleWords(rule, counters[index] ?? ''))
+function holdWords(request: HoldRequest, context: string, counters: string): readonly Word[] {
+  const { id, tenant, key, model, lease_ms, tokens, grant_tokens, minimum_tokens, amount_nano, credit_line_nano, rules } = request
+  const words: Word[] = [id, tenant, JSON.stringify(fixedOf(request, rules)), key, model, lease_ms, tokens, grant_tokens, minimum_tokens]
+  words.push(`${amount_nano}`, `${leastAmount(request)}`, `${credit_line_nano}`, counters, limitsText(rules), context)
+  for (const rule of rules) words.push(`${rule.limit}`, ...windowWords(rule))
   return words
 }
 
-function ruleWords(rule: LimitRule, counter: string): readonly Word[] {
-  const { limit, window } = rule
-  const begun = window?.name === '5h' ? limitName(rule) : ''
-  return [counter, `${limit}`, window?.end_ms ?? '', window?.next_end_ms ?? '', begun]
-}
-
-/** In the order of `scripts/settle.lua`. */
+/** In the order of `scripts/settle.lua`, behind the hold's own words. */
 function settleWords(request: SettleRequest, stream_cap: number): readonly Word[] {
-  const { id, tenant, admitted_at, tokens, amount_nano, parts, swept, replaces, event } = request
-  const words: Word[] = [id, tenant, admitted_at, tokens, `${amount_nano}`, swept === true ? '1' : '', event ?? '', stream_cap]
+  const { admitted_at, tokens, amount_nano, parts, swept, orphan, replaces, event } = request
+  const closer = swept === true ? 'swept' : orphan === true ? 'orphan' : ''
+  const words: Word[] = [admitted_at, tokens, `${amount_nano}`, closer, event?.body ?? '', event?.ref ?? '', stream_cap]
   words.push(...partWords(parts), ...(replaces === undefined ? [-1] : partWords(replaces)))
   return words
 }
@@ -148,10 +161,16 @@ function partWords(parts: readonly PaymentPart[]): readonly Word[] {
   return [parts.length, ...parts.flatMap(({ grant, unit, amount }) => [grant, unitLetter(unit), `${amount}`])]
 }
 
-function outcomeOf([state, epoch, appended]: Reply): SettleOutcome {
+function outcomeOf([state, epoch, appended, ref, replaced]: Reply): SettleOutcome {
   const name = textOf(state)
   assert(name === 'settled' || name === 'late' || name === 'duplicate' || name === 'expired', 'a settle ended in no known state')
-  return { state: name, epoch: epoch === '' ? null : numberOf(epoch), appended: appended === 1 }
+  return {
+    state: name,
+    epoch: epoch === '' ? null : numberOf(epoch),
+    appended: appended === 1,
+    ref: ref === '' ? null : textOf(ref),
+    replaced: replaced === 1,
+  }
 }
 
 function refusalFrom(request: HoldRequest, answer: string, details: Reply, now_ms: number): HoldRefusal {

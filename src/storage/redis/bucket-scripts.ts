@@ -1,12 +1,19 @@
 import { assert } from '../../base/assert.ts'
 import type { Clock } from '../../base/clock.ts'
-import { LimitsUnavailable } from '../cluster-ports.ts'
-import { type BucketKeys, Keys } from './keys.ts'
+import { bucketOf, LimitsUnavailable } from '../cluster-ports.ts'
+import { type BucketKeys, counterNames, Keys } from './keys.ts'
 import type { RedisLink, Word } from './link.ts'
-import { listOf, type Reply, textOf, textsOf } from './replies.ts'
+import { listOf, type Reply, textOf } from './replies.ts'
 import type { ScriptName } from './scripts.ts'
 
 type KeyList = readonly [string, ...string[]]
+
+/** Which hold is meant, and the names of its counters (empty: not known here). */
+export interface HeldAt {
+  readonly id: string
+  readonly tenant: string
+  readonly counters: string
+}
 
 /** Runs scripts on buckets, by a clock of its own where a test gives one. */
 export class BucketScripts {
@@ -33,22 +40,20 @@ export class BucketScripts {
   }
 
   /**
-   * Runs a script that closes one hold with the keys of its counters. Where those are not known here, the first run brings their names.
+   * Runs a script on one hold, whose words begin with its id, its tenant and its counters. Where those are not known here, the first run
+   * brings them.
    * @throws LimitsUnavailable
    */
-  async runOnHold(
-    bucket: number,
-    script: ScriptName,
-    keysOf: (keys: BucketKeys) => KeyList,
-    known: readonly string[],
-    words: readonly Word[],
-  ): Promise<Reply> {
+  async runOnHold(script: ScriptName, hold: HeldAt, keysOf: (keys: BucketKeys) => KeyList, words: readonly Word[]): Promise<Reply> {
+    const bucket = bucketOf(hold.tenant)
     const keys = this.keys.of(bucket)
-    const attempt = (names: readonly string[]): Promise<Reply> =>
-      this.runOpen(bucket, script, [...keysOf(keys), ...names.map((name) => keys.counter(name))], words)
-    const reply = await attempt(known)
+    const attempt = (counters: string): Promise<Reply> => {
+      const all = [...keysOf(keys), ...counterNames(counters).map(keys.counter)] as const
+      return this.runOpen(bucket, script, all, [hold.id, hold.tenant, counters, ...words])
+    }
+    const reply = await attempt(hold.counters)
     if (reply[0] !== 'keys') return reply
-    const again = await attempt(textsOf(reply.slice(1)))
+    const again = await attempt(textOf(reply[1]))
     assert(again[0] !== 'keys', 'a hold has other counters than it says')
     return again
   }

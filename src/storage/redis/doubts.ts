@@ -1,18 +1,19 @@
 import { LimitsUnavailable } from '../cluster-ports.ts'
 
-/** Holds remembered whose admission has no known outcome; beyond it the oldest are left to the end of their leases. */
+/** Holds remembered; beyond it the oldest are left to the end of their leases. */
 const MAX_DOUBTS = 10_000
 const RETRY_MS = 250
 const RELEASES_PER_TRY = 50
 
-/** A hold that was asked for without an answer. Nobody uses it, but it may be there. */
+/** A hold that nobody uses, but that may be there: it was asked for without an answer, or its release has failed. */
 export interface Doubt {
   readonly id: string
   readonly tenant: string
-  readonly counters: readonly string[]
+  /** Names of its counters, as `countersText` gives them. */
+  readonly counters: string
 }
 
-/** Gives holds back whose outcome is not known, once the server answers again. */
+/** Gives such holds back once the server answers again. */
 export class Doubts {
   readonly #waiting = new Map<string, Doubt>()
   readonly #releasing = new Set<string>()

@@ -3,10 +3,11 @@ import type { AccountBooks, BucketState, MeterBooks } from '../cluster-ports.ts'
 import { burnOrder } from '../memory/account.ts'
 import type { BucketScripts } from './bucket-scripts.ts'
 import { UnknownVersion } from './failures.ts'
-import { counterName } from './keys.ts'
+import { fixedOf, limitsText } from './hold-texts.ts'
+import { counterName, counterNames } from './keys.ts'
 import type { Word } from './link.ts'
 import type { OwnHold, OwnHolds } from './own-holds.ts'
-import { textOf, unitLetter } from './replies.ts'
+import { unitLetter } from './replies.ts'
 import { slicesOf } from './slices.ts'
 import { specialText, termsText } from './terms.ts'
 
@@ -37,8 +38,9 @@ export class Epochs {
     )
   }
 
-  async serverRun(bucket: number): Promise<string> {
-    return textOf(await this.#scripts.run('run', [this.#scripts.keys.of(bucket).meta], []))
+  async serverRuns(): Promise<(bucket: number) => string | null> {
+    const runOf = await this.#scripts.link.serverRuns()
+    return (bucket) => runOf(this.#scripts.keys.of(bucket).meta)
   }
 
   /** Each step may be cut short: begun again with the same epoch, it goes on where it was. */
@@ -108,7 +110,7 @@ export class Epochs {
     const keys: [string, ...string[]] = [meta, leases, tenants]
     const words: Word[] = [epoch, node, holds.length]
     for (const own of holds) {
-      keys.push(account(own.receipt.tenant), hold(own.receipt.id), ...own.shares.map((share) => counter(share.counter)))
+      keys.push(account(own.receipt.tenant), hold(own.receipt.id), ...counterNames(own.counters).map(counter))
       words.push(...reportWords(own))
     }
     return this.#scripts.runLife('report', keys, words)
@@ -131,14 +133,21 @@ export class Epochs {
 }
 
 /** In the order of `scripts/report.lua`. */
-function reportWords({ receipt, credit_line_nano, lease_ms, context, checkpoint, shares }: OwnHold): readonly Word[] {
-  const { id, tenant, project, key, model, admitted_at, expires_at, tokens, amount_nano, parts, begun } = receipt
-  const begun_words = Object.entries(begun ?? {}).flat()
-  const words: Word[] = [id, tenant, project, key, model, admitted_at, expires_at, tokens, `${amount_nano}`, `${credit_line_nano}`]
-  words.push(lease_ms, context, checkpoint, parts.length)
+function reportWords({ receipt, rules, counters, ends, credit_line_nano, lease_ms, context, checkpoint }: OwnHold): readonly Word[] {
+  const { id, tenant, admitted_at, expires_at, tokens, amount_nano, parts } = receipt
+  const words: Word[] = [
+    id,
+    tenant,
+    JSON.stringify(fixedOf(receipt, rules)),
+    admitted_at,
+    expires_at,
+    tokens,
+    `${amount_nano}`,
+    `${credit_line_nano}`,
+  ]
+  words.push(lease_ms, counters, limitsText(rules), context, checkpoint, parts.length)
   for (const { grant, unit, amount, weight_micro } of parts) words.push(grant, unitLetter(unit), `${amount}`, weight_micro ?? '')
-  words.push(begun_words.length, ...begun_words, shares.length)
-  for (const { rule, counter, end } of shares) words.push(counter, `${rule.limit}`, end)
+  words.push(ends.length, ...ends)
   return words
 }
 

@@ -5,9 +5,10 @@ import { refusalOf, shortOfMoney } from '../memory/refusals.ts'
 import type { ExtendRequest, ExtendResult, HoldRefusal } from '../ports.ts'
 import type { BucketScripts } from './bucket-scripts.ts'
 import { UnknownVersion } from './failures.ts'
+import { counterNames } from './keys.ts'
 import type { Word } from './link.ts'
 import type { OwnHolds } from './own-holds.ts'
-import { amountOf, listOf, numberOf, receiptOf, type Reply, textOf, textsOf } from './replies.ts'
+import { amountOf, listOf, numberOf, receiptOf, type Reply, textOf } from './replies.ts'
 import { slicesOf } from './slices.ts'
 import { roomOf } from './standing.ts'
 
@@ -19,7 +20,7 @@ interface Extension {
   /** JSON, or empty: what is kept already stays. */
   readonly checkpoint: string
   readonly context: string
-  readonly counters: readonly string[]
+  readonly counters: string
   result: ExtendResult | null
 }
 
@@ -70,7 +71,7 @@ export class Extensions {
     const replies = await this.#ask(bucket, slice)
     for (const [index, extension] of slice.entries()) {
       const reply = listOf(replies[index])
-      if (reply[0] === 'keys') again.push({ ...extension, counters: textsOf(reply.slice(1)) })
+      if (reply[0] === 'keys') again.push({ ...extension, counters: textOf(reply[1]) })
       else this.#answered(extension, reply)
     }
     if (again.length === 0) return
@@ -88,8 +89,8 @@ export class Extensions {
     const words: Word[] = [slice.length]
     for (const { request, checkpoint, context, counters } of slice) {
       const { id, tenant, tokens, amount_nano, lease_ms } = request
-      keys.push(account(tenant), hold(id), ...counters.map(counter))
-      words.push(id, tenant, tokens, `${amount_nano}`, lease_ms, checkpoint, context, counters.length)
+      keys.push(account(tenant), hold(id), ...counterNames(counters).map(counter))
+      words.push(id, tenant, counters, tokens, `${amount_nano}`, lease_ms, checkpoint, context)
     }
     return this.#scripts.runOpen(bucket, 'extend', keys, words)
   }
@@ -113,7 +114,7 @@ export class Extensions {
     assert(answer === 'refused', 'an extension ended in no known way')
     const [index, figures, more, now] = details
     const needed = amountOf(more)
-    const rule = this.#own.get(id)?.shares[numberOf(index) - 1]?.rule
+    const rule = this.#own.get(id)?.rules[numberOf(index) - 1]
     if (rule !== undefined) return refusalOf(rule, roomOf(rule, figures, needed, numberOf(now)), needed)
     return { reason: 'window', rule: null, available: 0n, held: amountOf(listOf(figures)[1]), needed, frees_at_ms: null }
   }

@@ -30,6 +30,7 @@ const NOT_SENT = /isn't writeable|isn't ready|Too many Cluster redirections|None
  * command with its arguments, passwords included: nothing of them is kept but the message.
  */
 export function failureOf(error: unknown): Error {
+  if (error instanceof LimitsUnavailable || error instanceof UnknownVersion) return error
   const { name, message } = error instanceof Error ? error : new Error(String(error))
   if (name === 'ReplyError') return refusalOf(message)
   if (NOT_SENT.test(message)) return unavailable('away', message)

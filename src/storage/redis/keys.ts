@@ -33,7 +33,7 @@ export class Keys {
 
   /** A pattern of SCAN for the keys of all buckets. */
   get pattern(): string {
-    return `${this.#prefix.replaceAll(/[\\*?[\]^-]/g, String.raw`\$&`)}:{b*}:*`
+    return `${this.#prefix}:{b*}:*`
   }
 
   /** The bucket that a key belongs to, or null. */
@@ -68,12 +68,34 @@ const KIND_LETTERS: Readonly<Record<LimitKind, string>> = {
 const WINDOW_LETTERS = { '5h': '5', day: 'd', week: 'w', month: 'm' } as const
 const SCOPE_LETTERS = { key: 'k', project: 'p', tenant: 't' } as const
 
+/** The kinds of limits, one letter each, as scripts know them (`scripts/lib/kinds.lua`). */
+export function kindLetters(rules: readonly LimitRule[]): string {
+  return rules.map(({ kind }) => KIND_LETTERS[kind]).join('')
+}
+
 /** A counter's name within its bucket: kind, window and scope, one letter each, then whose it is and for which model. */
 export function counterName(rule: LimitRule): string {
   const window = rule.window === null ? '-' : WINDOW_LETTERS[rule.window.name]
   const letters = KIND_LETTERS[rule.kind] + window + SCOPE_LETTERS[rule.scope]
   const model = rule.model === null ? '' : `:${escaped(rule.model)}`
   return `${letters}:${escaped(rule.scope_id)}${model}`
+}
+
+/** The counters of a hold as scripts know them: a line of their kinds, then a line with each one's name; empty without any. */
+export function countersText(rules: readonly LimitRule[]): string {
+  return rules.length === 0 ? '' : [kindLetters(rules), ...rules.map(counterName)].join('\n')
+}
+
+/** The names in a text of {@link countersText}. */
+export function counterNames(counters: string): readonly string[] {
+  return counters === '' ? [] : counters.split('\n').slice(1)
+}
+
+/** The end of a rule's window and of the next one, as scripts ask for them: `-` where there is none, `5` for five hours. */
+export function windowWords({ kind, window }: LimitRule): readonly [string, string] {
+  if (kind === 'requests_per_minute' || kind === 'tokens_per_minute' || kind === 'concurrency') return ['', '']
+  if (window === null) return ['-', '-']
+  return window.name === '5h' ? ['5', '5'] : [String(window.end_ms), String(window.next_end_ms)]
 }
 
 /** Whether a counter is a token bucket. */

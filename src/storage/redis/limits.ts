@@ -8,10 +8,11 @@ import { BucketScripts } from './bucket-scripts.ts'
 import { Doubts } from './doubts.ts'
 import { Epochs } from './epochs.ts'
 import { Extensions } from './extensions.ts'
-import { counterName } from './keys.ts'
+import { counterName, windowWords } from './keys.ts'
 import type { RedisLink } from './link.ts'
 import { OwnHolds } from './own-holds.ts'
-import { unitLetter } from './replies.ts'
+import { numberOf, unitLetter } from './replies.ts'
+import { slicesOf } from './slices.ts'
 import { createUsageStreams } from './streams.ts'
 import { Sweeps } from './sweeps.ts'
 import { specialText, termsText } from './terms.ts'
@@ -26,7 +27,7 @@ export interface RedisLimitsOptions {
   /** The time that scripts go by in tests. Without it, it is the server's. */
   readonly clock?: Clock
   /** Told of what nobody waits for: holds that could not be given back, buckets whose holds were not extended. */
-  readonly onError?: (error: Error) => void
+  readonly onError: (error: Error) => void
 }
 
 /** {@link SharedLimits} and {@link UsageStreams} in Redis. */
@@ -42,7 +43,7 @@ export interface RedisLimits extends SharedLimits, UsageStreams {
  * `extend` leaves out requests of buckets that could not be asked, and rejects if none could. `sweep` passes over closed buckets.
  */
 export function createRedisLimits(link: RedisLink, options: RedisLimitsOptions): RedisLimits {
-  const onError = options.onError ?? ((): void => undefined)
+  const { onError } = options
   const scripts = new BucketScripts(link, options.clock)
   const own = new OwnHolds()
   const doubts = new Doubts((doubt) => admission.giveBack(doubt), onError)
@@ -68,13 +69,15 @@ export function createRedisLimits(link: RedisLink, options: RedisLimitsOptions):
     balance: (tenant) => views.balance(tenant),
     states: (rules) => views.states(rules),
     openHolds: () => openHolds(scripts),
-    isMine: (id) => own.get(id) !== undefined,
+    outlives: true,
+    isMine: (id) => own.isMine(id),
+    forget: (id) => own.forget(id),
     cut: (bucket, tenants, rules) => views.cut(bucket, tenants, rules),
     tenants: (bucket) => link.ask(scripts.keys.of(bucket).tenants, (client) => client.smembers(scripts.keys.of(bucket).tenants)),
     appliedSeq: (tenant) => views.appliedSeq(tenant),
     shift: (tenant, rule, delta, end_ms) => shift(scripts, tenant, rule, delta, end_ms),
     state: (buckets) => epochs.state(buckets),
-    serverRun: (bucket) => epochs.serverRun(bucket),
+    serverRuns: () => epochs.serverRuns(),
     beginEpoch: (buckets, epoch) => epochs.beginEpoch(buckets, epoch),
     report: (bucket, epoch, node) => epochs.report(bucket, epoch, node),
     fill: (bucket, epoch, accounts, meters) => epochs.fill(bucket, epoch, accounts, meters),
@@ -102,18 +105,17 @@ async function block(scripts: BucketScripts, tenantOf: TenantOf, kind: 'key' | '
 async function shift(scripts: BucketScripts, tenant: string, rule: LimitRule, delta: bigint, end_ms: number | null): Promise<void> {
   const bucket = bucketOf(tenant)
   const { meta, counter } = scripts.keys.of(bucket)
-  const name = counterName(rule)
-  const words = [name, rule.window?.end_ms ?? '', rule.window?.next_end_ms ?? '', end_ms ?? '-', `${delta}`]
-  await scripts.runOpen(bucket, 'shift', [meta, counter(name)], words)
+  const words = [...windowWords(rule), end_ms ?? '-', `${delta}`]
+  await scripts.runOpen(bucket, 'shift', [meta, counter(counterName(rule))], words)
 }
 
 /** Of all buckets, whatever their state; those marked swept count. */
 async function openHolds(scripts: BucketScripts): Promise<number> {
+  const leases = Array.from({ length: BUCKETS }, (_, bucket) => scripts.keys.of(bucket).leases)
   const counts = await Promise.all(
-    Array.from({ length: BUCKETS }, (_, bucket) => {
-      const { leases } = scripts.keys.of(bucket)
-      return scripts.link.ask(leases, (client) => client.zcard(leases))
-    }),
+    slicesOf(leases, scripts.link.is_cluster ? 1 : BUCKETS).map(async ([first = '', ...others]) =>
+      numberOf(await scripts.run('count', [first, ...others], [])),
+    ),
   )
   return counts.reduce((sum, count) => sum + count, 0)
 }

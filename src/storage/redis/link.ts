@@ -3,7 +3,7 @@ import { LimitsUnavailable } from '../cluster-ports.ts'
 import { parseAddresses, type RedisAddress } from './address.ts'
 import { failureOf, isUnknownScript } from './failures.ts'
 import { loadScripts, type ScriptName, type Scripts } from './scripts.ts'
-import { connectCluster, connectSingle, type Server, type Servers, type Watcher } from './servers.ts'
+import { connectCluster, connectSingle, readRun, type Server, type Servers, type Watcher } from './servers.ts'
 import { subscribe } from './subscription.ts'
 
 const COMMAND_TIMEOUT_MS = 2000
@@ -15,10 +15,10 @@ export interface RedisOptions {
   readonly url: string
   /** How long a command may take, 2 s by default. */
   readonly command_timeout_ms?: number
-  /** All keys begin with it; `weir` by default. */
+  /** All keys begin with it; `weir` by default. Letters, digits, `-`, `_` and `.`. */
   readonly prefix?: string
   /** Told of what happens to connections: servers that cannot be reached, or must not be used. */
-  readonly onError?: (error: Error) => void
+  readonly onError: (error: Error) => void
 }
 
 /** What a script is asked with. */
@@ -27,6 +27,8 @@ export type Word = string | number
 /** Connections to one Redis or one Redis Cluster. Nothing is queued while a server is away, and nothing is sent twice. */
 export interface RedisLink {
   readonly prefix: string
+  /** Whether keys with different hash tags may be on different servers, so that no script can have both. */
+  readonly is_cluster: boolean
   /**
    * Runs a script on the master that has `keys[0]`. `now_ms` is the time that it goes by, the server's own without it.
    * @throws LimitsUnavailable, or an error that says what is wrong with the script's data
@@ -36,6 +38,8 @@ export interface RedisLink {
   ask<Reply>(key: string, command: (client: Redis | Cluster) => Promise<Reply>): Promise<Reply>
   /** Sends commands to every master in turn. @throws LimitsUnavailable `away` unless all of them can be reached */
   eachMaster(work: (redis: Redis) => Promise<void>): Promise<void>
+  /** `run_id` of the server that each key is on, asked of every master once; null for keys that none has. @throws LimitsUnavailable */
+  serverRuns(): Promise<(key: string) => string | null>
   /** Hears what is published to a channel, on a connection of its own, also after that was lost. @returns what ends it */
   subscribe(channel: string, onMessage: (message: string) => void): () => void
   /** Resolves once it can be used. @throws LimitsUnavailable `away` after `timeout_ms`; Error at once where a server must not be used */
@@ -44,7 +48,7 @@ export interface RedisLink {
   close(): void
 }
 
-/** Begins to connect, and keeps at it until `close`. @throws RangeError for an address that is none */
+/** Begins to connect, and keeps at it until `close`. @throws RangeError for an address that is none, or a prefix that cannot be one */
 export function openRedis(options: RedisOptions): RedisLink {
   return new Link(options)
 }
@@ -63,10 +67,16 @@ class Link implements RedisLink {
 
   constructor(options: RedisOptions) {
     this.prefix = options.prefix ?? 'weir'
+    if (!/^[\w.-]{1,64}$/.test(this.prefix)) throw new RangeError('a prefix of keys in Redis is letters, digits, -, _ and .')
     this.#options = options
     this.#addresses = parseAddresses(options.url)
     this.#servers =
       this.#addresses.length > 1 ? connectCluster(this.#addresses, this.#watcher) : connectSingle(this.#addresses[0], this.#watcher)
+  }
+
+  get is_cluster(): boolean {
+    const [first, second] = this.#servers.masters()
+    return second !== undefined || first?.redis !== this.#servers.client
   }
 
   async run(name: ScriptName, keys: readonly [string, ...string[]], words: readonly Word[], now_ms?: number): Promise<unknown> {
@@ -94,6 +104,17 @@ class Link implements RedisLink {
     if (masters.length === 0) throw this.#away()
     for (const master of masters) this.#usable(master)
     for (const { redis } of masters) await this.#answer(() => work(redis))
+  }
+
+  async serverRuns(): Promise<(key: string) => string | null> {
+    const runs = new Map<Redis, string>()
+    await this.eachMaster(async (redis) => {
+      runs.set(redis, await readRun(redis))
+    })
+    return (key) => {
+      const server = this.#servers.serverOf(key)
+      return server === undefined ? null : (runs.get(server.redis) ?? null)
+    }
   }
 
   subscribe(channel: string, onMessage: (message: string) => void): () => void {
@@ -140,14 +161,13 @@ class Link implements RedisLink {
 
   readonly #report = (error: Error): void => {
     this.#last_error = error.message
-    this.#options.onError?.(error)
+    this.#options.onError(error)
   }
 
   /** A server that turns out to be a node of a cluster is asked for the others. */
   readonly #changed = (): void => {
     const [first] = this.#servers.masters()
-    const is_single = first !== undefined && first.redis === this.#servers.client
-    if (is_single && first.facts?.is_cluster === true && !this.#closed) {
+    if (!this.is_cluster && first?.facts?.is_cluster === true && !this.#closed) {
       this.#servers.close()
       this.#servers = connectCluster(this.#addresses, this.#watcher)
     }

@@ -6,31 +6,34 @@ const MAX_OWN = 200_000
 /** Holds of others that it has taken over to close. */
 const MAX_TAKEN = 20_000
 
-/** What one limit has of a hold: its rule, its counter's name, and the end of the window that the hold counts in (empty for what is no meter). */
-export interface OwnShare {
-  readonly rule: LimitRule
-  readonly counter: string
-  readonly end: string
-}
+/**
+ * `open` until it is being closed. `unsettled`: its settle has failed, so that it may still be open; it keeps what it has reserved until
+ * it is settled again, or forgotten. `releasing`: nothing is to be reserved for it any more, whatever comes of that.
+ */
+type OwnPhase = 'open' | 'settling' | 'unsettled' | 'releasing'
 
 /** A hold of this process, with all that it takes to register it anew. */
 export interface OwnHold {
   readonly bucket: number
   readonly credit_line_nano: bigint
-  readonly shares: readonly OwnShare[]
+  readonly rules: readonly LimitRule[]
+  /** Names of their counters, as `countersText` gives them. */
+  readonly counters: string
+  /** The end of the window that the hold counts in, for each rule; empty for what is no meter. */
+  readonly ends: readonly string[]
   lease_ms: number
   receipt: HoldReceipt
   /** JSON, or empty. */
   context: string
   /** JSON of the latest, or empty. */
   checkpoint: string
-  closing: boolean
+  phase: OwnPhase
 }
 
-/** Open holds of this process, from their admission until they are closed, and the counters of those that it closes for others. */
+/** Holds of this process, from their admission until they are closed, and the counters of those that it closes for others. */
 export class OwnHolds {
   readonly #own = new Map<string, OwnHold>()
-  readonly #taken = new Map<string, readonly string[]>()
+  readonly #taken = new Map<string, string>()
 
   get(id: string): OwnHold | undefined {
     return this.#own.get(id)
@@ -41,21 +44,26 @@ export class OwnHolds {
   }
 
   /** A hold that was swept, perhaps another process's: whoever closes it needs the names of its counters. */
-  take(id: string, counters: readonly string[]): void {
+  take(id: string, counters: string): void {
     if (!this.#own.has(id)) put(this.#taken, id, counters, MAX_TAKEN)
   }
 
-  /** It is being closed, whatever comes of it: from here on it is not registered any more. */
-  closing(id: string): void {
+  turn(id: string, phase: OwnPhase): void {
     const own = this.#own.get(id)
-    if (own !== undefined) own.closing = true
+    if (own !== undefined) own.phase = phase
   }
 
-  /** A sweep has closed it; its own settle may still come, and then takes the place of the sweep's. */
-  closedBySweep(id: string): void {
+  /** It was closed, but not by its request, whose own settle may still come and take the place of that. */
+  closedForAnother(id: string): void {
     const counters = this.counters(id)
     this.forget(id)
     this.take(id, counters)
+  }
+
+  /** Whether it is open or being settled. */
+  isMine(id: string): boolean {
+    const phase = this.#own.get(id)?.phase
+    return phase === 'open' || phase === 'settling'
   }
 
   forget(id: string): void {
@@ -63,14 +71,17 @@ export class OwnHolds {
     this.#taken.delete(id)
   }
 
-  /** Names of a hold's counters in the order of its rules, as far as they are known here. */
-  counters(id: string): readonly string[] {
-    return this.#own.get(id)?.shares.map(({ counter }) => counter) ?? this.#taken.get(id) ?? []
+  /** Names of a hold's counters, or empty where they are not known here. */
+  counters(id: string): string {
+    return this.#own.get(id)?.counters ?? this.#taken.get(id) ?? ''
   }
 
-  /** Those of a bucket that are not being closed. */
+  /**
+   * Those of a bucket for which something is reserved. One that is being settled is among them: were its settle applied before the bucket
+   * was closed, its answer would have come before the news of that.
+   */
   inBucket(bucket: number): readonly OwnHold[] {
-    return [...this.#own.values()].filter((hold) => hold.bucket === bucket && !hold.closing)
+    return [...this.#own.values()].filter((hold) => hold.bucket === bucket && hold.phase !== 'releasing')
   }
 }
 

@@ -47,23 +47,45 @@ export function unitLetter(unit: GrantUnit): string {
   return UNIT_LETTERS[unit]
 }
 
-/** A receipt as scripts keep it (`scripts/lib/holds.lua`). */
+/** What never changes of a receipt: scripts keep it as it is, and ask it for nothing but the model. */
+export interface FixedReceipt {
+  readonly project: string
+  readonly key: string
+  readonly model: string
+  /** Which rules have windows of five hours, by the name that they have in the receipt. */
+  readonly begun?: Readonly<Record<string, number>>
+}
+
+const FIVE_HOURS_MS = 5 * 3_600_000
+
+/** A receipt as scripts reply it (`scripts/lib/holds.lua`). */
 export function receiptOf(id: string, value: unknown): HoldReceipt {
-  const [tenant, project, key, model, admitted_at, expires_at, tokens, amount, parts, begun] = listOf(value)
+  const [tenant, fixed, admitted_at, expires_at, tokens, amount, parts, ends] = listOf(value)
+  const { project, key, model, begun } = JSON.parse(textOf(fixed)) as FixedReceipt
   const receipt: HoldReceipt = {
     v: 1,
     id,
     tenant: textOf(tenant),
-    project: textOf(project),
-    key: textOf(key),
-    model: textOf(model),
+    project,
+    key,
+    model,
     admitted_at: numberOf(admitted_at),
     expires_at: numberOf(expires_at),
     tokens: numberOf(tokens),
     amount_nano: amountOf(amount),
-    parts: listOf(parts).map(partOf),
+    parts: partsOf(parts),
   }
-  return begun === null || begun === undefined ? receipt : { ...receipt, begun: begunOf(listOf(begun)) }
+  return begun === undefined ? receipt : { ...receipt, begun: begunOf(begun, textsOf(ends)) }
+}
+
+/** When windows of five hours began, by the names of their limits: that long before they end. */
+export function begunOf(begun: Readonly<Record<string, number>>, ends: readonly string[]): Readonly<Record<string, number>> {
+  return Object.fromEntries(Object.entries(begun).map(([name, index]) => [name, numberOf(ends[index]) - FIVE_HOURS_MS]))
+}
+
+/** Parts of a hold as scripts reply them. */
+export function partsOf(value: unknown): readonly HeldPart[] {
+  return listOf(value).map(partOf)
 }
 
 function partOf(value: unknown): HeldPart {
@@ -72,10 +94,4 @@ function partOf(value: unknown): HeldPart {
   assert(unit !== undefined, 'a part of a hold is in no known unit')
   const part = { grant: textOf(grant), unit, amount: amountOf(amount) }
   return weight === undefined || weight === null ? part : { ...part, weight_micro: numberOf(weight) }
-}
-
-function begunOf(words: Reply): Readonly<Record<string, number>> {
-  const begun: Record<string, number> = {}
-  for (let index = 0; index < words.length; index += 2) begun[textOf(words[index])] = numberOf(words[index + 1])
-  return begun
 }

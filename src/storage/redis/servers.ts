@@ -8,7 +8,7 @@ const MAX_BACKOFF_MS = 1000
 /** A server that has said nothing for so long after the time of a command is taken for dead, and connected to anew. */
 const SILENCE_MS = 1000
 /** So often the nodes of a cluster are asked who has which slots. */
-const CLUSTER_REFRESH_MS = 2000
+const CLUSTER_REFRESH_MS = 1000
 const OLDEST_MAJOR_VERSION = 7
 
 /** What one server says of itself, read anew on every connection to it. */
@@ -25,6 +25,10 @@ export interface Server {
   readonly redis: Redis
   /** Null until they have been read on the connection that is open now. */
   readonly facts: ServerFacts | null
+}
+interface WatchedServer extends Server {
+  /** Reads its facts again, if it is connected. */
+  readonly check: () => void
 }
 
 /** Connections to a Redis or to the nodes of a cluster. */
@@ -94,7 +98,7 @@ export function connectCluster(addresses: readonly [RedisAddress, ...RedisAddres
       retryDelayOnClusterDown: 0,
     },
   )
-  const servers = new Map<string, Server>()
+  const servers = new Map<string, WatchedServer>()
   const meet = (redis: Redis): void => {
     const name = nameOf(redis)
     if (redis.options.readOnly === true || servers.get(name)?.redis === redis) return
@@ -107,12 +111,15 @@ export function connectCluster(addresses: readonly [RedisAddress, ...RedisAddres
   cluster.on('-node', (redis: Redis) => {
     if (servers.get(nameOf(redis))?.redis === redis) servers.delete(nameOf(redis))
   })
-  // A replica that has become a master is no new node.
-  cluster.on('refresh', () => cluster.nodes('master').forEach(meet))
+  // A replica that has become a master is no new node, and may have been looked at while it was a replica.
+  cluster.on('refresh', () => {
+    for (const redis of cluster.nodes('master')) meet(redis)
+    for (const server of servers.values()) if (server.facts !== null && server.facts.problem !== null) server.check()
+  })
   return {
     client: cluster,
     serverOf: (key) => servers.get(cluster.slots[slotOf(key)]?.[0] ?? ''),
-    masters: () => cluster.nodes('master').flatMap((redis) => servers.get(nameOf(redis)) ?? [{ redis, facts: null }]),
+    masters: () => cluster.nodes('master').map((redis): Server => servers.get(nameOf(redis)) ?? { redis, facts: null }),
     close: () => cluster.disconnect(),
   }
 }
@@ -121,10 +128,10 @@ function nameOf({ options }: Redis): string {
   return `${options.host}:${options.port}`
 }
 
-function watch(redis: Redis, watcher: Watcher): Server {
-  const server: { redis: Redis; facts: ServerFacts | null } = { redis, facts: null }
+function watch(redis: Redis, watcher: Watcher): WatchedServer {
   let connection = 0
-  redis.on('ready', () => {
+  const check = (): void => {
+    if (redis.status !== 'ready') return
     const asked = connection
     readFacts(redis).then(
       (facts) => {
@@ -137,18 +144,30 @@ function watch(redis: Redis, watcher: Watcher): Server {
         if (asked === connection) redis.disconnect(true)
       },
     )
-  })
+  }
+  const server: { redis: Redis; facts: ServerFacts | null; check: () => void } = { redis, facts: null, check }
+  redis.on('ready', check)
   redis.on('close', () => {
     connection += 1
     server.facts = null
     watcher.onChange()
   })
+  check()
   return server
+}
+
+/** The run id of a server. @throws what the client throws */
+export async function readRun(redis: Redis): Promise<string> {
+  return factOf(await redis.info('server'), 'run_id')
+}
+
+function factOf(info: string, name: string): string {
+  return new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? ''
 }
 
 async function readFacts(redis: Redis): Promise<ServerFacts> {
   const info = await redis.info('server', 'memory', 'cluster', 'replication')
-  const fact = (name: string): string => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1] ?? ''
+  const fact = (name: string): string => factOf(info, name)
   const problem = problemOf(fact('maxmemory_policy'), fact('redis_version'), fact('role'))
   return { run_id: fact('run_id'), is_cluster: fact('cluster_enabled') === '1', problem }
 }

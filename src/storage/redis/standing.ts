@@ -3,9 +3,9 @@ import { CONCURRENCY_RETRY_MS, noRoom, type NoRoom, positive, rateLimit, SCALE, 
 import { tighter } from '../memory/needs.ts'
 import type { LimitRule, LimitState, RateState, RateStates } from '../ports.ts'
 import { isRate } from './keys.ts'
-import { amountOf, listOf, numberOf, type Reply, textOf } from './replies.ts'
+import { amountOf, listOf, numberOf, type Reply } from './replies.ts'
 
-/** A token bucket as it was at one time (`scripts/lib/counters.lua`). */
+/** A token bucket as it was at one time (`scripts/lib/rates.lua`). */
 interface Bucket {
   readonly limit: number
   readonly level: number
@@ -15,9 +15,8 @@ const UNUSED: Bucket = { limit: 0, level: 0, at_ms: 0 }
 
 function bucketOf(value: unknown): Bucket {
   if (value === null) return UNUSED
-  const [limit, level, at_ms] = textOf(value).split(' ').map(numberOf)
-  assert(limit !== undefined && level !== undefined && at_ms !== undefined, 'a rate is not three numbers')
-  return { limit, level, at_ms }
+  const [limit, level, at_ms] = listOf(value)
+  return { limit: numberOf(limit), level: numberOf(level), at_ms: numberOf(at_ms) }
 }
 
 /** Refilled until now; a changed limit keeps what was used. */

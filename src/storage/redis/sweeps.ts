@@ -72,7 +72,7 @@ export class Sweeps {
   #swept(item: unknown): SweptRequest {
     const [lease, receipt, context, checkpoint, counters] = listOf(item)
     const id = idOf(textOf(lease))
-    this.#own.take(id, textsOf(counters))
+    this.#own.take(id, textOf(counters))
     return {
       receipt: receiptOf(id, receipt),
       context: contextOf(textOf(context)),

@@ -2,7 +2,7 @@ import { burnOrder } from '../memory/account.ts'
 import { type AccountCut, bucketOf, type BucketCut, type TenantOf } from '../cluster-ports.ts'
 import type { BalanceView, GrantTerms, LimitRule, LimitState } from '../ports.ts'
 import type { BucketScripts } from './bucket-scripts.ts'
-import { counterName } from './keys.ts'
+import { counterName, kindLetters } from './keys.ts'
 import { amountOf, fieldsOf, listOf, numberOf, textOf, textsOf } from './replies.ts'
 import { standingOf } from './standing.ts'
 
@@ -40,7 +40,7 @@ export class Views {
       alike.map(async ([bucket, some]) => {
         const { meta, counter } = this.#scripts.keys.of(bucket)
         const keys = [meta, ...some.map(({ rule }) => counter(counterName(rule)))] as const
-        const [, now, ...values] = await this.#scripts.runOpen(bucket, 'states', keys, [])
+        const [, now, ...values] = await this.#scripts.runOpen(bucket, 'states', keys, [kindLetters(some.map(({ rule }) => rule))])
         for (const [at, { rule, index }] of some.entries()) states[index] = standingOf(rule, values[at], numberOf(now))
       }),
     )
@@ -51,7 +51,7 @@ export class Views {
     const { meta, leases, usage, account, counter } = this.#scripts.keys.of(bucket)
     const counters = rules.map((rule) => counter(counterName(rule)))
     const keys = [meta, leases, usage, ...tenants.map(account), ...counters] as const
-    const reply = await this.#scripts.runOpen(bucket, 'cut', keys, [tenants.length, ...tenants])
+    const reply = await this.#scripts.runOpen(bucket, 'cut', keys, [kindLetters(rules), tenants.length, ...tenants])
     const [, now, epoch, last_entry, holds, accounts, values] = reply
     const now_ms = numberOf(now)
     const cuts = listOf(accounts).map((fields, index) => [tenants[index] ?? '', accountOf(fieldsOf(fields), now_ms)] as const)

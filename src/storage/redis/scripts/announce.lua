@@ -8,9 +8,9 @@
 -- Gives the nodes that live, by name. O(nodes).
 
 local now = now_ms()
-if ARGV[3] ~= '' and ARGV[4] == '0' then redis.call('ZREM', KEYS[1], ARGV[3])
-elseif ARGV[3] ~= '' then redis.call('ZADD', KEYS[1], digits(now + tonumber(ARGV[4])), ARGV[3]) end
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', digits(now))
-local nodes = redis.call('ZRANGE', KEYS[1], 0, -1)
+if ARGV[3] ~= '' and ARGV[4] == '0' then call('ZREM', KEYS[1], ARGV[3])
+elseif ARGV[3] ~= '' then call('ZADD', KEYS[1], digits(now + tonumber(ARGV[4])), ARGV[3]) end
+call('ZREMRANGEBYSCORE', KEYS[1], '-inf', digits(now))
+local nodes = call('ZRANGE', KEYS[1], 0, -1)
 table.sort(nodes)
 return nodes

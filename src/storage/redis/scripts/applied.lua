@@ -6,6 +6,6 @@
 -- KEYS  1 bucket, 2 account
 -- Gives {applied, number}; {closed}. O(1).
 
-local bucket, closed = open_bucket(KEYS[1])
-if not bucket then return closed end
-return { 'applied', redis.call('HGET', KEYS[2], 'seq') or '0' }
+local epoch, closed = open_epoch(KEYS[1])
+if not epoch then return closed end
+return { 'applied', call('HGET', KEYS[2], 'seq') or '0' }

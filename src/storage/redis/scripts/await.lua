@@ -8,7 +8,7 @@
 -- Gives {filling}, or {refused} where the bucket is not of this epoch. O(1).
 -- Bucket: wiping → filling.
 
-local found = redis.call('HMGET', KEYS[1], 'state', 'epoch')
+local found = call('HMGET', KEYS[1], 'state', 'epoch')
 if found[2] ~= ARGV[3] then return { 'refused' } end
-if found[1] == 'wiping' then redis.call('HSET', KEYS[1], 'state', 'filling') end
+if found[1] == 'wiping' then call('HSET', KEYS[1], 'state', 'filling') end
 return { 'filling' }

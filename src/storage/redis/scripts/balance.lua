@@ -4,8 +4,8 @@
 -- Everything that is known of a tenant's money and quota.
 --
 -- KEYS  1 bucket, 2 account
--- Gives {account, now, field, value…}; {closed}. O(grants).
+-- Gives {account, now, {field, value…}} (see account.lua); {closed}. O(grants).
 
-local bucket, closed = open_bucket(KEYS[1])
-if not bucket then return closed end
-return { 'account', digits(now_ms()), redis.call('HGETALL', KEYS[2]) }
+local epoch, closed = open_epoch(KEYS[1])
+if not epoch then return closed end
+return { 'account', now_ms(), call('HGETALL', KEYS[2]) }

@@ -6,9 +6,10 @@
 -- ARGV  3 `key:` or `tenant:` and the id, 4 '1' to block
 -- Gives {blocked} or {free}. Runs when memory is full. O(1).
 
+local call = redis.call
 if ARGV[4] == '1' then
-  redis.call('SADD', KEYS[1], ARGV[3])
+  call('SADD', KEYS[1], ARGV[3])
   return { 'blocked' }
 end
-redis.call('SREM', KEYS[1], ARGV[3])
+call('SREM', KEYS[1], ARGV[3])
 return { 'free' }

@@ -8,9 +8,9 @@
 -- Gives {due, `id, line feed, tenant`…}, the longest due first; {closed}.
 -- States: none change. O(log leases + given).
 
-local bucket, closed = open_bucket(KEYS[1])
-if not bucket then return closed end
+local epoch, closed = open_epoch(KEYS[1])
+if not epoch then return closed end
 local before = math.min(now_ms(), tonumber(ARGV[3]) or math.huge)
-local due = redis.call('ZRANGE', KEYS[2], '-inf', '(' .. digits(before), 'BYSCORE', 'LIMIT', ARGV[4], ARGV[5])
+local due = call('ZRANGE', KEYS[2], '-inf', '(' .. digits(before), 'BYSCORE', 'LIMIT', ARGV[4], ARGV[5])
 table.insert(due, 1, 'due')
 return due

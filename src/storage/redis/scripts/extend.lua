@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, counters, shares, account, plan, holds
+-- include: bucket, pairs, kinds, rates, meters, shares, account, reserve, plan, holds
 --
 -- Renews leases, keeps checkpoints, and raises holds to new totals; each request apart, in their order.
 --
 -- KEYS  1 bucket, 2 leases; then for each request its account, its hold, and the counter of each of its rules
--- ARGV  3 number of requests; then for each of them its id, tenant, tokens, amount, lease in ms, checkpoint, context (both may be empty:
---       what was there stays), and its number of counters
--- Gives for each request {extended, receipt}, {lapsed}, {refused, rule number, {used, held, end}, needed, now},
---       {short, available, held, needed}, {keys, names…} where KEYS are not the counters of a hold that grows, or {unreadable, why};
+-- ARGV  3 number of requests; then for each of them its id, tenant, counters, tokens, amount, lease in ms, checkpoint, and context (empty:
+--       what was there stays)
+-- Gives for each request {extended, receipt}, {lapsed}, {refused, rule number, {used, held, end}, needed, time},
+--       {short, available, held, needed}, {keys, counters} where KEYS are not the counters of a hold that grows, or {unreadable, why};
 --       {closed} for all of them.
 -- States: H → H. Runs when memory is full: it adds nothing but what open holds need. O(requests × (rules + walked grants)).
 
@@ -16,53 +16,60 @@ local REQUEST_FIELDS = 8
 local KEEP_EVERY_MS = 600000
 local now = now_ms()
 
-local function read_request(key_at, arg_at)
+local function read_request(first_key, at)
   local request = {
-    account = KEYS[key_at], key = KEYS[key_at + 1], id = ARGV[arg_at], tenant = ARGV[arg_at + 1], tokens = tonumber(ARGV[arg_at + 2]),
-    amount = pair_of(ARGV[arg_at + 3]), lease_ms = tonumber(ARGV[arg_at + 4]), checkpoint = ARGV[arg_at + 5], context = ARGV[arg_at + 6],
-    counters = {},
+    account = KEYS[first_key], key = KEYS[first_key + 1], first_counter = first_key + 2, id = ARGV[at], tenant = ARGV[at + 1],
+    counters = ARGV[at + 2], tokens = tonumber(ARGV[at + 3]), amount = pair_of(ARGV[at + 4]), lease_ms = tonumber(ARGV[at + 5]),
+    checkpoint = ARGV[at + 6], context = ARGV[at + 7],
   }
-  local count = tonumber(ARGV[arg_at + 7])
-  for index = 1, count do request.counters[index] = KEYS[key_at + 1 + index] end
-  return request, key_at + 2 + count, arg_at + REQUEST_FIELDS
+  return request, first_key + 2 + count_of(request.counters), at + REQUEST_FIELDS
 end
 
--- How much more of a share's limit the new totals need, in its kind's own measure.
-local function more_of(share, hold, tokens, amount)
-  local kind = kind_of(share[1])
+-- How much more of a limit the new totals need, in its kind's own measure.
+local function more_of(kind, hold, tokens, amount)
   return need_of(kind, tokens, amount) - need_of(kind, hold.tokens, hold.amount)
 end
 
-local function window_of_share(key, share)
-  local suffix = suffix_of(key, share[3])
-  if not suffix then return { used = ZERO, held = ZERO } end
-  local found = redis.call('HMGET', key, 'u' .. suffix, 'h' .. suffix)
-  return { used = pair_of(found[1]), held = pair_of(found[2]) }
+local function window_of_share(key, ends)
+  local suffix = suffix_of(key, ends)
+  if not suffix then return ZERO, ZERO end
+  local found = call('HMGET', key, 'u' .. suffix, 'h' .. suffix)
+  return pair_of(found[1]), pair_of(found[2])
 end
 
 -- A share counts in the window of its admission. An answer that is running is not cut for a rate, which refills by itself.
 local function lack_of(request, hold, tokens, amount)
-  for index, share in ipairs(hold.shares) do
-    if is_meter(kind_of(share[1])) then
-      local more = more_of(share, hold, tokens, amount)
-      local window = more ~= ZERO and window_of_share(request.counters[index], share)
-      if window and window.used + window.held + more > pair_of(share[2]) then
-        return { 'refused', index, { text_of(window.used), text_of(window.held), share[3] }, text_of(more), digits(now) }
+  local index = 0
+  for limit in string.gmatch(hold.limits, '%d+') do
+    index = index + 1
+    local kind = kind_at(hold.counters, index)
+    local more = IS_METER[kind] and more_of(kind, hold, tokens, amount)
+    if more and more ~= ZERO then
+      local used, held = window_of_share(KEYS[request.first_counter + index - 1], hold.ends[index])
+      if used + held + more > pair_of(limit) then
+        return { 'refused', index, { text_of(used), text_of(held), hold.ends[index] }, text_of(more), now }
       end
     end
   end
   return nil
 end
 
-local function grow_share(key, share, hold, tokens, amount)
-  local kind = kind_of(share[1])
-  local more = more_of(share, hold, tokens, amount)
-  if IS_RATE[kind] then return change_rate(key, more, now) end
-  if kind == 'c' or more == ZERO then return end
-  local suffix = suffix_of(key, share[3])
+local function grow_meter(key, ends, had_nothing, more)
+  local suffix = suffix_of(key, ends)
   if not suffix then return end
-  if need_of(kind, hold.tokens, hold.amount) == ZERO then unhold_units(key, suffix, ZERO) end
+  if had_nothing then unhold_units(key, suffix, ZERO) end
   hold_units(key, suffix, more)
+end
+
+local function grow_shares(request, hold, tokens, amount)
+  for index = 1, count_of(hold.counters) do
+    local key, kind = KEYS[request.first_counter + index - 1], kind_at(hold.counters, index)
+    local more = more_of(kind, hold, tokens, amount)
+    if IS_RATE[kind] then change_rate(key, more, now)
+    elseif IS_METER[kind] and more ~= ZERO then
+      grow_meter(key, hold.ends[index], need_of(kind, hold.tokens, hold.amount) == ZERO, more)
+    end
+  end
 end
 
 -- What a grant reserves more joins the part that it has.
@@ -81,31 +88,33 @@ end
 
 -- Nothing, or the reply to refuse with.
 local function grow(request, hold, tokens, amount)
-  local refused = missing_keys(hold.shares, request.counters) or lack_of(request, hold, tokens, amount)
-  if refused then return refused end
+  if hold.counters ~= request.counters then return { 'keys', hold.counters } end
+  local lack = lack_of(request, hold, tokens, amount)
+  if lack then return lack end
   local account = read_account(request.account, now)
   local need = {
-    model = hold.model, tokens = tokens, minimum_tokens = tokens, amount = amount, minimum = amount, line = pair_of(hold.line),
-    already = hold.parts,
+    model = cjson.decode(hold.fixed).model, tokens = tokens, minimum_tokens = tokens, amount = amount, minimum = amount,
+    line = pair_of(hold.line), already = hold.parts,
   }
   local planned, added = plan(account, need, now)
   if not planned then
     return { 'short', text_of(added), text_of(held_money(account)), text_of(amount - money_of(hold.parts)) }
   end
-  for index, share in ipairs(hold.shares) do grow_share(request.counters[index], share, hold, tokens, amount) end
+  grow_shares(request, hold, tokens, amount)
   reserve(request.account, added)
   join_parts(hold.parts, added)
-  hold.receipt[7], hold.receipt[8] = tokens, text_of(amount)
+  hold.tokens, hold.amount = tokens, amount
   return nil
 end
 
 local function renew(request, hold)
-  local expires_at = math.max(hold.expires_at, now + request.lease_ms)
-  hold.receipt[6] = expires_at
-  redis.call('ZADD', KEYS[2], digits(expires_at), lease_of(request.id, request.tenant))
-  if now - hold.at < KEEP_EVERY_MS or missing_keys(hold.shares, request.counters) then return end
+  hold.expires_at = math.max(hold.expires_at, now + request.lease_ms)
+  call('ZADD', KEYS[2], digits(hold.expires_at), lease_of(request.id, request.tenant))
+  if now - hold.at < KEEP_EVERY_MS or hold.counters ~= request.counters then return end
   hold.at = now
-  for _, key in ipairs(request.counters) do redis.call('PEXPIRE', key, digits(KEEP_MS + request.lease_ms), 'GT') end
+  for index = 1, count_of(hold.counters) do
+    call('PEXPIRE', KEYS[request.first_counter + index - 1], digits(KEEP_RATE_MS + request.lease_ms), 'GT')
+  end
 end
 
 local function keep(request, hold)
@@ -126,11 +135,11 @@ local function extend(request)
   if refused and refused[1] == 'keys' then return refused end
   if not refused then renew(request, hold) end
   keep(request, hold)
-  return refused or { 'extended', hold.receipt }
+  return refused or { 'extended', receipt_of(hold) }
 end
 
-local bucket, closed = open_bucket(KEYS[1])
-if not bucket then return closed end
+local epoch, closed = open_epoch(KEYS[1])
+if not epoch then return closed end
 local results, key_at, arg_at = {}, 3, 4
 for index = 1, tonumber(ARGV[3]) do
   local request

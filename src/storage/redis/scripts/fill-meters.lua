@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- include: pairs, bucket, counters
+-- include: bucket, pairs, filling, meters, shares
 --
 -- Sets what windows and budgets have used, in a bucket that is being filled. What reports have reserved stays reserved.
 --
@@ -9,12 +9,12 @@
 
 local now = now_ms()
 
+-- An earlier window than the meter's own matters only to holds that have shares of it.
 local function fill(key, ends, used)
   local meter = read_meter(key)
-  if not meter.ends or (meter.ends ~= '-' and tonumber(meter.ends) < tonumber(ends)) then begin_window(key, meter, ends, now) end
-  -- An earlier window than the meter's own matters only to holds that have shares of it.
+  if not meter.ends or (meter.ends ~= ends and tonumber(meter.ends) < tonumber(ends)) then begin_window(key, meter, ends, now) end
   local suffix = suffix_of(key, ends)
-  if suffix then redis.call('HSET', key, 'u' .. suffix, used) end
+  if suffix then call('HSET', key, 'u' .. suffix, used) end
 end
 
 local filling, refused = filling_bucket(KEYS[1], ARGV[3])

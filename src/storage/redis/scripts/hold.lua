@@ -1,52 +1,54 @@
 #!lua
--- include: pairs, bucket, counters, account, plan, holds
+-- include: bucket, pairs, kinds, rates, meters, account, reserve, plan, holds
 --
 -- Admits one request: every limit at once, or nothing.
 --
 -- KEYS  1 bucket, 2 blocked ids, 3 leases, 4 tenants, 5 account, 6 hold, 7… the counter of each rule
--- ARGV  3 id, 4 tenant, 5 project, 6 key, 7 model, 8 lease in ms, 9 tokens, 10 tokens that grants must cover, 11 the fewest of them,
---       12 amount, 13 the least amount, 14 credit line, 15 context; then for each rule its counter's name, its limit, the end of its window
---       and of the next (Unix ms, or empty), and the name it has in `begun` (empty unless it is of five hours)
--- Gives {held, rates, receipt, window ends}, {known, rates, receipt, window ends, state} for an id that has a hold,
---       {blocked, rates, 'key' | 'tenant'}, {refused, rates, rule number, now, figures} or {short, rates, available, held}; {closed}.
---       `rates` has the text of each rate's counter in the order of the rules, after now; `figures` is a rate's text, what concurrency holds,
---       or {used, held, end} of a meter. The time comes last, whatever the answer.
+-- ARGV  3 id, 4 tenant, 5 what never changes of the receipt, 6 key, 7 model, 8 lease in ms, 9 tokens, 10 tokens that grants must cover,
+--       11 the fewest of them, 12 amount, 13 the least amount, 14 credit line, 15 counters (see shares.lua), 16 their limits with spaces
+--       between them, 17 context; then for each rule its limit, the end of its window (Unix ms; - without one, 5 for five hours, empty for
+--       what is no meter) and of the next
+-- Gives {held, rates, amount, parts, window ends}, {known, rates, receipt, state} for an id that has a hold,
+--       {blocked, rates, 'key' | 'tenant'}, {refused, rates, rule number, figures} or {short, rates, available, held}, each with the time at
+--       its end; {closed}. `rates` has {limit, level, time} of each rate in the order of the rules, after now; `figures` is the same of a
+--       rate, what concurrency holds, or {used, held, end} of a meter.
 -- States: none → H. Not run when memory is full. O(rules + walked grants).
 
-local FIRST_RULE, RULE_FIELDS = 16, 5
+local FIRST_RULE, RULE_FIELDS = 18, 3
 local now = now_ms()
 local tokens, amount, least = tonumber(ARGV[9]), pair_of(ARGV[12]), pair_of(ARGV[13])
 
-local function read_rule(index)
+-- `text` is what is stored of what is no meter.
+local function read_rule(index, text)
   local at = FIRST_RULE + (index - 1) * RULE_FIELDS
-  local rule = { key = KEYS[6 + index], name = ARGV[at], limit = ARGV[at + 1], ends = ARGV[at + 2], next_ends = ARGV[at + 3], begun = ARGV[at + 4] }
-  rule.kind = kind_of(rule.name)
+  local rule = { key = KEYS[6 + index], kind = string.sub(ARGV[15], index, index), ends = '' }
   if IS_RATE[rule.kind] then
-    rule.rate = rate_of(redis.call('GET', rule.key))
-    rule.limit = math.min(MAX_RATE, tonumber(rule.limit))
+    rule.rate = rate_of(text)
+    rule.limit = math.min(MAX_RATE, tonumber(ARGV[at]))
   elseif rule.kind == 'c' then
-    rule.running = tonumber(redis.call('GET', rule.key) or 0)
-    rule.limit = tonumber(rule.limit)
+    rule.running = tonumber(text or 0)
+    rule.limit = tonumber(ARGV[at])
   else
     rule.meter = read_meter(rule.key)
-    rule.window = window_at(rule.meter, rule, now)
-    rule.limit = pair_of(rule.limit)
+    rule.window = window_at(rule.meter, ARGV[at + 1], ARGV[at + 2], now)
+    rule.ends = rule.window.ends
+    rule.limit = pair_of(ARGV[at])
   end
   return rule
 end
 
-local function read_rules()
+local function read_rules(texts)
   local rules = {}
-  for index = 1, #KEYS - 6 do rules[index] = read_rule(index) end
+  for index = 1, #KEYS - 6 do rules[index] = read_rule(index, texts[index + 1]) end
   return rules
 end
 
 -- What a rule that has no room has to say, or nil.
 local function lack_of(rule)
   local need = need_of(rule.kind, tokens, least)
-  if rule.rate then return need * SCALE > level_at(rule.rate, rule.limit, now) and rate_text(rule.rate) end
+  local rate, window = rule.rate, rule.window
+  if rate then return need * SCALE > level_at(rate, rule.limit, now) and { rate.limit, rate.level, rate.at } end
   if rule.running then return rule.running + need > rule.limit and digits(rule.running) end
-  local window = rule.window
   if window.used + window.held + need <= rule.limit then return nil end
   return { text_of(window.used), text_of(window.held), window.ends }
 end
@@ -54,7 +56,8 @@ end
 -- As much of the amount as every budget and money window has room for.
 local function capped_by_budgets(rules)
   local cap = amount
-  for _, rule in ipairs(rules) do
+  for index = 1, #rules do
+    local rule = rules[index]
     if IS_AMOUNT[rule.kind] then
       local room = rule.limit - rule.window.used - rule.window.held
       cap = smaller(cap, room > ZERO and room or ZERO)
@@ -63,89 +66,72 @@ local function capped_by_budgets(rules)
   return cap
 end
 
-local function rates_of(rules)
+local function answer(what, rules, ...)
   local rates = {}
-  for _, rule in ipairs(rules) do
-    if rule.rate then rates[#rates + 1] = rate_text(rule.rate) end
+  for index = 1, #rules do
+    local rate = rules[index].rate
+    if rate then rates[#rates + 1] = { rate.limit, rate.level, rate.at } end
   end
-  return rates
+  local reply = { what, rates, ... }
+  reply[#reply + 1] = now
+  return reply
 end
 
 local function take(rule, taken)
   local need = need_of(rule.kind, tokens, taken)
   if rule.rate then
     move_rate(rule.rate, need, rule.limit, now)
-    write_rate(rule.key, rule.rate, KEEP_MS + tonumber(ARGV[8]))
-  elseif rule.running then redis.call('INCRBY', rule.key, need)
+    write_rate(rule.key, rule.rate, KEEP_RATE_MS + tonumber(ARGV[8]))
+  elseif rule.running then call('INCRBY', rule.key, '1')
   else
-    if rule.window.fresh then begin_window(rule.key, rule.meter, rule.window.ends, now) end
+    if rule.window.fresh then begin_window(rule.key, rule.meter, rule.ends, now) end
     hold_units(rule.key, '', need)
   end
 end
 
-local function begun_of(rules)
-  local begun = {}
-  for _, rule in ipairs(rules) do
-    if rule.begun ~= '' then
-      begun[#begun + 1] = rule.begun
-      begun[#begun + 1] = tonumber(rule.window.ends) - FIVE_HOURS_MS
-    end
-  end
-  return #begun > 0 and begun
-end
-
-local function shares_of(rules)
-  local shares = {}
-  for index, rule in ipairs(rules) do
-    shares[index] = { rule.name, ARGV[FIRST_RULE + (index - 1) * RULE_FIELDS + 1], rule.window and rule.window.ends or '' }
-  end
-  return shares
-end
-
-local function ends_of(shares)
+local function open(epoch, account, rules, taken, parts)
   local ends = {}
-  for index, share in ipairs(shares) do ends[index] = share[3] end
-  return ends
-end
-
-local function open(bucket, account, rules, taken, parts)
-  for _, rule in ipairs(rules) do take(rule, taken) end
-  if not account.known then redis.call('SADD', KEYS[4], ARGV[4]) end
+  for index = 1, #rules do
+    take(rules[index], taken)
+    ends[index] = rules[index].ends
+  end
+  if not account.known then call('SADD', KEYS[4], ARGV[4]) end
   reserve(KEYS[5], parts)
-  redis.call('HINCRBY', KEYS[5], 'n', 1)
-  local expires_at = now + tonumber(ARGV[8])
-  local receipt = { ARGV[4], ARGV[5], ARGV[6], ARGV[7], now, expires_at, tokens, text_of(taken), parts, begun_of(rules) }
-  local shares = shares_of(rules)
-  write_open(KEYS[6], {
-    state = 'H', receipt = receipt, epoch = bucket.epoch, line = ARGV[14], shares = shares, at = now, context = ARGV[15], checkpoint = '',
-  })
-  redis.call('ZADD', KEYS[3], digits(expires_at), lease_of(ARGV[3], ARGV[4]))
-  return { 'held', rates_of(rules), receipt, ends_of(shares), digits(now) }
+  call('HINCRBY', KEYS[5], 'n', '1')
+  local hold = {
+    state = 'H', tenant = ARGV[4], fixed = ARGV[5], admitted_at = now, expires_at = now + tonumber(ARGV[8]), tokens = tokens, amount = taken,
+    parts = parts, ends = ends, epoch = epoch, line = ARGV[14], counters = ARGV[15], limits = ARGV[16], at = now, context = ARGV[17],
+    checkpoint = '',
+  }
+  write_open(KEYS[6], hold)
+  call('ZADD', KEYS[3], digits(hold.expires_at), lease_of(ARGV[3], ARGV[4]))
+  return answer('held', rules, text_of(taken), parts, ends)
 end
 
-local function admit(bucket, rules)
-  local blocked = redis.call('SMISMEMBER', KEYS[2], 'key:' .. ARGV[6], 'tenant:' .. ARGV[4])
-  if blocked[1] == 1 then return { 'blocked', rates_of(rules), 'key', digits(now) } end
-  if blocked[2] == 1 then return { 'blocked', rates_of(rules), 'tenant', digits(now) } end
-  for index, rule in ipairs(rules) do
-    local lack = lack_of(rule)
-    if lack then return { 'refused', rates_of(rules), index, lack, digits(now) } end
+local function admit(epoch, rules)
+  local blocked = call('SMISMEMBER', KEYS[2], 'key:' .. ARGV[6], 'tenant:' .. ARGV[4])
+  if blocked[1] == 1 then return answer('blocked', rules, 'key') end
+  if blocked[2] == 1 then return answer('blocked', rules, 'tenant') end
+  for index = 1, #rules do
+    local lack = lack_of(rules[index])
+    if lack then return answer('refused', rules, index, lack) end
   end
   local account = read_account(KEYS[5], now)
-  local taken, parts = plan(account, {
+  local need = {
     model = ARGV[7], tokens = tonumber(ARGV[10]), minimum_tokens = tonumber(ARGV[11]), amount = capped_by_budgets(rules), minimum = least,
     line = pair_of(ARGV[14]), already = {},
-  }, now)
-  if not taken then return { 'short', rates_of(rules), text_of(parts), text_of(held_money(account)), digits(now) } end
-  return open(bucket, account, rules, taken, parts)
+  }
+  local taken, parts = plan(account, need, now)
+  if not taken then return answer('short', rules, text_of(parts), text_of(held_money(account))) end
+  return open(epoch, account, rules, taken, parts)
 end
 
-local bucket, closed = open_bucket(KEYS[1])
-if not bucket then return closed end
-local hold, unreadable = read_hold(KEYS[6], now)
+local epoch, closed = open_epoch(KEYS[1])
+if not epoch then return closed end
+-- The hold and the counters in one read; those that are meters are none of these texts.
+local texts = call('MGET', unpack(KEYS, 6))
+local hold, unreadable = hold_of(texts[1], now)
 if unreadable then return unreadable end
-local rules = read_rules()
-if hold and hold.receipt then
-  return { 'known', rates_of(rules), hold.receipt, ends_of(hold.shares or {}), hold.state, digits(now) }
-end
-return admit(bucket, rules)
+local rules = read_rules(texts)
+if hold and hold.fixed then return answer('known', rules, receipt_of(hold), hold.state) end
+return admit(epoch, rules)

@@ -7,7 +7,7 @@
 -- ARGV  3 epoch
 -- Gives {wiped} or {refused}. O(keys); memory is freed in the background.
 
-local found = redis.call('HMGET', KEYS[1], 'state', 'epoch')
+local found = call('HMGET', KEYS[1], 'state', 'epoch')
 if found[1] ~= 'wiping' or found[2] ~= ARGV[3] then return { 'refused' } end
-if #KEYS > 1 then redis.call('UNLINK', unpack(KEYS, 2)) end
+if #KEYS > 1 then call('UNLINK', unpack(KEYS, 2)) end
 return { 'wiped' }

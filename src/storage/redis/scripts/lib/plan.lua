@@ -21,23 +21,24 @@ end
 
 local function money_of(parts)
   local sum = ZERO
-  for _, part in ipairs(parts) do
-    if part[2] == 'm' then sum = sum + pair_of(part[3]) end
+  for index = 1, #parts do
+    if parts[index][2] == 'm' then sum = sum + pair_of(parts[index][3]) end
   end
   return sum
 end
 
 local function tokens_of(parts)
   local tokens = 0
-  for _, part in ipairs(parts) do
+  for index = 1, #parts do
+    local part = parts[index]
     if part[2] == 't' then tokens = tokens + tokens_covered(tonumber(part[3]), part[4] or WEIGHT_ONE) end
   end
   return tokens
 end
 
 local function has_request(parts)
-  for _, part in ipairs(parts) do
-    if part[2] == 'r' then return true end
+  for index = 1, #parts do
+    if parts[index][2] == 'r' then return true end
   end
   return false
 end
@@ -113,8 +114,9 @@ end
 local function plan(account, need, now)
   local walk = { added = {}, money = money_of(need.already), covered = tokens_of(need.already) }
   if has_request(need.already) or is_covered(walk, need) then return need.amount, {} end
-  for _, grant in ipairs(account.grants) do
-    local free = grant.balance - grant.held
+  for index = 1, #account.grants do
+    local grant = account.grants[index]
+    local free = grant.free
     if free > ZERO and pays_for(grant, need.model) and not is_expired(grant, now) then
       if grant.unit == 'r' then
         if #need.already == 0 then return need.amount, { { grant.id, 'r', '1' } } end

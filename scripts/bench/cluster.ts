@@ -163,5 +163,11 @@ async function rateOf(workers: number, bench: Bench, seeded: Seed, servers: Serv
 }
 
 function missingRow(why: string): Row {
-  return { what: 'CPU per non-streamed request, cluster', budget: `≤ ${BUDGET} ×`, measured: '–', figures: why, verdict: 'nothing to compare with' }
+  return {
+    what: 'CPU per non-streamed request, cluster',
+    budget: `≤ ${BUDGET} ×`,
+    measured: '–',
+    figures: why,
+    verdict: 'nothing to compare with',
+  }
 }

@@ -207,7 +207,9 @@ export async function runWeir(seeded: Seed, cli: string, args: readonly string[]
 }
 
 /** A redis-server that keeps nothing. Null, with the reason, where there is none. */
-export async function startRedisServer(dir: string): Promise<{ readonly port: number; readonly pid: number; stop(): Promise<void> } | string> {
+export async function startRedisServer(
+  dir: string,
+): Promise<{ readonly port: number; readonly pid: number; stop(): Promise<void> } | string> {
   const program = ['redis-server', 'valkey-server'].find((name) => spawnSync(name, ['--version']).status === 0)
   if (program === undefined) return 'no redis-server is installed (Debian: apt-get install redis-server)'
   mkdirSync(dir, { recursive: true })

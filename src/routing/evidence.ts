@@ -12,7 +12,10 @@ export interface KeywordRule {
 
 /** A tenant's own evidence, ready to be looked at. */
 export interface TenantEvidence {
-  readonly rules: ReadonlyArray<{ readonly domain: string; readonly keywords: ReadonlyArray<{ readonly keyword: string; readonly folded: string }> }>
+  readonly rules: ReadonlyArray<{
+    readonly domain: string
+    readonly keywords: ReadonlyArray<{ readonly keyword: string; readonly folded: string }>
+  }>
   readonly samples: SampleIndex | null
 }
 
@@ -69,7 +72,10 @@ export function decideDomain(prompt: RoutedPrompt, { hint, tenant, classifier }:
 function holds(folded: string, keyword: string): boolean {
   for (let at = folded.indexOf(keyword); at >= 0; at = folded.indexOf(keyword, at + 1)) {
     const end = at + keyword.length
-    if (!joined(folded.charCodeAt(at - 1), keyword.charCodeAt(0)) && !joined(keyword.charCodeAt(keyword.length - 1), folded.charCodeAt(end)))
+    if (
+      !joined(folded.charCodeAt(at - 1), keyword.charCodeAt(0)) &&
+      !joined(keyword.charCodeAt(keyword.length - 1), folded.charCodeAt(end))
+    )
       return true
   }
   return false

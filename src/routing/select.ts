@@ -60,13 +60,19 @@ const PRICE_STEP_PERCENT = 2n
  *
  * @param key of the conversation
  */
-export function orderCandidates(candidates: readonly Candidate[], domain: string, { prefer, canary }: Policy, key: string): readonly Candidate[] {
+export function orderCandidates(
+  candidates: readonly Candidate[],
+  domain: string,
+  { prefer, canary }: Policy,
+  key: string,
+): readonly Candidate[] {
   const able = candidates.filter(({ obstacle }) => obstacle === null)
   const chance = chanceOf(key)
   const own = able.filter((candidate) => domain !== 'general' && candidate.domain === domain)
   const general = able.filter((candidate) => candidate.domain === 'general')
   const ordered = [own, general].flatMap((group) => byPreference(drawOrder(group, chance), prefer))
-  const chosen = canary !== null && chance(`canary ${canary.model}`) * 100 < canary.percent ? able.find(({ id }) => id === canary.model) : undefined
+  const chosen =
+    canary !== null && chance(`canary ${canary.model}`) * 100 < canary.percent ? able.find(({ id }) => id === canary.model) : undefined
   return chosen === undefined ? ordered : [chosen, ...ordered.filter((candidate) => candidate !== chosen)]
 }
 

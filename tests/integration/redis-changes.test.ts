@@ -2,9 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { pooledRandom } from '../../src/base/ids.ts'
 import { createRedisChanges, type RedisChanges } from '../../src/storage/redis/changes.ts'
-import { createRedisPresence } from '../../src/storage/redis/presence.ts'
 import { atEnd } from '../support/cleanup.ts'
-import { testClock } from '../support/clock.ts'
 import { REDIS_PROGRAM, startRedis, startRedisCluster } from '../support/redis.ts'
 import { freshPrefix, linkTo } from '../support/redis-limits.ts'
 import { waitFor } from '../support/wait.ts'
@@ -107,30 +105,5 @@ describe.skipIf(REDIS_PROGRAM === null)('changes in Redis', () => {
       },
       { timeout_ms: WAIT_MS, what: 'a change after the restart' },
     )
-  })
-})
-
-describe.skipIf(REDIS_PROGRAM === null)('nodes in Redis', () => {
-  it('count as alive for ten seconds after they have said so, or until they leave', async () => {
-    const { url } = await startRedis()
-    const clock = testClock()
-    const [one, other] = [createRedisPresence(await linkTo(url), clock), createRedisPresence(await linkTo(url), clock)]
-    expect(await one.announce('n2')).toEqual(['n2'])
-    clock.advance(6000)
-    expect(await other.announce('n1')).toEqual(['n1', 'n2'])
-    expect(await one.alive()).toEqual(['n1', 'n2'])
-    clock.advance(3999)
-    expect(await one.alive()).toEqual(['n1', 'n2'])
-    clock.advance(1)
-    expect(await one.alive()).toEqual(['n1'])
-    expect(await one.announce('n2')).toEqual(['n1', 'n2'])
-    await other.leave('n1')
-    expect(await one.alive()).toEqual(['n2'])
-  })
-
-  it('go by the clock of the server', async () => {
-    const presence = createRedisPresence(await linkTo((await startRedis()).url))
-    await presence.announce('n1')
-    expect(await presence.alive()).toEqual(['n1'])
   })
 })

@@ -209,7 +209,7 @@ async function readClusterBooks(postgres: PostgresServer, folders: readonly stri
     open: journals.flatMap(({ open }) => open).filter((id) => !ended.has(id)),
     unposted: unposted.map(({ id }) => id),
     unbalanced: unbalanced.map((row) => String(row['id'])),
-    sum_nano: BigInt(String(sum?.['sum'] ?? '0')),
+    sum_nano: BigInt(typeof sum?.['sum'] === 'string' ? sum['sum'] : '0'),
     grants: balances.map(grantFrom),
     numbering: numberingOf([...events, ...superseded]),
   }

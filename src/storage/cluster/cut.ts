@@ -120,8 +120,8 @@ function addAccount(
   const unapplied = new Map<string, bigint>()
   for (const { grant, delta } of pending) unapplied.set(grant.id, (unapplied.get(grant.id) ?? 0n) + delta)
   for (const { terms, balance } of books?.grants ?? []) {
-    const account = { code: 'wallet_liability', owner: tenant, ref: terms.id, unit: terms.unit } as const
-    parts.entries.push({ account, amount: (unapplied.get(terms.id) ?? 0n) - balance })
+    const liability = { code: 'wallet_liability', owner: tenant, ref: terms.id, unit: terms.unit } as const
+    parts.entries.push({ account: liability, amount: (unapplied.get(terms.id) ?? 0n) - balance })
   }
   const owed = (books?.credit_used_nano ?? 0n) + (unapplied.get('credit') ?? 0n)
   if (owed !== 0n) parts.entries.push({ account: { code: 'receivable', owner: tenant, ref: '', unit: 'nano_cny' }, amount: owed })

@@ -4,7 +4,7 @@
  * flat, what storage alone does, what Weir adds to the time of an answer, and where its CPU goes. A table at the end.
  *
  *   npm run bench -- --quick              fewer and shorter rounds, fewer keys
- *   npm run bench -- --only whole,burst   some of whole, burst, paced, cluster, memory, admission, limits, ledger, latency, stages
+ *   npm run bench -- --only whole,burst   some of whole, burst, paced, cluster, redis, memory, admission, limits, ledger, latency, stages
  *   npm run bench -- --beside <main.ts>   another checkout's src/main.ts too, in the same rounds of whole, burst and paced
  *   npm run bench -- --entry <main.ts>    another checkout's src/main.ts instead
  *
@@ -22,6 +22,7 @@ import { measureLimits } from './bench/limits.ts'
 import type { Bench, Plan } from './bench/plan.ts'
 import { measureMemory, measureScenarios } from './bench/ratios.ts'
 import { type Report, summary } from './bench/report.ts'
+import { measureRedis } from './bench/redis.ts'
 import { measureStages } from './bench/stages.ts'
 import { startClient, startNginx, startUpstream, stopAll } from './bench/subjects.ts'
 
@@ -29,6 +30,7 @@ import { startClient, startNginx, startUpstream, stopAll } from './bench/subject
 const MEASURES: ReadonlyArray<readonly [parts: readonly string[], measure: (bench: Bench) => Promise<Report>]> = [
   [['whole', 'burst', 'paced'], measureScenarios],
   [['cluster'], measureCluster],
+  [['redis'], measureRedis],
   [['memory'], measureMemory],
   [['admission'], measureAdmission],
   [['limits'], measureLimits],

@@ -32,6 +32,8 @@ export interface MachineOptions {
   readonly redis_url?: string
   readonly database_url?: string
   readonly env?: Readonly<Record<string, string>>
+  /** Another checkout than this one, with the release that the machine runs. */
+  readonly root?: string
 }
 
 /** Machines that share one Redis and one PostgreSQL, with a sandbox that outlives them. A machine is a folder: its processes come and go. */
@@ -99,7 +101,8 @@ export async function newFleet({ redis_url, postgres, database_url, settings = '
     books,
     start: (name, options = {}) => {
       machines.set(name, options)
-      return startGateway({ config_dir, data_dir: folderOf(name), env: envOf(options) })
+      const { root } = options
+      return startGateway({ config_dir, data_dir: folderOf(name), env: envOf(options), ...(root === undefined ? {} : { root }) })
     },
     rest: (control) => rest(control, books),
     spawnWeir,

@@ -122,6 +122,8 @@ export interface GatewayFolders {
   readonly data_dir: string
   /** More of its environment. */
   readonly env?: Readonly<Record<string, string>>
+  /** Another checkout to run than this one. */
+  readonly root?: string
 }
 
 /** A gateway in a process of its own. */
@@ -135,10 +137,11 @@ export interface GatewayProcess {
 }
 
 /** Starts a gateway's process without waiting for it: for tests of starts that fail or are killed. */
-export function spawnGateway({ config_dir, data_dir, env = {} }: GatewayFolders): SpawnedProcess {
+export function spawnGateway({ config_dir, data_dir, env = {}, root }: GatewayFolders): SpawnedProcess {
   const no_proxy = { HTTP_PROXY: '', http_proxy: '', HTTPS_PROXY: '', https_proxy: '' }
   const folders = { WEIR_CONFIG_DIR: config_dir, WEIR_DATA_DIR: data_dir }
-  return spawnNode('src/main.ts', [], { NODE_ENV: 'test', WEIR_PORT: '0', WEIR_ADMIN_PORT: '0', ...folders, ...no_proxy, ...env })
+  const main = root === undefined ? 'src/main.ts' : join(root, 'src/main.ts')
+  return spawnNode(main, [], { NODE_ENV: 'test', WEIR_PORT: '0', WEIR_ADMIN_PORT: '0', ...folders, ...no_proxy, ...env })
 }
 
 /** Starts a gateway on free ports and waits until it listens. It is killed when the test ends. */

@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 const TEST_TIMEOUT_MS = 60_000
 /** Some start a dozen processes with their servers; a slow machine needs minutes for it. */
 const INTEGRATION_TIMEOUT_MS = 5 * 60_000
-const SLOW_TEST_TIMEOUT_MS = 15 * 60_000
+const SLOW_TEST_TIMEOUT_MS = 30 * 60_000
 const HOOK_TIMEOUT_MS = 2 * 60_000
 
 /** One project per tier of the suite, so that `--project unit` runs one of them. */

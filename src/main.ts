@@ -38,8 +38,11 @@ async function runGateway(slot: number, options: WeirOptions, logger: ReturnType
   answerPrimary(weir.url ?? '', weir.metrics, (error) => logger.error({ err: error }, 'metrics could not be told'))
 }
 
+/** A terminal and a supervisor signal a whole group, and the first process tells the others once more: that is one request to end, not two. */
+const SAME_SIGNAL_MS = 1000
+
 function listenForSignals(weir: Pick<Weir, 'drain' | 'reload'>, logger: Logger): void {
-  let asked = false
+  let asked_ms: number | null = null
   const drain = (): void => {
     weir.drain().then(
       () => process.exit(0),
@@ -51,8 +54,12 @@ function listenForSignals(weir: Pick<Weir, 'drain' | 'reload'>, logger: Logger):
   }
   const onSignal = (): void => {
     // Whoever asks twice does not want to wait.
-    if (asked) process.exit(130)
-    asked = true
+    const now_ms = performance.now()
+    if (asked_ms !== null) {
+      if (now_ms - asked_ms > SAME_SIGNAL_MS) process.exit(130)
+      return
+    }
+    asked_ms = now_ms
     drain()
   }
   process.on('SIGTERM', onSignal)

@@ -1,3 +1,4 @@
+import { LimitsUnavailable } from '../storage/cluster-ports.ts'
 import { timeZoneOf } from '../money/window.ts'
 import type { KeyRecord, ProjectRecord, TenantRecord } from '../storage/records.ts'
 import type { ControlDeps } from './deps.ts'
@@ -28,7 +29,12 @@ export async function keyOrThrow(id: string, deps: Pick<ControlDeps, 'records'>)
 
 /** Tells data planes of a change; resolves when this process's own has applied it. */
 export async function announce(seq: number, deps: ControlDeps): Promise<void> {
-  await deps.changes.publish(seq)
+  try {
+    await deps.changes.publish(seq)
+  } catch (error) {
+    // The change is made: data planes ask the database every few seconds, and need no message.
+    if (!(error instanceof LimitsUnavailable)) throw error
+  }
   await deps.caughtUp?.()
 }
 

@@ -26,6 +26,7 @@ export class RecordsFollower {
   readonly #deps: FollowerDeps
   #confirmed_ms: number
   #looks = 0
+  #asking: Promise<void> | null = null
   #loop: Loop | null = null
   #unsubscribe: (() => void) | null = null
 
@@ -44,6 +45,7 @@ export class RecordsFollower {
   async stop(): Promise<void> {
     this.#unsubscribe?.()
     await this.#loop?.stop()
+    await this.#asking
   }
 
   /** Whether what is known was the newest there is at some moment of the last 10 s. */
@@ -59,10 +61,16 @@ export class RecordsFollower {
   async #look(): Promise<void> {
     const { changes, keys, clock, on_trouble } = this.#deps
     const asked_ms = clock.monotonic_ms()
-    const ask_database = this.#looks++ % ASK_DATABASE_EVERY === 0
-    const version = ask_database ? null : await changes.version().catch(on_trouble)
-    if (typeof version === 'number' && version <= keys.seq) this.#confirmed_ms = asked_ms
-    else await this.#follow()
+    const version = await changes.version().catch(on_trouble)
+    if (typeof version !== 'number' || version > keys.seq) return await this.#follow()
+    this.#confirmed_ms = asked_ms
+    // Beside it: a database that answers nothing must not keep what Redis confirms from being trusted.
+    if (this.#looks++ % ASK_DATABASE_EVERY === 0) this.#asking ??= this.#askDatabase()
+  }
+
+  async #askDatabase(): Promise<void> {
+    await this.#follow().catch(this.#deps.on_trouble)
+    this.#asking = null
   }
 
   async #follow(): Promise<void> {

@@ -64,7 +64,7 @@ export class KeyTable {
         continue
       }
       for (const { seq, change } of changes) {
-        this.#apply(change)
+        if (change !== null) this.#apply(change)
         this.#seq = seq
       }
       if (changes.length < FOLLOW_CHANGES) return

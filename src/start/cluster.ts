@@ -98,7 +98,7 @@ export class ClusterMode implements Mode {
       list: () => ledger.nodes(),
       retire: async (name) => {
         const node = (await ledger.nodes()).find(({ node: other }) => other === name)
-        if (node === undefined || !isSilent(node)) return node?.stopped ?? false
+        if (node === undefined || (!node.stopped && !isSilent(node))) return false
         await ledger.beat({ ...node, unposted: 0, stopped: true })
         return true
       },
@@ -144,12 +144,7 @@ export class ClusterMode implements Mode {
     this.#startPosting(undo, async () => await poster.round(ALL_BUCKETS))
     this.#loop('telling limits what the ledger has', OUTBOX_EVERY_MS, () => outbox.deliver(), undo)
     this.#loop('closing requests whose lease has ended', SWEEP_EVERY_MS, () => this.#sweep(calendar), undo)
-    this.#loop(
-      'upkeep of the ledger',
-      UPKEEP_EVERY_MS,
-      async () => (await ledger.ifAlone('upkeep', () => ledger.upkeep(clock.now_ms()))) ?? false,
-      undo,
-    )
+    this.#loop('upkeep of the ledger', UPKEEP_EVERY_MS, () => ledger.upkeep(clock.now_ms()), undo)
     startExpiring({ storage: this.storage, clock, logger, troubles: this.#troubles }, undo)
   }
 
@@ -229,7 +224,7 @@ export class ClusterMode implements Mode {
 
   /** The last thing: everything that can be posted is, and nobody waits for this process. */
   async #stop(): Promise<void> {
-    await this.storage.forwarder.run(true)
+    await this.storage.forwarder.run(false)
     await this.#beat(true)
   }
 

@@ -151,5 +151,7 @@ export function answerPrimary(url: string, metrics: Pick<Metrics, 'snapshot'>, o
       .then((snapshot) => worker.send({ weir: 'metrics', id: message.id, snapshot } satisfies ToPrimary))
       .catch(on_trouble)
   })
+  // Without it Node ends this process at once when the first one has died; so it drains like any that is asked to end.
+  worker.once('disconnect', () => (worker.exitedAfterDisconnect = true))
   worker.send({ weir: 'ready', url } satisfies ToPrimary)
 }

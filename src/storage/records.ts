@@ -83,7 +83,8 @@ export type RecordChange =
   | { readonly kind: 'grant'; readonly record: GrantRecord }
 export interface NumberedChange {
   readonly seq: number
-  readonly change: RecordChange
+  /** Null for a kind of record that only a later release knows: passed over, so that two releases can run side by side. */
+  readonly change: RecordChange | null
 }
 
 /** Grants with `from_ms <= expires_at <= to_ms`, those up to and with `after` left out. */

@@ -129,7 +129,7 @@ export function recordsConformance(name: string, make: () => Promise<StorageSubj
         for (const id of ['a', 'z']) writes.push(records.put({ kind: 'key', record: { ...KEY, id, hash: id } }))
       })
       await Promise.all(writes)
-      for (const { change } of await records.changesAfter(seq, 10)) if (change.kind === 'key') known.set(change.record.id, change.record)
+      for (const { change } of await records.changesAfter(seq, 10)) if (change?.kind === 'key') known.set(change.record.id, change.record)
       expect(known.size).toBe(2102)
       expect(known.get(first.id)?.revoked_at).toBe(5)
       expect(await records.keys()).toEqual([...known.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1)))

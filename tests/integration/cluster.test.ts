@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { Agent } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -31,6 +31,11 @@ async function metricsOf(machine: GatewayProcess): Promise<string> {
   return await (await fetch(`${machine.admin_url}/metrics`)).text()
 }
 
+function childrenOf(machine: GatewayProcess): readonly number[] {
+  const { pid } = machine.process
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
+}
+
 function metric(text: string, name: string): number {
   return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(text)?.[1] ?? Number.NaN)
 }
@@ -49,6 +54,12 @@ describe.skipIf(noCluster !== null)('a cluster', () => {
     control = await fleet.start('control', { roles: 'control,worker' })
     gateway = await fleet.start('gateway', { roles: 'gateway' })
   }, START_MS)
+
+  it('keeps its books up: partitions of coming days are made before they are needed', async () => {
+    const tomorrow = new Date(Date.now() + 86_400_000 + 8 * 3_600_000).toISOString().slice(0, 10).replaceAll('-', '_')
+    const sql = "SELECT relname FROM pg_class WHERE relname LIKE 'events%' ORDER BY relname"
+    await waitFor(async () => JSON.stringify(await postgres.sql(sql)).includes(tomorrow), { timeout_ms: PATIENCE_MS, what: 'a partition' })
+  })
 
   it('has its roles apart: the admin API where control is, the gateway where it is, metrics everywhere', async () => {
     expect(control.url).toBe('')
@@ -193,12 +204,12 @@ describe.skipIf(noCluster !== null)('several gateway processes on one machine', 
     expect(requests(await metricsOf(machine))).toBe(sent)
     await fleet.rest(machine)
     expect(new Set((await fleet.books()).events.map(({ node }) => node)).size).toBe(3)
-    const children = readFileSync(`/proc/${machine.process.pid}/task/${machine.process.pid}/children`, 'utf8').trim().split(' ').map(Number)
+    const children = childrenOf(machine)
     expect(children).toHaveLength(3)
     process.kill(children[0] ?? 0, 'SIGKILL')
     await waitFor(
       () => {
-        const now = readFileSync(`/proc/${machine.process.pid}/task/${machine.process.pid}/children`, 'utf8').trim().split(' ').map(Number)
+        const now = childrenOf(machine)
         return now.length === 3 && !now.includes(children[0] ?? 0)
       },
       { timeout_ms: PATIENCE_MS, what: 'a process to take the place of the one that died' },
@@ -210,5 +221,35 @@ describe.skipIf(noCluster !== null)('several gateway processes on one machine', 
     expect(metric(await metricsOf(machine), 'weir_journal_healthy')).toBe(1)
     writeFileSync(join(fleet.config_dir, 'weir.yaml'), 'log: {level: debug}\n')
     expect(await machine.stop()).toEqual({ code: 0, signal: null })
+  })
+
+  it('drain, whether a terminal signals the whole group at once or the first process is killed', async () => {
+    const [redis, postgres] = [await startRedis(), await startPostgres()]
+    const fleet = await newFleet({ redis_url: redis.url, postgres })
+    const slow = chatPlan({ stream: true, directives: { tokens: 60, token_delay_ms: 50 } })
+    const signalGroup = ({ process: { pid } }: GatewayProcess, children: readonly number[]): void => {
+      for (const one of [pid, ...children]) process.kill(one, 'SIGINT')
+    }
+    const killFirst = ({ process: { pid } }: GatewayProcess): void => void process.kill(pid, 'SIGKILL')
+    let key: string | null = null
+    for (const end of [signalGroup, killFirst]) {
+      const machine = await fleet.start('many', { workers: 2 })
+      key ??= await newTenant(machine, 'acme', '10')
+      await knownTo([machine], key)
+      await sleep(SECOND_MS)
+      const crowd = new Crowd(seededRandom(1))
+      const target = { url: machine.url, key }
+      const answers = Array.from({ length: 8 }, () => crowd.send(target, slow, new Agent()))
+      await waitFor(async () => metric(await metricsOf(machine), 'weir_open_holds') === 8, {
+        timeout_ms: PATIENCE_MS,
+        what: 'every request to be admitted',
+      })
+      const children = childrenOf(machine)
+      end(machine, children)
+      expect((await Promise.all(answers)).map(({ outcome }) => outcome)).toEqual(answers.map(() => 'completed'))
+      await machine.process.exited
+      const gone = (pid: number): boolean => !existsSync(`/proc/${pid}`)
+      await waitFor(() => children.every(gone), { timeout_ms: PATIENCE_MS, what: 'the other processes to end' })
+    }
   })
 })

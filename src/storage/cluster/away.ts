@@ -32,13 +32,15 @@ interface LocalHold {
 }
 
 const NO_RATES = { requests: null, tokens: null } as const
+/** An outage is over when limits have answered for so long: single timeouts between answers must not lend the same credit again and again. */
+const CALM_MS = 10_000
 /** Most holds of one process while limits are away. */
 const MAX_LOCAL = 10_000
 
 /**
  * Limits for a time when the shared ones are away. Tenants whose contract says `open` go on: each process lends them its part of their
  * credit line, and their events are charged by the ledger's outbox later. Everyone else is refused. Nothing but the credit line is
- * looked at meanwhile; each outage begins anew.
+ * looked at meanwhile; each outage begins anew, when what was lent in the last one has come to its end.
  */
 export class AwayLimits implements Limits {
   readonly outlives = true
@@ -46,6 +48,7 @@ export class AwayLimits implements Limits {
   readonly #local = new Map<string, LocalHold>()
   /** Lent and used in this outage, by tenant. */
   readonly #used = new Map<string, bigint>()
+  #lent_ms = -Infinity
   #onClosed: (() => void) | null = null
 
   constructor(deps: AwayDeps) {
@@ -60,7 +63,7 @@ export class AwayLimits implements Limits {
   async hold(request: HoldRequest): Promise<HoldResult> {
     try {
       const result = await this.#heard(this.#deps.shared.hold(request))
-      if (this.#used.size > 0) this.#used.delete(request.tenant)
+      if (this.#used.has(request.tenant)) this.#beginAnew(request.tenant)
       return result
     } catch (error) {
       if (!(error instanceof LimitsUnavailable) || request.when_away !== 'open') throw error
@@ -71,7 +74,14 @@ export class AwayLimits implements Limits {
   async extend(requests: readonly ExtendRequest[]): Promise<readonly ExtendResult[]> {
     const local = requests.filter(({ id }) => this.#local.has(id)).map((request) => this.#extendLocal(request))
     const others = requests.filter(({ id }) => !this.#local.has(id))
-    return others.length === 0 ? local : [...local, ...(await this.#heard(this.#deps.shared.extend(others)))]
+    if (others.length === 0) return local
+    try {
+      return [...local, ...(await this.#heard(this.#deps.shared.extend(others)))]
+    } catch (error) {
+      // Those that are left out are asked for again; what was lent here does not depend on them.
+      if (local.length > 0 && error instanceof LimitsUnavailable) return local
+      throw error
+    }
   }
 
   async settleEvent(request: SettleRequest): Promise<SettleOutcome> {
@@ -97,6 +107,8 @@ export class AwayLimits implements Limits {
   }
 
   forget(id: string): void {
+    const local = this.#local.get(id)
+    if (local !== undefined) this.#end(local, local.receipt.amount_nano)
     this.#deps.shared.forget(id)
   }
 
@@ -138,7 +150,14 @@ export class AwayLimits implements Limits {
     }
   }
 
+  #beginAnew(tenant: string): void {
+    const calm = this.#deps.clock.monotonic_ms() - this.#lent_ms > CALM_MS
+    const owes = (): boolean => [...this.#local.values()].some(({ receipt }) => receipt.tenant === tenant)
+    if (calm && !owes()) this.#used.delete(tenant)
+  }
+
   #lend(request: HoldRequest): HoldResult {
+    this.#lent_ms = this.#deps.clock.monotonic_ms()
     const { id, tenant, project, key, model, tokens, lease_ms } = request
     const share_nano = request.credit_line_nano / BigInt(Math.max(1, this.#deps.liveNodes()))
     const left = share_nano - (this.#used.get(tenant) ?? 0n)

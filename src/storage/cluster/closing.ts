@@ -33,6 +33,7 @@ export function createClusterClosing(deps: ClusterClosingDeps): Closing {
 
 async function close(event: ClosingEvent, deps: ClusterClosingDeps): Promise<ClosingEvent> {
   const numbered = await write(event, deps)
+  if (await wasClosedBefore(numbered, deps)) return event
   const outcome = await trySettle(deps.limits, settleOf(numbered, encodeEvent(numbered)))
   if (outcome === null) return event
   const note = noteOf(numbered, outcome)
@@ -67,9 +68,21 @@ async function withdraw(event: ClosingEvent, { journal, on_trouble }: ClusterClo
   return withdrawn
 }
 
-async function write(event: ClosingEvent, { journal }: ClusterClosingDeps): Promise<UsageEvent> {
-  const seq = await journal.close(event)
-  return { ...event, node: journal.node, seq }
+/** Limits are told nothing of an event that could not be written, and its hold not renewed: it is swept, or settled when the row is written after all. */
+async function write(event: ClosingEvent, { journal, limits }: ClusterClosingDeps): Promise<UsageEvent> {
+  try {
+    const seq = await journal.close(event)
+    return { ...event, node: journal.node, seq }
+  } catch (error) {
+    limits.forget(event.id)
+    throw error
+  }
+}
+
+/** A sweeper in the process that had the request may meet the request's own close in the journal. That one stands, and is the forwarder's. */
+async function wasClosedBefore(event: UsageEvent, { journal }: ClusterClosingDeps): Promise<boolean> {
+  const { id, revision } = event
+  return event.status === 'swept' && (await journal.ask<'event'>({ what: 'event', id, revision })) !== encodeEvent(event)
 }
 
 function asError(error: unknown): Error {

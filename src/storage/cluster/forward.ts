@@ -91,14 +91,17 @@ export class Forwarder {
 
   /** @returns row numbers of those that are in the ledger now */
   async #slice(rows: readonly UnpostedRow[], patient: boolean): Promise<ReadonlySet<number>> {
-    const { ledger } = this.#deps
+    const { ledger, limits } = this.#deps
     const known = await ledger.known(rows)
     const decisions: Decision[] = []
     for (const [index, row] of rows.entries()) {
       const event = decodeEvent(row.body)
       const there = known[index] ?? null
-      if (there !== null && there.node === event.node && there.seq === event.seq) decisions.push({ row, event, post: 'known' })
-      else decisions.push({ row, event, post: await this.#decide(row, event, patient) })
+      if (there !== null && there.node === event.node && there.seq === event.seq) {
+        // Its settle was applied, though its answer was lost: nothing is reserved for it any more, in no epoch.
+        if (!limits.isMine(event.id)) limits.forget(event.id)
+        decisions.push({ row, event, post: 'known' })
+      } else decisions.push({ row, event, post: await this.#decide(row, event, patient) })
     }
     const posted = await this.#post(decisions)
     return new Set(decisions.filter(({ row, post }) => post === 'known' || posted.has(row.seq)).map(({ row }) => row.seq))

@@ -137,7 +137,7 @@ export class SqlRecords implements Records {
     )
     return rows.map((row) => ({
       seq: numberOf(row, 'seq'),
-      change: changeOf(textOf(row, 'kind') as RecordChange['kind'], textOf(row, 'body')),
+      change: changeOf(textOf(row, 'kind'), textOf(row, 'body')),
     }))
   }
 

@@ -187,8 +187,8 @@ export function changeBody(change: RecordChange): string {
   }
 }
 
-/** Reads what {@link changeBody} wrote. */
-export function changeOf(kind: RecordChange['kind'], body: string): RecordChange {
+/** Reads what {@link changeBody} wrote; null for a kind that only a later release knows. */
+export function changeOf(kind: string, body: string): RecordChange | null {
   const record: unknown = JSON.parse(body)
   switch (kind) {
     case 'tenant': {
@@ -204,6 +204,8 @@ export function changeOf(kind: RecordChange['kind'], body: string): RecordChange
       return { kind, record: record as ProjectRecord }
     case 'key':
       return { kind, record: record as KeyRecord }
+    default:
+      return null
   }
 }
 

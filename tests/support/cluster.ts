@@ -58,13 +58,13 @@ export interface Fleet {
 }
 
 export async function newFleet({ redis_url, postgres, database_url, settings = '' }: FleetOptions): Promise<Fleet> {
-  const folder = tempDir()
+  const base = tempDir()
   const sandbox = await startSandboxProcess()
-  const config_dir = join(folder, 'config')
+  const config_dir = join(base, 'config')
   writeConfiguration(config_dir, sandbox.url)
   if (settings !== '') appendFileSync(join(config_dir, 'weir.yaml'), settings)
   const default_database_url = database_url ?? (await postgres.url())
-  const folderOf = (name: string): string => join(folder, 'machines', name)
+  const folderOf = (name: string): string => join(base, 'machines', name)
   const envOf = (options: MachineOptions): Record<string, string> => ({
     WEIR_REDIS_URL: options.redis_url ?? redis_url,
     WEIR_DATABASE_URL: options.database_url ?? default_database_url,

@@ -1,7 +1,7 @@
 import { systemClock } from './base/clock.ts'
 import { formatIssues } from './config/check.ts'
 import { configDirectory, readEnvironment } from './config/load.ts'
-import { createLogger, type Logger } from './observe/log.ts'
+import { createLogger } from './observe/log.ts'
 import { ConfigurationRefused, startWeir, type Weir, type WeirOptions } from './weir.ts'
 import { banner, explainStartFailure } from './banner.ts'
 import { startMachine } from './machine.ts'
@@ -25,7 +25,7 @@ async function runMachine(options: WeirOptions, logger: ReturnType<typeof create
   const machine = await startMachine(options)
   logger.setLevel(machine.configuration.settings.log.level)
   // Before the banner: whoever reads it may send a signal at once.
-  listenForSignals(machine, logger)
+  listenForSignals(machine, options)
   process.stdout.write(banner(machine))
 }
 
@@ -34,14 +34,14 @@ async function runGateway(slot: number, options: WeirOptions, logger: ReturnType
   const sandbox_url = options.env['WEIR_SANDBOX_URL']
   const weir = await startWeir({ ...options, slot, ...(sandbox_url === undefined ? {} : { sandbox_url }) })
   logger.setLevel(weir.configuration.settings.log.level)
-  listenForSignals(weir, logger)
+  listenForSignals(weir, options)
   answerPrimary(weir.url ?? '', weir.metrics, (error) => logger.error({ err: error }, 'metrics could not be told'))
 }
 
 /** A terminal and a supervisor signal a whole group, and the first process tells the others once more: that is one request to end, not two. */
 const SAME_SIGNAL_MS = 1000
 
-function listenForSignals(weir: Pick<Weir, 'drain' | 'reload'>, logger: Logger): void {
+function listenForSignals(weir: Pick<Weir, 'drain' | 'reload'>, { clock, logger }: Pick<WeirOptions, 'clock' | 'logger'>): void {
   let asked_ms: number | null = null
   const drain = (): void => {
     weir.drain().then(
@@ -54,7 +54,7 @@ function listenForSignals(weir: Pick<Weir, 'drain' | 'reload'>, logger: Logger):
   }
   const onSignal = (): void => {
     // Whoever asks twice does not want to wait.
-    const now_ms = performance.now()
+    const now_ms = clock.monotonic_ms()
     if (asked_ms !== null) {
       if (now_ms - asked_ms > SAME_SIGNAL_MS) process.exit(130)
       return

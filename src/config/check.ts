@@ -97,16 +97,19 @@ interface Standing {
 function routeLines({ id, domain, prefer, canary }: VirtualModel, candidates: readonly Standing[]): string[] {
   const share = canary === null ? '' : `, canary ${canary.model} ${canary.percent} %`
   const able = candidates.filter(({ why }) => why === null)
+  const unable = candidates.filter(({ why }) => why !== null)
   const verticals = domain === null ? DOMAINS.filter((name) => name !== 'general') : domain === 'general' ? [] : [domain]
   const lacking = verticals.filter((name) => !able.some((candidate) => candidate.domain === name))
   return [
     `  ${id} (${domain ?? 'by prompt'}, prefers ${prefer}${share})`,
-    ...candidates.map(({ model, domain: serves, weight, quality, why }) => {
-      return `    ${model}: ${serves}, weight ${weight}, quality ${quality}${why === null ? '' : `, not chosen: ${why}`}`
-    }),
+    ...(able.length === 0 ? ['    warning: nothing to choose'] : [`    can choose ${able.map(candidateText).join(', ')}`]),
+    ...(unable.length === 0 ? [] : [`    cannot choose ${unable.map((one) => `${candidateText(one)}: ${one.why}`).join(', ')}`]),
     ...(lacking.length === 0 ? [] : [`    nothing vertical for ${lacking.join(', ')}`]),
-    ...(able.length === 0 ? ['    warning: nothing to choose'] : []),
   ]
+}
+
+function candidateText({ model, domain, weight, quality }: Standing): string {
+  return `${model} (${domain}, weight ${weight}, quality ${quality})`
 }
 
 /** Windows hold on working days, so a year without holidays prices its public holidays as working days. */

@@ -45,6 +45,7 @@ export async function forward(call: Call, admission: Admission, settlement: Sett
   let latest: UpstreamFailure | null = null
   for (const target of admission.route.targets) {
     if (progress.attempts.length >= max_attempts) break
+    if (latest !== null && !mayRetry(latest, plane)) break
     if (!mayTry(call, admission, target, plane)) continue
     try {
       return await oneTry(call, admission, settlement, target, plane)
@@ -55,6 +56,14 @@ export async function forward(call: Call, admission: Admission, settlement: Sett
     }
   }
   throw latest ?? new WeirError('no_upstream_available', { values: { model: admission.route.model.id }, retry_after_ms: 1000 })
+}
+
+/** Takes one more try out of the budget, unless nobody was asked by the one before. */
+export function mayRetry({ kind }: UpstreamFailure, plane: Plane): boolean {
+  if (kind === 'unsupported') return true
+  const granted = plane.retries.take(plane.clock.monotonic_ms())
+  plane.metrics.retry(granted)
+  return granted
 }
 
 /** Once a keep-alive has committed the headers, only targets that they describe may follow. */
@@ -74,6 +83,7 @@ async function oneTry(call: Call, admission: Admission, settlement: Settlement, 
     progress.attempts.push({ ...attempt, outcome: 'answered', http_status: status, duration_ms })
     plane.breakers.success(target.id)
     plane.metrics.upstream(target.id, 'answered', duration_ms)
+    if (answer.kind === 'stream') plane.latencies.answered(target.id, duration_ms, plane.clock.now_ms())
     return answer
   } catch (error) {
     const failure = error instanceof UpstreamFailure ? error : new UpstreamFailure('malformed', { cause: error })

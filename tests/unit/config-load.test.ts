@@ -104,14 +104,16 @@ describe('virtual models', () => {
 
   it('are summed up with what they can choose and what they lack', () => {
     const text = summarise(loaded(withRoutes(ROUTES)), NOON)
-    expect(text).toContain('2 virtual models\n  auto (by prompt, prefers balanced)\n    deepseek-flash: general, weight 100, quality 50\n')
+    expect(text).toContain(
+      '2 virtual models\n  auto (by prompt, prefers balanced)\n    can choose deepseek-flash (general, weight 100, quality 50)\n',
+    )
     expect(text).toContain(
       '    nothing vertical for finance, healthcare, education, government, industrial, legal, retail, customer_service\n',
     )
     expect(text).toContain('  auto/economy (legal, prefers cost, canary deepseek-flash 5 %)\n')
     const without_key = summarise(loaded(withRoutes(ROUTES), {}), NOON)
     expect(without_key).toContain(
-      'deepseek-flash: legal, weight 0, quality 70, not chosen: no key\n    nothing vertical for legal\n    warning',
+      '    warning: nothing to choose\n    cannot choose deepseek-flash (legal, weight 0, quality 70): no key\n    nothing vertical for legal\n',
     )
   })
 

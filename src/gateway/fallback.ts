@@ -6,7 +6,7 @@ import { admit, type Admission } from './admit.ts'
 import type { Call, Caller } from './call.ts'
 import type { Choice, Plan } from './choose.ts'
 import { endingOf } from './ending.ts'
-import { type Answer, forward, mayRetry } from './forward.ts'
+import { type Answer, countRetry, forward, isRetry, mayRetry } from './forward.ts'
 import type { Plane } from './plane.ts'
 import { NOTHING_EARLIER } from './progress.ts'
 import type { RequestFacts } from './request.ts'
@@ -72,7 +72,10 @@ function mayFallBack(error: unknown, call: Call, { admission, settlement, left }
   // No endpoint could be tried since the route was chosen: there was nothing to retry.
   if (error instanceof WeirError && error.code === 'no_upstream_available') return error.code
   if (!(error instanceof UpstreamFailure) || !FAILURES[error.kind].retry) return null
-  return mayRetry(error, plane) ? error.kind : null
+  if (!isRetry(error)) return error.kind
+  if (!mayRetry(plane)) return null
+  countRetry(plane)
+  return error.kind
 }
 
 /** Closes the hold of a model that has failed and admits the request for the next one that its caller can pay for. */

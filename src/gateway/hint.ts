@@ -1,4 +1,3 @@
-import type { IncomingHttpHeaders } from 'node:http'
 import { WeirError } from '../base/errors.ts'
 import { DOMAINS } from '../config/schema.ts'
 import type { TenantEvidence } from '../routing/evidence.ts'
@@ -9,7 +8,7 @@ import type { TenantEvidence } from '../routing/evidence.ts'
  * @throws WeirError `invalid_request`, naming the domains there are, for one that is unknown
  */
 export function readHint(
-  headers: IncomingHttpHeaders,
+  headers: Readonly<Record<string, string | readonly string[] | undefined>>,
   body: Readonly<Record<string, unknown>>,
   evidence: TenantEvidence | null,
 ): string | null {

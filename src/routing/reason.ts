@@ -20,7 +20,7 @@ export function lackingOf(domain: string, candidates: readonly Candidate[], chos
   if (domain === 'general' || chosen?.domain === domain) return null
   const own = candidates.filter((candidate) => candidate.domain === domain && !ABSENT.has(candidate.obstacle))
   if (own.length === 0) return `nothing vertical for ${shown(domain)}`
-  return own.map(({ id, obstacle }) => `${shown(id)} not chosen: ${obstacle ?? 'short context or canary'}`).join(', ')
+  return own.map(({ id, obstacle }) => `${shown(id)} not chosen: ${obstacle ?? 'short context'}`).join(', ')
 }
 
 /** The whole line: `… -> baichuan-m3 (weight)`. */

@@ -74,7 +74,8 @@ const WORDS = { balanced: 'weight', cost: 'cost', quality: 'quality', latency: '
 
 /**
  * Candidates that can serve, the best first: those of the domain before general ones, each group by preference, equals by a draw that is the
- * same for the same conversation. The canary, where the conversation falls to it, is first of all.
+ * same for the same conversation. The canary, where the conversation falls to it, is before its equals: a general one takes nothing from
+ * a vertical one.
  */
 export function orderCandidates<Item extends Candidate>(
   candidates: readonly Item[],
@@ -88,8 +89,9 @@ export function orderCandidates<Item extends Candidate>(
   const domains = domain === 'general' ? [domain] : [domain, 'general']
   const groups = [false, true].flatMap((tight) => domains.map((of) => group(of, tight)))
   const ordered = groups.flatMap((items) => byPreference(drawOrder(items, chance), prefer))
-  const by = (groups.find((items) => items.length > 0)?.length ?? 0) > 1 ? WORDS[prefer] : 'only'
-  const chosen = canary !== null && isCanary(canary, chance) ? ordered.find(({ id }) => id === canary.model) : undefined
+  const equals = groups.find((items) => items.length > 0) ?? []
+  const by = equals.length > 1 ? WORDS[prefer] : 'only'
+  const chosen = canary !== null && isCanary(canary, chance) ? equals.find(({ id }) => id === canary.model) : undefined
   if (chosen === undefined) return { order: ordered, by }
   return { order: [chosen, ...ordered.filter((candidate) => candidate !== chosen)], by: 'canary' }
 }

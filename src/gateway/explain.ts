@@ -56,15 +56,20 @@ function explainVirtual(virtual: VirtualModel, consideration: Consideration, cal
     model_asked: virtual.id,
     model: first?.id ?? null,
     domain,
-    confidence,
+    confidence: rounded(confidence),
     by,
     keyword,
-    ...(guess === null ? {} : { scores: guess.scores }),
+    ...(guess === null ? {} : { scores: Object.fromEntries(Object.entries(guess.scores).map(([name, score]) => [name, rounded(score)])) }),
     route: first === undefined ? lead : reasonOf(lead, first.id, ordered.by),
     candidates: candidates.filter(isShown).map((candidate) => candidateView(candidate, ordered.order)),
     reasons: reasonsOf(virtual, consideration),
     ...(refusal === null ? {} : errorBody(refusal, call.locale, call.id)),
   }
+}
+
+/** To four digits: more would say nothing. */
+function rounded(confidence: number): number {
+  return Math.round(confidence * 10_000) / 10_000
 }
 
 /** Models that `GET /v1/models` would not show are not shown here. */

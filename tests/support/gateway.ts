@@ -17,7 +17,7 @@ export interface GatewayOptions extends AccountOptions {
   readonly timeouts?: Members
   /** Members of `weir.yaml`. */
   readonly settings?: Members
-  /** Changes to the models of {@link modelsAt}, by id. A model that is not among them is a chat model at `/<its id>`, unless it says more. */
+  /** Changes to the models of {@link modelsAt}, by id. A model that is not among them and has no kind is a chat model at `/<its id>`. */
   readonly models?: Readonly<Record<string, Members>>
   /** Virtual models of `routes.yaml`, by name; without them there is no such file. */
   readonly routes?: Readonly<Record<string, Members>>
@@ -137,7 +137,8 @@ function modelsAt(origin: string, { models = {}, timeouts = {} }: Pick<GatewayOp
     },
   }
   const new_model = (id: string): Members => ({ ...chat, endpoints: [endpoint(id, id, id, 1)] })
-  for (const [id, changes] of Object.entries(models)) known[id] = { ...(known[id] ?? new_model(id)), ...changes }
+  for (const [id, changes] of Object.entries(models))
+    known[id] = { ...(known[id] ?? (changes['kind'] === undefined ? new_model(id) : {})), ...changes }
   return known
 }
 

@@ -12,7 +12,8 @@ export function banner(weir: Machine): string {
   if (weir.demo_key !== null) {
     lines.push('Demo key, shown this once:', weir.demo_key, '')
     const chat = models.find((model) => model.kind === 'chat')
-    if (chat !== undefined && weir.url !== null) lines.push('Try it:', curlFor(weir.url, weir.demo_key, chat.id), '')
+    const name = weir.configuration.routes.has('auto') ? 'auto' : chat?.id
+    if (chat !== undefined && name !== undefined && weir.url !== null) lines.push('Try it:', curlFor(weir.url, weir.demo_key, name), '')
   } else {
     lines.push('Make a key with: npm run weir -- key create --tenant <tenant> --project <project>', '')
   }

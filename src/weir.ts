@@ -16,6 +16,7 @@ import { EmbeddedMode } from './start/embedded.ts'
 import type { Mode } from './start/mode.ts'
 import { Undo } from './start/undo.ts'
 import { BreakerBoard } from './upstream/breaker.ts'
+import { LatencyBoard } from './upstream/latency.ts'
 import { readVersion } from './version.ts'
 
 export interface WeirOptions {
@@ -31,7 +32,6 @@ export interface WeirOptions {
   readonly sandbox_url?: string
   /** What `/metrics` answers, if other processes have a part in it. Given this process's own. */
   readonly metricsOf?: (own: Metrics) => Pick<Metrics, 'render' | 'content_type'>
-  readonly random?: () => number
   readonly randomBytes?: RandomBytes
 }
 
@@ -101,6 +101,7 @@ class Starter {
   readonly #mode: Mode
   readonly #metrics: Metrics
   readonly #breakers = new BreakerBoard()
+  readonly #latencies = new LatencyBoard()
   readonly #keys = new KeyTable()
   readonly #configuration: ConfigurationInForce
   readonly #undo = new Undo()
@@ -117,7 +118,7 @@ class Starter {
       breakerState: (endpoint) => this.#breakers.stateOf(endpoint).phase,
       ...mode.metrics,
     })
-    const deps = { ...options, metrics: this.#metrics, breakers: this.#breakers, storage: mode.storage }
+    const deps = { ...options, metrics: this.#metrics, breakers: this.#breakers, latencies: this.#latencies, storage: mode.storage }
     this.#configuration = new ConfigurationInForce(configuration, deps)
   }
 
@@ -180,14 +181,14 @@ class Starter {
   }
 
   async #startDataPlane(): Promise<DataPlane> {
-    const { clock, logger, random = Math.random } = this.#options
+    const { clock, logger } = this.#options
     const deps = {
       mode: this.#mode,
       configuration: this.#configuration,
       keys: this.#keys,
       breakers: this.#breakers,
+      latencies: this.#latencies,
       clock,
-      random,
       randomBytes: this.#randomBytes,
       metrics: this.#metrics,
       logger,
@@ -231,8 +232,8 @@ class Starter {
       logger,
       token: adminToken(env, this.#configuration.current.settings, this.#randomBytes),
       knowsModel: (name) => {
-        const { catalogue } = this.#configuration.current
-        return catalogue.models.has(name) || catalogue.aliases.has(name)
+        const { catalogue, routes } = this.#configuration.current
+        return catalogue.models.has(name) || catalogue.aliases.has(name) || routes.has(name)
       },
       modelOf: (name) => {
         const { aliases, models } = this.#configuration.current.catalogue

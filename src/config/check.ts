@@ -1,6 +1,8 @@
 import { dayOf } from '../base/clock.ts'
 import type { PriceVersion } from '../money/price.ts'
+import type { RouteCandidate, VirtualModel } from '../routing/virtual.ts'
 import type { ConfigIssue, Configuration, Endpoint, Model, PriceBook } from './model.ts'
+import { DOMAINS } from './schema.ts'
 
 /** Mistakes as text, one per line and its correction below it, in the order given. */
 export function formatIssues(issues: readonly ConfigIssue[]): string {
@@ -29,6 +31,7 @@ export function summarise(configuration: Configuration, now_ms: number): string 
     `API on ${settings.host}:${settings.port}, admin on ${settings.admin_host}:${settings.admin_port}`,
     `${models.length} models, ${active} active endpoints`,
     ...models.flatMap((model) => modelLines(model, aliasesOf(configuration, model.id), prices, now_ms)),
+    ...routesText(configuration),
     'limits',
     ...Object.entries(settings.limits).map(([name, value]) => `  ${name} ${value}`),
     ...calendarLines(prices, now_ms),
@@ -69,6 +72,44 @@ function versionText(versions: readonly PriceVersion[] | undefined, now_ms: numb
     .map((version) => `${version.id} from ${dayOf(version.effective_from)}`)
   if (current === undefined && coming.length === 0) return null
   return [current?.id ?? 'nothing today', ...coming].join(', then ')
+}
+
+/** What each virtual model can choose, why not the rest, and of which domains it has nothing of their own. */
+function routesText({ catalogue, routes, prices }: Configuration): string[] {
+  if (routes.size === 0) return ['no virtual models: there is no routes.yaml']
+  const standing = (candidate: RouteCandidate): Standing => {
+    const model = catalogue.models.get(candidate.model)
+    const why = !prices.sell.has(candidate.model) ? 'no price' : model === undefined || model.endpoints.length === 0 ? 'no key' : null
+    return { ...candidate, domain: candidate.domain ?? model?.domain ?? 'general', why }
+  }
+  return [`${routes.size} virtual models`, ...[...routes.values()].flatMap((route) => routeLines(route, route.candidates.map(standing)))]
+}
+
+interface Standing {
+  readonly model: string
+  readonly domain: string
+  readonly weight: number
+  readonly quality: number
+  /** What keeps it from being chosen by anybody; null for nothing. */
+  readonly why: string | null
+}
+
+function routeLines({ id, domain, prefer, canary }: VirtualModel, candidates: readonly Standing[]): string[] {
+  const share = canary === null ? '' : `, canary ${canary.model} ${canary.percent} %`
+  const able = candidates.filter(({ why }) => why === null)
+  const unable = candidates.filter(({ why }) => why !== null)
+  const verticals = domain === null ? DOMAINS.filter((name) => name !== 'general') : domain === 'general' ? [] : [domain]
+  const lacking = verticals.filter((name) => !able.some((candidate) => candidate.domain === name))
+  return [
+    `  ${id} (${domain ?? 'by prompt'}, prefers ${prefer}${share})`,
+    ...(able.length === 0 ? ['    warning: nothing to choose'] : [`    can choose ${able.map(candidateText).join(', ')}`]),
+    ...(unable.length === 0 ? [] : [`    cannot choose ${unable.map((one) => `${candidateText(one)}: ${one.why}`).join(', ')}`]),
+    ...(lacking.length === 0 ? [] : [`    nothing vertical for ${lacking.join(', ')}`]),
+  ]
+}
+
+function candidateText({ model, domain, weight, quality }: Standing): string {
+  return `${model} (${domain}, weight ${weight}, quality ${quality})`
 }
 
 /** Windows hold on working days, so a year without holidays prices its public holidays as working days. */

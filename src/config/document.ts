@@ -81,6 +81,12 @@ export function readSource(config_dir: string, name: string, issues: IssueList):
   }
 }
 
+/** The same for a file that need not be there: null without an issue where it is not. */
+export function readOptionalSource(config_dir: string, name: string, issues: IssueList): SourceFile | null {
+  const absent = statSync(join(config_dir, name), { throwIfNoEntry: false }) === undefined
+  return absent ? null : readSource(config_dir, name, issues)
+}
+
 function readContents(path: string, name: string, issues: IssueList): Buffer | null {
   const place: Place = { name, lineOf: () => null }
   try {

@@ -1,17 +1,22 @@
 import { createHash } from 'node:crypto'
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import type { VirtualModel } from '../routing/virtual.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
 import { buildCatalogue } from './catalogue.ts'
-import { IssueList, readSource } from './document.ts'
+import { IssueList, readOptionalSource, readSource } from './document.ts'
 import type { SourceFile } from './document.ts'
 import type { Catalogue, ConfigIssue, Configuration, Model, PriceBook } from './model.ts'
 import { buildPriceBook } from './price-book.ts'
 import { resolveReferences } from './references.ts'
+import { buildRoutes } from './routes.ts'
 import { buildSettings } from './settings.ts'
 
+const REQUIRED_FILES = ['weir.yaml', 'catalogue.yaml', 'price-book.yaml'] as const
+/** Without it there are no virtual models. */
+const ROUTES_FILE = 'routes.yaml'
 /** The files of a configuration directory, in the order in which they are read and reported. */
-export const CONFIG_FILES = ['weir.yaml', 'catalogue.yaml', 'price-book.yaml'] as const
+export const CONFIG_FILES = [...REQUIRED_FILES, ROUTES_FILE] as const
 
 /** A configuration, or every mistake that keeps it from being one. */
 export type LoadResult =
@@ -36,21 +41,23 @@ export function configDirectory(env: Readonly<Record<string, string | undefined>
 }
 
 /**
- * Reads `weir.yaml`, `catalogue.yaml` and `price-book.yaml` and checks them against each other. Every mistake is
+ * Reads `weir.yaml`, `catalogue.yaml`, `price-book.yaml` and, where it is, `routes.yaml`, and checks them against each other. Every mistake is
  * reported at once. The result is deeply frozen, its maps and sets only by type. Throws nothing for what a user wrote.
  */
 export function loadConfiguration(options: LoadOptions): LoadResult {
   const list = new IssueList()
-  const [weir, catalogue_file, price_file] = CONFIG_FILES.map((name) => readSource(options.config_dir, name, list))
+  const [weir, catalogue_file, price_file] = REQUIRED_FILES.map((name) => readSource(options.config_dir, name, list))
+  const routes_file = readOptionalSource(options.config_dir, ROUTES_FILE, list)
   const resolved = (source: SourceFile): unknown => resolveReferences(source, options, list)
   const settings = weir ? buildSettings(weir, resolved(weir), options.env, list) : null
   const catalogue = catalogue_file ? buildCatalogue(catalogue_file, resolved(catalogue_file), options, list) : null
   const prices = price_file ? buildPriceBook(price_file, resolved(price_file), catalogue?.names ?? null, list) : null
+  const routes = routes_file ? buildRoutes(routes_file, resolved(routes_file), catalogue, list) : new Map<string, VirtualModel>()
   if (list.issues.length > 0 || settings === null || catalogue === null || prices === null) {
     return { ok: false, issues: Object.freeze(inFileOrder(list.issues)) }
   }
-  const digest = digestOf([weir, catalogue_file, price_file])
-  return { ok: true, configuration: deepFreeze({ settings, catalogue: sellable(catalogue.catalogue, prices), prices, digest }) }
+  const digest = digestOf([weir, catalogue_file, price_file, routes_file])
+  return { ok: true, configuration: deepFreeze({ settings, catalogue: sellable(catalogue.catalogue, prices), prices, routes, digest }) }
 }
 
 /** A model without a price is known, and not served: nobody could say what an answer costs. */
@@ -67,7 +74,12 @@ function sellable(catalogue: Catalogue, prices: PriceBook): Catalogue {
 /** The digest that a load of the directory's present contents would have, without reading what they mean; null if one cannot be read. */
 export function digestOnDisk(config_dir: string): string | null {
   try {
-    return digestOf(CONFIG_FILES.map((name) => ({ name, contents: readFileSync(join(config_dir, name)) })))
+    const required = REQUIRED_FILES.map((name) => ({ name, contents: readFileSync(join(config_dir, name)) }))
+    const routes = statSync(join(config_dir, ROUTES_FILE), { throwIfNoEntry: false })
+    return digestOf([
+      ...required,
+      routes === undefined ? null : { name: ROUTES_FILE, contents: readFileSync(join(config_dir, ROUTES_FILE)) },
+    ])
   } catch (error) {
     if (error instanceof Error && 'code' in error) return null
     throw error

@@ -1,5 +1,6 @@
 import type { Attachments } from '../money/estimate.ts'
 import type { PriceVersion, TradingCalendar } from '../money/price.ts'
+import type { VirtualModel } from '../routing/virtual.ts'
 import type { DialectName } from '../upstream/dialects/names.ts'
 import type { AuthScheme, RequestRules } from '../upstream/providers/provider.ts'
 import type { TransportOptions, UpstreamTimeouts } from '../upstream/source.ts'
@@ -9,7 +10,9 @@ export interface Configuration {
   readonly settings: Settings
   readonly catalogue: Catalogue
   readonly prices: PriceBook
-  /** SHA-256 of the three files' contents, hex: what is running, in logs and `/readyz`. */
+  /** Names that choose among models, by name. */
+  readonly routes: ReadonlyMap<string, VirtualModel>
+  /** SHA-256 of the files' contents, hex: what is running, in logs and `/readyz`. */
   readonly digest: string
 }
 

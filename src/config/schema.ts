@@ -22,6 +22,8 @@ export const DOMAINS = [
 export const ROLES = ['gateway', 'control', 'worker'] as const
 const ZONES = ['private', 'domestic', 'overseas'] as const
 const MEBIBYTE = 1024 * 1024
+/** Models that one virtual model may choose among: each is looked at for each request. */
+const MAX_CANDIDATES = 32
 const DAY_MS = 86_400_000
 
 // Every leaf's error text is what would have been right; parseShape adds what was found.
@@ -257,6 +259,28 @@ export const RULE = shape({
   output: per_million,
   search: per_call.optional(),
   image: per_call.optional(),
+})
+
+/** `routes.yaml`; its entries are parsed one by one. */
+export const ROUTES = shape({ models: table('a mapping of names to virtual models').default({}) })
+const PREFERENCES = ['balanced', 'cost', 'quality', 'latency'] as const
+export const ROUTE = shape({
+  domain: oneOf(DOMAINS).optional(),
+  prefer: oneOf(PREFERENCES).default('balanced'),
+  candidates: z
+    .array(
+      shape({
+        model: text('the id of a chat model'),
+        domain: oneOf(DOMAINS).optional(),
+        weight: whole(0, 1000, 'parts').default(100),
+        quality: whole(0, 100, 'points').default(50),
+      }),
+      { error: 'a list of candidates' },
+    )
+    .min(1, { error: 'at least one candidate' })
+    .max(MAX_CANDIDATES, { error: `at most ${MAX_CANDIDATES} candidates` }),
+  canary: shape({ model: text('one of the candidates'), percent: whole(0, 100, 'percent') }).optional(),
+  max_price: shape({ input: per_million.optional(), output: per_million.optional() }).optional(),
 })
 
 /**

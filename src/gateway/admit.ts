@@ -57,6 +57,7 @@ export const LEASE_MS = 30_000
 /**
  * One atomic hold over every limit, then the journal row that survives a kill. A refusal leaves nothing behind.
  *
+ * @param id of the hold, of its row and of its event
  * @throws WeirError `insufficient_balance`, `budget_exceeded`, `quota_exhausted`, `rate_limit_exceeded`, `concurrency_exceeded`,
  *   `key_revoked`, `tenant_suspended`, `admission_unavailable`
  */
@@ -68,6 +69,7 @@ export async function admit(
   quote: Quote,
   plane: Plane,
   snapshot: Snapshot,
+  id: string = call.id,
 ): Promise<Admission> {
   const tags = readTags(call.headers['x-weir-tags'])
   const end_user = facts.user === null ? null : endUserHash(facts.user, caller.tenant.id, plane.end_user_secret)
@@ -75,7 +77,7 @@ export async function admit(
   const now_ms = plane.clock.now_ms()
   // Only where it is kept with the hold: it is made again for the instant that the hold turns out to have.
   const expected = plane.limits.outlives === true ? termsAt(now_ms, asked) : null
-  const request = holdRequest(call.id, caller, route, quote, now_ms)
+  const request = holdRequest(id, caller, route, quote, now_ms)
   const result = await plane.limits.hold(expected === null ? request : { ...request, context: expected.context })
   // Here and nowhere else, so that every answer from now on has them, whatever it turns out to be.
   call.reply.addHeaders(rateHeaders(result.rates))
@@ -99,8 +101,8 @@ export async function admit(
     await plane.log.open(admission.row)
   } catch (cause) {
     // The row may be committed after all, later than anybody waits for it.
-    plane.log.release(call.id)
-    await plane.limits.release(call.id, caller.tenant.id)
+    plane.log.release(id)
+    await plane.limits.release(id, caller.tenant.id)
     throw new WeirError('admission_unavailable', { cause, retry_after_ms: 1000 })
   }
   return admission
@@ -153,7 +155,7 @@ function termsAt(at_ms: number, { caller, facts, route, quote, snapshot, tags, e
     registry_date: null,
     model_asked: facts.model_asked,
     route: route.reason,
-    domain: route.model.domain,
+    domain: route.domain,
     stream: facts.stream,
     thinking: facts.thinking,
     prompt_tokens: quote.prompt_tokens,

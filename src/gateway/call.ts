@@ -26,27 +26,43 @@ export interface CallNotes {
   model: string | null
   stream: boolean
   event: ClosingEvent | null
+  /** Ids that the request had before, for models that have failed. */
+  earlier_ids: readonly string[]
 }
 
 /** One request from ingress to its end. */
 export class Call {
-  /** UUIDv7, made at ingress; everything after is idempotent by it. */
-  readonly id: string
   readonly protocol: Protocol
   readonly reply: Reply
   /** By the monotonic clock. */
   readonly started_ms: number
-  readonly notes: CallNotes = { tenant: null, project: null, key: null, model_asked: null, model: null, stream: false, event: null }
+  readonly notes: CallNotes = {
+    ...{ tenant: null, project: null, key: null, model_asked: null, model: null },
+    ...{ stream: false, event: null, earlier_ids: [] },
+  }
   locale: Locale = 'en'
+  #id: string
   readonly #incoming: IncomingMessage
   readonly #controller = new AbortController()
 
   constructor(id: string, protocol: Protocol, incoming: IncomingMessage, reply: Reply, started_ms: number) {
-    this.id = id
+    this.#id = id
     this.protocol = protocol
     this.reply = reply
     this.started_ms = started_ms
     this.#incoming = incoming
+  }
+
+  /** UUIDv7, made at ingress; everything after is idempotent by it. */
+  get id(): string {
+    return this.#id
+  }
+
+  /** Goes on under the id of another hold, before anything was sent: the client is told this one alone. */
+  renew(id: string): void {
+    this.notes.earlier_ids = [...this.notes.earlier_ids, this.#id]
+    this.#id = id
+    this.reply.addHeaders({ 'x-request-id': id })
   }
 
   get headers(): IncomingHttpHeaders {

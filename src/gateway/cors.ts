@@ -38,6 +38,7 @@ const ALLOWED = [
   'accept',
   'x-api-key',
   'x-weir-tags',
+  'x-weir-domain',
   'openai-organization',
   'openai-project',
   'openai-beta',

@@ -45,7 +45,10 @@ export async function forward(call: Call, admission: Admission, settlement: Sett
   let latest: UpstreamFailure | null = null
   for (const target of admission.route.targets) {
     if (progress.attempts.length >= max_attempts) break
+    const retry = latest !== null && isRetry(latest)
+    if (retry && !mayRetry(plane)) break
     if (!mayTry(call, admission, target, plane)) continue
+    if (retry) countRetry(plane)
     try {
       return await oneTry(call, admission, settlement, target, plane)
     } catch (error) {
@@ -55,6 +58,23 @@ export async function forward(call: Call, admission: Admission, settlement: Sett
     }
   }
   throw latest ?? new WeirError('no_upstream_available', { values: { model: admission.route.model.id }, retry_after_ms: 1000 })
+}
+
+/** Whether a try after this failure is a second one: nobody was asked by one that is unsupported. */
+export function isRetry({ kind }: UpstreamFailure): boolean {
+  return kind !== 'unsupported'
+}
+
+/** Whether the budget of retries has one left. */
+export function mayRetry(plane: Plane): boolean {
+  const allowed = plane.retries.allows(plane.clock.monotonic_ms())
+  if (!allowed) plane.metrics.retry(false)
+  return allowed
+}
+
+export function countRetry(plane: Plane): void {
+  plane.retries.take(plane.clock.monotonic_ms())
+  plane.metrics.retry(true)
 }
 
 /** Once a keep-alive has committed the headers, only targets that they describe may follow. */
@@ -74,6 +94,7 @@ async function oneTry(call: Call, admission: Admission, settlement: Settlement, 
     progress.attempts.push({ ...attempt, outcome: 'answered', http_status: status, duration_ms })
     plane.breakers.success(target.id)
     plane.metrics.upstream(target.id, 'answered', duration_ms)
+    if (answer.kind === 'stream') plane.latencies.answered(target.id, duration_ms, plane.clock.now_ms())
     return answer
   } catch (error) {
     const failure = error instanceof UpstreamFailure ? error : new UpstreamFailure('malformed', { cause: error })

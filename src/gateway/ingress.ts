@@ -20,6 +20,7 @@ import { BrokenHttp } from './broken-http.ts'
 import { Call, type Caller, type Protocol } from './call.ts'
 import { corsHeaders, PREFLIGHT_HEADERS } from './cors.ts'
 import { isStorageUnavailable } from './ending.ts'
+import { explainRoute } from './explain.ts'
 import { balanceView, findModel, findUsage, listModels, listUsage } from './lookup.ts'
 import type { Plane } from './plane.ts'
 import { localeOf, refuse } from './refuse.ts'
@@ -34,6 +35,7 @@ export function createGatewayApp(plane: Plane): Hono<Env> {
   app.post('/v1/chat/completions', (c) => metered(c, 'chat_completions', plane))
   app.post('/v1/embeddings', (c) => metered(c, 'embeddings', plane))
   app.post('/v1/rerank', (c) => metered(c, 'rerank', plane))
+  app.post('/v1/route', (c) => lookup(c, plane, (caller, call) => explainRoute(call, caller, plane)))
   app.get('/v1/models', (c) => lookup(c, plane, async (caller) => listModels(caller, plane)))
   app.get('/v1/models/:id{.+}', (c) => lookup(c, plane, async (caller) => findModel(c.req.param('id'), caller, plane)))
   app.get('/v1/usage', (c) => lookup(c, plane, (caller) => listUsage(c.req.query(), caller, plane)))
@@ -155,6 +157,7 @@ function finish(call: Call, refusal: WeirError | null, plane: Plane): void {
       key: notes.key,
       model: notes.model,
       stream: notes.stream,
+      ...(notes.earlier_ids.length === 0 ? {} : { earlier_ids: notes.earlier_ids }),
       status,
       code,
       duration_ms,
@@ -178,7 +181,7 @@ function finish(call: Call, refusal: WeirError | null, plane: Plane): void {
 async function lookup(
   c: Context<Env>,
   plane: Plane,
-  answer: (caller: Caller) => Promise<object>,
+  answer: (caller: Caller, call: Call) => Promise<object>,
   who: 'caller' | 'anyone' = 'caller',
 ): Promise<Response> {
   const { incoming, outgoing } = c.env
@@ -190,7 +193,7 @@ async function lookup(
     const { limits } = settingsOf(plane)
     const leave = plane.open.enter(caller.tenant.id, limits.max_open_requests, limits.tenant_share_percent)
     try {
-      const body = await answer(caller)
+      const body = await answer(caller, call)
       call.reply.send(200, { 'content-type': 'application/json; charset=utf-8' }, JSON.stringify(body))
     } finally {
       leave()
@@ -241,7 +244,7 @@ function lastAnswer(plane: Plane): Record<string, string> {
   return plane.state.draining ? { connection: 'close' } : {}
 }
 
-const POSTED: ReadonlySet<string> = new Set(METERED_PATHS.keys())
+const POSTED: ReadonlySet<string> = new Set([...METERED_PATHS.keys(), '/v1/route'])
 const READ = /^\/(healthz|readyz|v1\/(models|usage|balance)|v1\/models\/.+|v1\/usage\/[^/]+)$/
 
 /** The refusal of what no handler takes. With `Allow`, as RFC 9110 §15.5.6 wants, where only the method is wrong. */

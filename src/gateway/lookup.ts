@@ -6,6 +6,7 @@ import { cnyFromNano } from '../money/amount.ts'
 import type { UsageEvent } from '../money/event.ts'
 import { ReportProblem, readReport, readTag } from '../money/report.ts'
 import { timeZoneOf } from '../money/window.ts'
+import type { VirtualModel } from '../routing/virtual.ts'
 import { BadCursor, MAX_PERIODS, type Period, type UsageFilter, type UsageRow } from '../storage/ports.ts'
 import { grantDeltas } from '../storage/accounts.ts'
 import { amountText, balanceGrants, reversalId, unitName } from '../storage/grants.ts'
@@ -13,10 +14,11 @@ import { everyRuleOf, viewLimit } from '../storage/rules.ts'
 import type { Caller } from './call.ts'
 import type { Plane } from './plane.ts'
 import { isVisible } from './route.ts'
+import { tenantRoutingOf } from './tenant-routing.ts'
 
 /** Answers of the read-only endpoints: plain JSON values. Every one sees its caller's tenant only. */
 
-/** `GET /v1/models`: what this key can call, a chat model first. A model that it may call by an alias alone has the alias for its id. */
+/** `GET /v1/models`: what this key can call, a chat model first, virtual models last. A model that it may call by an alias alone has the alias for its id. */
 export function listModels(caller: Caller, plane: Plane): object {
   const { callable, configuration } = plane.snapshot()
   const names = (model: Model): readonly string[] => {
@@ -24,16 +26,45 @@ export function listModels(caller: Caller, plane: Plane): object {
     const allowed = new Set(caller.key.models)
     return [...allowed].filter((name) => configuration.catalogue.aliases.get(name) === model.id && isVisible(caller, model, name))
   }
-  return { object: 'list', data: callable.flatMap((model) => names(model).map((id) => ({ ...modelView(model), id }))) }
+  const plain = callable.flatMap((model) => names(model).map((id) => ({ ...modelView(model), id })))
+  const own = tenantRoutingOf(caller).models
+  const virtual = [...own.values(), ...[...configuration.routes.values()].filter(({ id }) => !own.has(id))]
+  return { object: 'list', data: [...plain, ...virtual.flatMap((model) => virtualView(model, caller, plane) ?? [])] }
 }
 
 /** `GET /v1/models/{id}` @throws WeirError `model_not_found` */
 export function findModel(id: string, caller: Caller, plane: Plane): object {
-  const { catalogue } = plane.snapshot().configuration
+  const { catalogue, routes } = plane.snapshot().configuration
+  const virtual = tenantRoutingOf(caller).models.get(id) ?? routes.get(id)
+  const view = virtual === undefined ? null : virtualView(virtual, caller, plane)
+  if (view !== null) return view
   const model = catalogue.models.get(catalogue.aliases.get(id) ?? id)
   if (model === undefined || !isVisible(caller, model, id))
     throw new WeirError('model_not_found', { values: { model: 'asked for' }, param: 'model' })
   return { ...modelView(model), id }
+}
+
+/** A virtual model with what its candidates can do for this caller, each by itself; null where none of them can be called. */
+function virtualView({ id, domain, prefer, candidates }: VirtualModel, caller: Caller, plane: Plane): object | null {
+  const { catalogue } = plane.snapshot().configuration
+  const models = candidates.flatMap((candidate) => {
+    const model = catalogue.models.get(candidate.model)
+    return model !== undefined && isVisible(caller, model, id) ? [model] : []
+  })
+  if (models.length === 0) return null
+  return {
+    id,
+    object: 'model',
+    created: Math.max(...models.map(({ created }) => created)),
+    owned_by: 'weir',
+    kind: 'chat',
+    virtual: true,
+    domain,
+    prefer,
+    context_tokens: Math.max(...models.map(({ context_tokens }) => context_tokens)),
+    capabilities: [...new Set(models.flatMap(({ capabilities }) => capabilities))],
+    candidates: models.map((model) => model.id),
+  }
 }
 
 function modelView(model: Model): object {

@@ -4,8 +4,11 @@ import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Closing, Ledger, Limits, UsageLog } from '../storage/ports.ts'
 import type { Records } from '../storage/records.ts'
+import type { DomainClassifier } from '../routing/domain.ts'
 import type { BreakerBoard } from '../upstream/breaker.ts'
+import type { LatencyBoard } from '../upstream/latency.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
+import type { RetryBudget } from '../upstream/retry-budget.ts'
 import type { Transport } from '../upstream/source.ts'
 import type { KeyTable } from './keys.ts'
 import type { OpenCalls } from './open-calls.ts'
@@ -28,9 +31,11 @@ export interface Plane {
   readonly records: Pick<Records, 'grants'>
   readonly transport: Transport
   readonly breakers: BreakerBoard
+  readonly latencies: LatencyBoard
+  readonly retries: RetryBudget
+  readonly classifier: DomainClassifier
   readonly providers: ReadonlyMap<string, ProviderFacts>
   readonly clock: Clock
-  readonly random: () => number
   readonly randomBytes: RandomBytes
   readonly metrics: Metrics
   readonly logger: Logger

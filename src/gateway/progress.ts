@@ -4,6 +4,7 @@ import type { Observation } from '../upstream/dialects/dialect.ts'
 
 /** How far one admitted request has come. Written by `forward` and `relay`, read by `settle` and the checkpoints. */
 export interface Progress {
+  /** Tries of models that have failed before this one are among them. */
   attempts: Attempt[]
   /** The target of the answer, or of the latest try. */
   target: Endpoint | null
@@ -19,8 +20,17 @@ export interface Progress {
   adjusted: string | null
   /** The client left and the answer was read on without it, to its end. */
   drained: boolean
+  /** Ids of this request's earlier events: of models that may have worked and did not answer. */
+  readonly follows: readonly string[]
 }
 
-export function newProgress(): Progress {
-  return { attempts: [], target: null, reached: false, delivered: false, ttfe_ms: null, observe: null, adjusted: null, drained: false }
+/** What earlier models of the same request have left behind: their tries, and ids of their events. */
+export type Earlier = Pick<Progress, 'attempts' | 'follows'>
+export const NOTHING_EARLIER: Earlier = Object.freeze({ attempts: [], follows: [] })
+
+export function newProgress({ attempts, follows }: Earlier): Progress {
+  return {
+    ...{ attempts: [...attempts], follows, target: null, reached: false, delivered: false, ttfe_ms: null },
+    ...{ observe: null, adjusted: null, drained: false },
+  }
 }

@@ -51,15 +51,22 @@ const UNASKED_OUTPUT_TOKENS = 256
  *
  * @throws WeirError `context_length_exceeded` if 0.8 × estimate is beyond the model's context; `no_upstream_available` without a price in force
  */
-export function quoteFor(request: ReadRequest, route: Route, prices: PriceBook, slice_tokens: number, now_ms: number): Quote {
+export function quoteFor(
+  request: ReadRequest,
+  route: Pick<Route, 'model' | 'targets'>,
+  prices: PriceBook,
+  slice_tokens: number,
+  now_ms: number,
+  measure: MeasureChat = measuring(request),
+): Quote {
   const { facts } = request
   const { model } = route
   const price = priceAt(prices.sell.get(model.id) ?? [], now_ms)
   if (price === null) throw new WeirError('no_upstream_available', { values: { model: model.id } })
-  const tokenizer = route.targets.some((target) => target.sandbox) ? 'sandbox' : model.tokenizer
-  const { prompt_tokens, prompt_bound } = measurePrompt(request, model, tokenizer)
+  const tokenizer = tokenizerOf(route)
+  const { prompt_tokens, prompt_bound } = measurePrompt(request, model, tokenizer, measure)
   // A reranker's context bounds one document with the query, not all of them.
-  if (facts.protocol !== 'rerank' && prompt_tokens * 0.8 > model.context_tokens) throw contextExceeded(model, prompt_tokens)
+  if (facts.protocol !== 'rerank' && isTooLong(prompt_tokens, model)) throw contextExceeded(model, prompt_tokens)
   const output_limit = facts.protocol === 'chat_completions' ? outputLimit(facts.max_tokens, model) : 0
   const slice = Math.min(output_limit, slice_tokens)
   const output_held = facts.stream ? slice : output_limit
@@ -130,7 +137,35 @@ function affordableOutput(quote: Quote, amount_nano: bigint): number {
   return low
 }
 
-function measurePrompt({ facts, parsed }: ReadRequest, model: Model, tokenizer: Tokenizer): Pick<Quote, 'prompt_tokens' | 'prompt_bound'> {
+/** Only what is certainly too long is ours to refuse: else the upstream says it. */
+export function isTooLong(prompt_tokens: number, model: Model): boolean {
+  return prompt_tokens * 0.8 > model.context_tokens
+}
+
+/** Tokens of a chat by a tokenizer's rule, and its attachments. */
+export type MeasureChat = (tokenizer: Tokenizer) => ReturnType<typeof measureChatPrompt>
+
+/** Measures a chat once for each tokenizer, however many models are looked at. */
+export function measuring({ parsed }: ReadRequest): MeasureChat {
+  const known = new Map<Tokenizer, ReturnType<MeasureChat>>()
+  return (tokenizer) => {
+    const before = known.get(tokenizer)
+    if (before !== undefined) return before
+    const { messages, tools, functions, response_format } = parsed
+    const measured = measureChatPrompt({ messages: Array.isArray(messages) ? messages : [], tools, functions, response_format }, tokenizer)
+    known.set(tokenizer, measured)
+    return measured
+  }
+}
+
+/** The sandbox counts by a rule of its own. */
+export function tokenizerOf({ model, targets }: Pick<Route, 'model' | 'targets'>): Tokenizer {
+  return targets.some((target) => target.sandbox) ? 'sandbox' : model.tokenizer
+}
+
+type PromptTokens = Pick<Quote, 'prompt_tokens' | 'prompt_bound'>
+
+function measurePrompt({ facts, parsed }: ReadRequest, model: Model, tokenizer: Tokenizer, measure: MeasureChat): PromptTokens {
   const margin = (tokens: number): number => Math.ceil((tokens * PROMPT_MARGIN_PERCENT) / 100)
   if (facts.protocol === 'embeddings') {
     const prompt_tokens = estimateEmbeddingsInput(parsed['input'], tokenizer)
@@ -140,21 +175,17 @@ function measurePrompt({ facts, parsed }: ReadRequest, model: Model, tokenizer: 
     const prompt_tokens = estimateRerankInput(parsed['query'], parsed['documents'], tokenizer)
     return { prompt_tokens, prompt_bound: margin(prompt_tokens) }
   }
-  const messages = parsed['messages']
-  const { text_tokens, attachments } = measureChatPrompt(
-    {
-      messages: Array.isArray(messages) ? messages : [],
-      tools: parsed['tools'],
-      functions: parsed['functions'],
-      response_format: parsed['response_format'],
-    },
-    tokenizer,
-  )
-  // The sandbox's own count has none.
-  const expected = tokenizer === 'sandbox' ? 0 : tokensOfAttachments(attachments, model.attachment_tokens, ATTACHMENT_TOKENS)
+  const { text_tokens, attachments } = measure(tokenizer)
   // More than its context no model reads.
   const most = Math.min(model.context_tokens, tokensOfAttachments(attachments, model.attachment_tokens))
-  return { prompt_tokens: text_tokens + expected, prompt_bound: margin(text_tokens) + most }
+  return { prompt_tokens: chatTokens(model, tokenizer, measure), prompt_bound: margin(text_tokens) + most }
+}
+
+/** Tokens of a chat for a model, by estimate. */
+export function chatTokens(model: Model, tokenizer: Tokenizer, measure: MeasureChat): number {
+  const { text_tokens, attachments } = measure(tokenizer)
+  // The sandbox's own count has none.
+  return text_tokens + (tokenizer === 'sandbox' ? 0 : tokensOfAttachments(attachments, model.attachment_tokens, ATTACHMENT_TOKENS))
 }
 
 function contextExceeded(model: Model, estimate: number): WeirError {

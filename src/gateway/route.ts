@@ -1,5 +1,7 @@
 import { WeirError } from '../base/errors.ts'
 import type { Endpoint, Model } from '../config/model.ts'
+import { type Chance, drawOrder } from '../routing/draw.ts'
+import { shown } from '../routing/reason.ts'
 import type { Caller, Protocol } from './call.ts'
 import type { Snapshot } from './snapshot.ts'
 
@@ -7,6 +9,8 @@ import type { Snapshot } from './snapshot.ts'
 export interface Route {
   readonly model: Model
   readonly targets: readonly Endpoint[]
+  /** What the request is about: what a virtual model found, else the model's own. */
+  readonly domain: string
   /** Why this model, in one line, for `x-weir-route`. */
   readonly reason: string
 }
@@ -18,8 +22,8 @@ export interface RouteFacts {
   readonly mayTry: (endpoint: string) => boolean
   /** Milliseconds until a breaker lets the endpoint be tried again. */
   readonly retryInMs: (endpoint: string) => number
-  /** A number in [0, 1). */
-  readonly random: () => number
+  /** Chances that stay the same from turn to turn of a conversation. Asked for only where there is something to draw. */
+  readonly chance: () => Chance
 }
 
 /**
@@ -31,7 +35,7 @@ export function chooseRoute(model_asked: string, protocol: Protocol, caller: Cal
   const { catalogue } = facts.snapshot.configuration
   const alias = catalogue.aliases.get(model_asked)
   const model = catalogue.models.get(alias ?? model_asked)
-  const values = { model: shown(model_asked) }
+  const values = { model: shown(model_asked, MOST_NAME) }
   if (model === undefined || model.endpoints.length === 0) throw new WeirError('model_not_found', { values, param: 'model' })
   if (!allowsModel(caller, model.id, model_asked)) throw new WeirError('model_not_allowed', { values, param: 'model' })
   if (!servesProtocol(model, protocol)) throw wrongKind(model, protocol)
@@ -44,8 +48,8 @@ export function chooseRoute(model_asked: string, protocol: Protocol, caller: Cal
     const retry_after_ms = Math.max(1, Math.min(...filed.map((endpoint) => facts.retryInMs(endpoint.id))))
     throw new WeirError('no_upstream_available', { values, retry_after_ms })
   }
-  const reason = alias === undefined ? `asked for ${model.id}` : `alias ${shown(model_asked)} of ${model.id}`
-  return { model, targets: orderTargets(healthy, facts.random), reason }
+  const reason = alias === undefined ? `asked for ${model.id}` : `alias ${shown(model_asked, MOST_NAME)} of ${model.id}`
+  return { model, targets: orderTargets(healthy, facts.chance), domain: model.domain, reason }
 }
 
 /** True if the caller could call this model at all by this name, its id or an alias: for `GET /v1/models`. */
@@ -54,28 +58,33 @@ export function isVisible(caller: Caller, model: Model, name: string): boolean {
   return model.endpoints.some((endpoint) => allowsZone(caller, endpoint) && mayServeAudience(caller, endpoint))
 }
 
-/** Tiers ascending; within a tier a weighted draw without replacement. An endpoint of weight 0 comes last in its tier. */
-export function orderTargets(endpoints: readonly Endpoint[], random: () => number): readonly Endpoint[] {
-  if (endpoints.length === 1) return endpoints
-  // Efraimidis and Spirakis 2006: sorting by u^(1/w), here by its logarithm, draws by weight without replacement.
-  const drawn = endpoints.map((endpoint) => ({ endpoint, rank: endpoint.weight === 0 ? -Infinity : Math.log(random()) / endpoint.weight }))
-  return drawn.toSorted((a, b) => a.endpoint.tier - b.endpoint.tier || b.rank - a.rank).map(({ endpoint }) => endpoint)
+/**
+ * Tiers ascending; within a tier a draw by weight that comes out the same for the same conversation, so that it stays where its prompt is
+ * cached. An endpoint of weight 0 comes last in its tier.
+ */
+export function orderTargets(endpoints: readonly Endpoint[], chance: () => Chance): readonly Endpoint[] {
+  if (endpoints.length <= 1) return endpoints
+  return drawOrder(endpoints, chance()).toSorted((a, b) => a.tier - b.tier)
 }
 
-function allowsModel(caller: Caller, model: string, asked: string): boolean {
+/** Whether the caller's key may call a model by its id or by the name that was asked for. */
+export function allowsModel(caller: Caller, model: string, asked: string): boolean {
   const allowed = caller.key.models
   return allowed === null || allowed.includes(model) || allowed.includes(asked)
 }
 
-function allowsZone(caller: Caller, endpoint: Endpoint): boolean {
+/** Data stays in its zone: tenant, project and key each name the zones that they allow. */
+export function allowsZone(caller: Caller, endpoint: Endpoint): boolean {
   return [caller.tenant.zones, caller.project.zones, caller.key.zones].every((zones) => zones === null || zones.includes(endpoint.zone))
 }
 
 /** Traffic that serves the public goes to filed models only (Interim Measures for Generative AI Services, art. 2 and 17). */
-function mayServeAudience(caller: Caller, endpoint: Endpoint): boolean {
+export function mayServeAudience(caller: Caller, endpoint: Endpoint): boolean {
   return caller.tenant.audience === 'internal' || endpoint.filing !== null
 }
 
+/** As long as a name may be. */
+const MOST_NAME = 128
 const KINDS: Readonly<Record<Protocol, Model['kind']>> = { chat_completions: 'chat', embeddings: 'embeddings', rerank: 'rerank' }
 const CALLED: Readonly<Record<Model['kind'], { readonly name: string; readonly path: string }>> = {
   chat: { name: 'a chat', path: '/v1/chat/completions' },
@@ -91,9 +100,4 @@ function wrongKind(model: Model, protocol: Protocol): WeirError {
   const { name, path } = CALLED[model.kind]
   const detail = `${model.id} is ${name} model, and cannot serve ${protocol}; call ${path}.`
   return new WeirError('invalid_request', { values: { detail }, param: 'model' })
-}
-
-/** A model name as it may stand in a message or header: printable ASCII, bounded. */
-function shown(name: string): string {
-  return name.replaceAll(/[^\x21-\x7e]/g, '?').slice(0, 128)
 }

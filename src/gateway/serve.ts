@@ -1,15 +1,14 @@
-import { admit, type Admission } from './admit.ts'
 import { WeirError } from '../base/errors.ts'
 import { authenticate } from './authenticate.ts'
 import type { Call, Caller } from './call.ts'
+import { choose, type Choice } from './choose.ts'
+import { choiceFacts } from './choice-facts.ts'
 import { endingOf } from './ending.ts'
-import { forward } from './forward.ts'
+import { admitFirst, type Ask, forwardOrNext } from './fallback.ts'
+import type { Answer } from './forward.ts'
 import type { Plane } from './plane.ts'
-import { quoteFor } from './quote.ts'
 import { relay } from './relay.ts'
-import { readFacts } from './request.ts'
-import { chooseRoute } from './route.ts'
-import { settleOnce, type Settlement } from './settle.ts'
+import { readFacts, type RequestFacts } from './request.ts'
 import type { Snapshot } from './snapshot.ts'
 
 /**
@@ -39,40 +38,37 @@ function refuseUnready(plane: Plane): void {
 }
 
 async function answer(call: Call, caller: Caller, snapshot: Snapshot, plane: Plane): Promise<void> {
-  const { admission, settlement } = await open(call, caller, snapshot, plane)
+  const { facts, choice } = await understand(call, caller, snapshot, plane)
+  const ask: Ask = { caller, facts, snapshot, choice }
+  let open = await admitFirst(call, ask, plane)
   try {
-    const found = await forward(call, admission, settlement, plane)
-    admission.facts.body.forget()
-    await relay(found, call, admission, settlement, plane)
+    let found: Answer | null = null
+    while (found === null) {
+      const result = await forwardOrNext(call, ask, open, plane)
+      if ('admission' in result) open = result
+      else found = result
+    }
+    facts.body.forget()
+    await relay(found, call, open.admission, open.settlement, plane)
   } catch (error) {
-    await settlement.close(endingOf(error, settlement.progress.delivered))
+    await open.settlement.close(endingOf(error, open.settlement.progress.delivered))
     throw error
   } finally {
-    call.notes.event = settlement.event()
+    call.notes.event = open.settlement.event()
   }
 }
 
-/** From the body to the open hold. Its own function so that the parsed body is gone when the answer flows. */
-async function open(
+/** From the body to the choice of a model. Its own function so that the parsed body is gone when the answer flows. */
+async function understand(
   call: Call,
   caller: Caller,
   snapshot: Snapshot,
   plane: Plane,
-): Promise<{ admission: Admission; settlement: Settlement }> {
-  const { settings, prices } = snapshot.configuration
-  const { max_body_bytes, max_json_depth, slice_tokens } = settings.limits
+): Promise<{ readonly facts: RequestFacts; readonly choice: Choice }> {
+  const { max_body_bytes, max_json_depth } = snapshot.configuration.settings.limits
   const request = readFacts(call.protocol, await call.readBody(max_body_bytes), max_json_depth)
   const { facts } = request
   call.asksFor(facts)
-  const now_ms = plane.clock.now_ms()
-  const route = chooseRoute(facts.model_asked, call.protocol, caller, {
-    snapshot,
-    random: plane.random,
-    mayTry: (endpoint) => plane.breakers.mayTry(endpoint, now_ms),
-    retryInMs: (endpoint) => plane.breakers.retryAt(endpoint) - now_ms,
-  })
-  call.notes.model = route.model.id
-  const quote = quoteFor(request, route, prices, slice_tokens, now_ms)
-  const admission = await admit(call, caller, facts, route, quote, plane, snapshot)
-  return { admission, settlement: settleOnce(call, admission, plane) }
+  const choice = choose(request, caller, choiceFacts(call, request, caller, snapshot, plane))
+  return { facts, choice }
 }

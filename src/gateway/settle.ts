@@ -11,7 +11,7 @@ import type { Call } from './call.ts'
 import { Lease } from './lease.ts'
 import { meter } from './meter.ts'
 import type { Plane } from './plane.ts'
-import { newProgress, type Progress } from './progress.ts'
+import { type Earlier, newProgress, type Progress } from './progress.ts'
 
 /** How a request ended, as its event will say. */
 export interface Ending {
@@ -31,16 +31,16 @@ export interface Settlement {
   event(): ClosingEvent | null
 }
 
-/** Opens the settlement of an admitted request. */
-export function settleOnce(call: Call, admission: Admission, plane: Plane): Settlement {
-  const progress = newProgress()
+/** Opens the settlement of an admitted request; `earlier` is what models before this one have left behind. */
+export function settleOnce(call: Call, admission: Admission, plane: Plane, earlier: Earlier): Settlement {
+  const progress = newProgress(earlier)
   const lease = new Lease(admission, progress, plane.ticker)
   let closing: Promise<void> | null = null
   let event: ClosingEvent | null = null
 
   async function close(ending: Ending): Promise<void> {
     lease.end()
-    if (!progress.reached) return await plane.closing.release(call.id, admission.receipt.tenant)
+    if (!progress.reached) return await plane.closing.release(admission.receipt.id, admission.receipt.tenant)
     event = closingEvent(call, admission, lease, progress, ending, plane)
     try {
       event = await plane.closing.close(event)
@@ -81,7 +81,7 @@ function closingEvent(call: Call, admission: Admission, lease: Lease, progress: 
   return {
     ...known,
     v,
-    id: call.id,
+    id: receipt.id,
     revision: 1,
     admitted_at: receipt.admitted_at,
     ended_at: plane.clock.now_ms(),
@@ -123,5 +123,6 @@ function flagsOf(admission: Admission, progress: Progress): readonly string[] {
   const flags = [...(progress.observe?.().repairs ?? [])].map((name) => `repair:${name}`)
   if (admission.capped_tokens !== null) flags.push('capped')
   if (progress.target?.sandbox === true) flags.push('sandbox')
+  flags.push(...progress.follows.map((id) => `follows:${id}`))
   return flags
 }

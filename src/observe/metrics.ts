@@ -58,6 +58,8 @@ export interface Metrics {
   upstream(endpoint: string, outcome: 'answered' | FailureKind, duration_ms: number): void
   /** A failure after the first data event. */
   upstreamFailed(endpoint: string, kind: FailureKind): void
+  /** A second or later try was due: it was granted, or the budget of retries was used up. */
+  retry(granted: boolean): void
   /** Answers the function to call at the end; calling it twice counts once. */
   requestOpened(): () => void
   streamOpened(): () => void
@@ -164,13 +166,16 @@ function requestPath(registry: Registry) {
       config('upstream_duration_seconds', 'One try at an endpoint, up to its first data event or its failure', 'endpoint'),
       DURATION_BUCKETS,
     ),
+    retries: new SeriesCounter(
+      config('retries_total', 'Second and later tries of requests, and those that the budget of retries denied', 'outcome'),
+    ),
     upstream_errors: new SeriesCounter(
       config('upstream_errors_total', 'Failed tries and broken answers, by kind of failure', 'endpoint', 'kind'),
     ),
   }
 }
 
-type Recorders = Pick<Metrics, 'request' | 'refused' | 'event' | 'upstream' | 'upstreamFailed'>
+type Recorders = Pick<Metrics, 'request' | 'refused' | 'event' | 'upstream' | 'upstreamFailed' | 'retry'>
 
 function recorders(hot: RequestPath, known: KnownLabels): Recorders {
   return {
@@ -187,6 +192,7 @@ function recorders(hot: RequestPath, known: KnownLabels): Recorders {
       hot.upstream.count(duration_ms / 1000, [id])
       if (outcome !== 'answered') hot.upstream_errors.add(1, [id, outcome])
     },
+    retry: (granted) => hot.retries.add(1, [granted ? 'granted' : 'denied']),
     upstreamFailed: (endpoint, kind) => hot.upstream_errors.add(1, [known.endpoint(endpoint), kind]),
   }
 }

@@ -34,7 +34,10 @@ export function chanceOf(key: string): Chance {
  * Orders by a weighted draw without replacement. An item of weight 0 comes last. Where one item goes away the order of the others stays
  * (rendezvous hashing), so that only its conversations move.
  */
-export function drawOrder<Item extends { readonly id: string; readonly weight: number }>(items: readonly Item[], chance: Chance): readonly Item[] {
+export function drawOrder<Item extends { readonly id: string; readonly weight: number }>(
+  items: readonly Item[],
+  chance: Chance,
+): readonly Item[] {
   if (items.length <= 1) return items
   // Efraimidis and Spirakis 2006: sorting by u^(1/w), here by its logarithm, draws by weight without replacement.
   const drawn = items.map((item) => ({ item, rank: item.weight === 0 ? -Infinity : Math.log(chance(item.id)) / item.weight }))

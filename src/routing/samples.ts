@@ -56,7 +56,8 @@ class Index implements SampleIndex {
   find(input: DomainInput): SampleMatch | null {
     const likeness = new Float64Array(this.#domains.length)
     for (const [hash, weight] of this.#normalised(this.#count(input))) {
-      for (const posting of this.#postings.get(hash) ?? []) likeness[posting.sample] = (likeness[posting.sample] ?? 0) + posting.weight * weight
+      for (const posting of this.#postings.get(hash) ?? [])
+        likeness[posting.sample] = (likeness[posting.sample] ?? 0) + posting.weight * weight
     }
     let best = -1
     for (const [sample, value] of likeness.entries()) if (value > (likeness[best] ?? 0)) best = sample

@@ -1,25 +1,30 @@
 /** Which of several models serves a request, and why not the others. Pure; what it depends on is passed in. */
-import { chanceOf, drawOrder } from './draw.ts'
+import { type Chance, drawOrder } from './draw.ts'
 
 /** What an operator or a tenant prefers among models that will do. */
 export type Preference = 'balanced' | 'cost' | 'quality' | 'latency'
 
-/** Why a model cannot serve this request. In the order in which they are asked. */
-export type Obstacle =
-  | 'not_found'
-  | 'not_allowed'
-  | 'zone'
-  | 'filing'
-  | 'tools'
-  | 'json'
-  | 'vision'
-  | 'audio'
-  | 'video'
-  | 'file'
-  | 'context_length'
-  | 'no_price'
-  | 'price_ceiling'
-  | 'unhealthy'
+/** Why a model cannot serve this request. In the order in which they are asked: who meets a later one was nearer to serving. */
+export const OBSTACLES = [
+  // It is for another domain.
+  'domain',
+  // It has no price, or no endpoint that could be called by anybody.
+  'not_found',
+  'no_price',
+  'not_allowed',
+  'zone',
+  'filing',
+  'price_ceiling',
+  'tools',
+  'json',
+  'vision',
+  'audio',
+  'video',
+  'file',
+  'context_length',
+  'unhealthy',
+] as const
+export type Obstacle = (typeof OBSTACLES)[number]
 
 /** A model that policy names for a request. */
 export interface Candidate {
@@ -32,6 +37,8 @@ export interface Candidate {
   readonly quality: number
   /** What keeps it from serving; null where nothing does. */
   readonly obstacle: Obstacle | null
+  /** Its context may be too short for the prompt and the answer together: only where nothing else can serve. */
+  readonly tight: boolean
   /** What this request would cost, in nano-yuan, by estimate; null where it has no price. */
   readonly price_nano: bigint | null
   /** To its first event, as seen lately; null where it was not. */
@@ -54,24 +61,54 @@ const LATENCY_STEP = 1.25
 /** Likewise of prices. */
 const PRICE_STEP_PERCENT = 2n
 
+/** What put the first of several candidates first; `only` where there was no choice. */
+export type ChosenBy = 'only' | 'canary' | 'weight' | 'cost' | 'quality' | 'latency'
+
+export interface Ordered<Item extends Candidate> {
+  /** The best first; empty where nothing can serve. */
+  readonly order: readonly Item[]
+  readonly by: ChosenBy
+}
+
+const WORDS = { balanced: 'weight', cost: 'cost', quality: 'quality', latency: 'latency' } as const satisfies Record<Preference, ChosenBy>
+
 /**
  * Candidates that can serve, the best first: those of the domain before general ones, each group by preference, equals by a draw that is the
- * same for the same conversation. The canary, where the conversation falls to it, is first of all.
- *
- * @param key of the conversation
+ * same for the same conversation. The canary, where the conversation falls to it, is before its equals: a general one takes nothing from
+ * a vertical one.
  */
-export function orderCandidates(candidates: readonly Candidate[], domain: string, { prefer, canary }: Policy, key: string): readonly Candidate[] {
+export function orderCandidates<Item extends Candidate>(
+  candidates: readonly Item[],
+  domain: string,
+  { prefer, canary }: Policy,
+  chance: Chance,
+): Ordered<Item> {
   const able = candidates.filter(({ obstacle }) => obstacle === null)
-  const chance = chanceOf(key)
-  const own = able.filter((candidate) => domain !== 'general' && candidate.domain === domain)
-  const general = able.filter((candidate) => candidate.domain === 'general')
-  const ordered = [own, general].flatMap((group) => byPreference(drawOrder(group, chance), prefer))
-  const chosen = canary !== null && chance(`canary ${canary.model}`) * 100 < canary.percent ? able.find(({ id }) => id === canary.model) : undefined
-  return chosen === undefined ? ordered : [chosen, ...ordered.filter((candidate) => candidate !== chosen)]
+  const group = (of: string, tight: boolean): readonly Item[] =>
+    able.filter((candidate) => candidate.domain === of && candidate.tight === tight)
+  const domains = domain === 'general' ? [domain] : [domain, 'general']
+  const groups = [false, true].flatMap((tight) => domains.map((of) => group(of, tight)))
+  const ordered = groups.flatMap((items) => byPreference(drawOrder(items, chance), prefer))
+  const equals = groups.find((items) => items.length > 0) ?? []
+  const by = equals.length > 1 ? WORDS[prefer] : 'only'
+  const chosen = canary !== null && isCanary(canary, chance) ? equals.find(({ id }) => id === canary.model) : undefined
+  if (chosen === undefined) return { order: ordered, by }
+  return { order: [chosen, ...ordered.filter((candidate) => candidate !== chosen)], by: 'canary' }
+}
+
+/** Whether a conversation falls to the canary. */
+function isCanary({ model, percent }: Canary, chance: Chance): boolean {
+  return chance(`canary ${model}`) * 100 < percent
+}
+
+/** Of several that cannot serve, the obstacle of the one that was nearest to serving; null where there is none. */
+export function nearestObstacle(candidates: ReadonlyArray<Pick<Candidate, 'obstacle'>>): Obstacle | null {
+  const met = new Set(candidates.map(({ obstacle }) => obstacle))
+  return OBSTACLES.findLast((obstacle) => met.has(obstacle)) ?? null
 }
 
 /** Sorting keeps the order of equals, which is the draw's. */
-function byPreference(drawn: readonly Candidate[], prefer: Preference): readonly Candidate[] {
+function byPreference<Item extends Candidate>(drawn: readonly Item[], prefer: Preference): readonly Item[] {
   switch (prefer) {
     case 'balanced':
       return drawn

@@ -11,6 +11,7 @@ import type { Metrics } from '../observe/metrics.ts'
 import { withStandIns } from '../standin.ts'
 import type { Storage } from '../storage/open.ts'
 import type { BreakerBoard } from '../upstream/breaker.ts'
+import type { LatencyBoard } from '../upstream/latency.ts'
 import { PROVIDERS } from '../upstream/providers/registry.ts'
 
 /** All price versions are stored in one turn, whichever processes start or reload at once. */
@@ -23,6 +24,7 @@ export interface ConfigurationDeps {
   readonly logger: Logger
   readonly metrics: Metrics
   readonly breakers: BreakerBoard
+  readonly latencies: LatencyBoard
   readonly storage: Pick<Storage, 'records' | 'turns'>
 }
 
@@ -88,13 +90,15 @@ export class ConfigurationInForce {
 
   /** One frozen snapshot, swapped whole. */
   #adopt(configuration: Configuration): void {
-    const { breakers, metrics } = this.#deps
+    const { breakers, latencies, metrics } = this.#deps
     this.#configuration = this.#sandbox_url === null ? configuration : withStandIns(configuration, this.#sandbox_url)
     const before = this.#snapshot.endpoints
     this.#snapshot = buildSnapshot(this.#configuration)
     // What was learned of an endpoint says nothing about one with another address or key.
     const same = [...this.#snapshot.endpoints].filter(([id, endpoint]) => isDeepStrictEqual(endpoint, before.get(id)))
-    breakers.prune(new Set(same.map(([id]) => id)))
+    const unchanged = new Set(same.map(([id]) => id))
+    breakers.prune(unchanged)
+    latencies.prune(unchanged)
     metrics.setKnown([...this.#configuration.catalogue.models.keys()], [...this.#snapshot.endpoints.keys()])
     metrics.configuration('ok', configuration.digest)
   }

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { pooledRandom, type RandomBytes } from '../base/ids.ts'
@@ -12,20 +13,25 @@ import { RecentRefusals } from '../gateway/refusals.ts'
 import { StreamTicker } from '../gateway/ticker.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
+import { createDomainClassifier } from '../routing/domain.ts'
 import type { BreakerBoard } from '../upstream/breaker.ts'
+import type { LatencyBoard } from '../upstream/latency.ts'
 import { createTransport } from '../upstream/pool.ts'
 import { PROVIDERS } from '../upstream/providers/registry.ts'
+import { RetryBudget } from '../upstream/retry-budget.ts'
 import type { ConfigurationInForce } from './configuration.ts'
 import type { Mode } from './mode.ts'
 import type { Undo } from './undo.ts'
+
+const CLASSIFIER_WEIGHTS = new URL('../routing/domain-weights.bin', import.meta.url)
 
 export interface DataPlaneDeps {
   readonly mode: Mode
   readonly configuration: ConfigurationInForce
   readonly keys: KeyTable
   readonly breakers: BreakerBoard
+  readonly latencies: LatencyBoard
   readonly clock: Clock
-  readonly random: () => number
   readonly randomBytes: RandomBytes
   readonly metrics: Metrics
   readonly logger: Logger
@@ -57,7 +63,7 @@ export async function startDataPlane(deps: DataPlaneDeps, undo: Undo): Promise<D
 }
 
 function makePlane(deps: DataPlaneDeps, settings: Settings, undo: Undo): Plane {
-  const { mode, configuration, keys, breakers, clock, random, randomBytes, metrics, logger, end_user_secret } = deps
+  const { mode, configuration, keys, breakers, latencies, clock, randomBytes, metrics, logger, end_user_secret } = deps
   const { log, closing, limits, ledger, records } = mode.storage
   const transport = createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy })
   undo.add(() => transport.close())
@@ -72,9 +78,11 @@ function makePlane(deps: DataPlaneDeps, settings: Settings, undo: Undo): Plane {
     records,
     transport,
     breakers,
+    latencies,
+    retries: new RetryBudget(),
+    classifier: createDomainClassifier(readFileSync(CLASSIFIER_WEIGHTS)),
     providers: PROVIDERS,
     clock,
-    random,
     randomBytes: pooledRandom(randomBytes),
     metrics,
     logger,

@@ -132,6 +132,22 @@ it('a change made between loading and watching is applied', async () => {
   expect(changes).toHaveLength(1)
 })
 
+it('routes that come, change and go are applied', async () => {
+  const dir = copyOfSound()
+  const { changes } = watched(dir)
+  const names = (): readonly string[] | undefined => {
+    const last = changes.at(-1)
+    return last === undefined ? undefined : [...last.routes.keys()]
+  }
+  const routes = (name: string): string => `models: {${name}: {candidates: [{model: deepseek-flash}]}}`
+  for (const name of ['auto', 'auto/other']) {
+    writeFileSync(join(dir, 'routes.yaml'), routes(name))
+    await waitFor(() => names()?.[0] === name, { timeout_ms: TIMEOUT_MS, what: `the route ${name}` })
+  }
+  rmSync(join(dir, 'routes.yaml'))
+  await waitFor(() => names()?.length === 0, { timeout_ms: TIMEOUT_MS, what: 'no route' })
+})
+
 it('a configuration that is as it was loaded is not loaded again when watching begins', async () => {
   const dir = copyOfSound()
   const first = loadConfiguration({ config_dir: dir, env: {}, providers: [...PROVIDERS.values()] })

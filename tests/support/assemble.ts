@@ -1,6 +1,8 @@
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { join } from 'node:path'
 import { systemClock } from '../../src/base/clock.ts'
 import { hashKey, newKeySecret } from '../../src/base/ids.ts'
 import { loadConfiguration } from '../../src/config/load.ts'
@@ -17,11 +19,15 @@ import { nanoFromCny } from '../../src/money/amount.ts'
 import { walletOf } from '../../src/money/grant.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
+import { createDomainClassifier } from '../../src/routing/domain.ts'
 import { openEmbedded, type EmbeddedStorage } from '../../src/storage/open.ts'
 import type { KeyRecord, LimitSetting, TenantRecord } from '../../src/storage/records.ts'
 import { BreakerBoard } from '../../src/upstream/breaker.ts'
+import { LatencyBoard } from '../../src/upstream/latency.ts'
 import { createTransport } from '../../src/upstream/pool.ts'
 import { PROVIDERS } from '../../src/upstream/providers/registry.ts'
+import { RetryBudget } from '../../src/upstream/retry-budget.ts'
+import { REPO_ROOT } from './root.ts'
 
 /** A data plane on real storage and a real socket, with everything inside within a test's reach. Needs no test runner. */
 export interface Assembled {
@@ -95,9 +101,11 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
     records,
     transport: createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy }),
     breakers: new BreakerBoard(),
+    latencies: new LatencyBoard(),
+    retries: new RetryBudget(),
+    classifier: createDomainClassifier(readFileSync(join(REPO_ROOT, 'src/routing/domain-weights.bin'))),
     providers: PROVIDERS,
     clock,
-    random: Math.random,
     randomBytes,
     metrics,
     logger,

@@ -17,8 +17,10 @@ export interface GatewayOptions extends AccountOptions {
   readonly timeouts?: Members
   /** Members of `weir.yaml`. */
   readonly settings?: Members
-  /** Changes to the models of {@link modelsAt}, by id. */
+  /** Changes to the models of {@link modelsAt}, by id. A model that is not among them and has no kind is a chat model at `/<its id>`. */
   readonly models?: Readonly<Record<string, Members>>
+  /** Virtual models of `routes.yaml`, by name; without them there is no such file. */
+  readonly routes?: Readonly<Record<string, Members>>
   /** Origin in front of endpoints instead of the sandbox's. */
   readonly upstream?: string
 }
@@ -94,7 +96,7 @@ export const HELLO = [{ role: 'user', content: 'hello' }]
 /** The directories of a gateway whose endpoints are below `origin`. */
 export function writeConfiguration(
   origin: string,
-  options: Pick<GatewayOptions, 'models' | 'settings' | 'timeouts'>,
+  options: Pick<GatewayOptions, 'models' | 'routes' | 'settings' | 'timeouts'>,
 ): { config_dir: string; data_dir: string } {
   const root = tempDir()
   const config_dir = join(root, 'config')
@@ -103,6 +105,7 @@ export function writeConfiguration(
   const write = (file: string, value: unknown): void => writeFileSync(join(config_dir, file), JSON.stringify(value))
   write('weir.yaml', { drain: { delay_ms: 0, timeout_ms: 20_000 }, ...options.settings })
   write('catalogue.yaml', { models: modelsAt(origin, options) })
+  if (options.routes !== undefined) write('routes.yaml', { models: options.routes })
   writePrices(config_dir, options, [])
   return { config_dir, data_dir: join(root, 'data') }
 }
@@ -133,7 +136,9 @@ function modelsAt(origin: string, { models = {}, timeouts = {} }: Pick<GatewayOp
       endpoints: [endpoint('embed-a', 'a', 'embed', 1)],
     },
   }
-  for (const [id, changes] of Object.entries(models)) known[id] = { ...known[id], ...changes }
+  const new_model = (id: string): Members => ({ ...chat, endpoints: [endpoint(id, id, id, 1)] })
+  for (const [id, changes] of Object.entries(models))
+    known[id] = { ...(known[id] ?? (changes['kind'] === undefined ? new_model(id) : {})), ...changes }
   return known
 }
 

@@ -17,7 +17,7 @@ const LAYERS: Readonly<
   storage: { files: /^src\/storage\//, imports: ['base', 'money', 'ports'] },
   upstream: { files: /^src\/upstream\//, imports: ['base', 'money', 'ports'] },
   routing: { files: /^src\/routing\//, imports: ['base', 'money', 'ports'], types: ['config', 'upstream'] },
-  config: { files: /^src\/config\//, imports: ['base', 'money', 'ports'], types: ['upstream'] },
+  config: { files: /^src\/config\//, imports: ['base', 'money', 'ports'], types: ['upstream', 'routing'] },
   observe: { files: /^src\/observe\//, imports: ['base', 'money', 'ports'], types: ['config', 'upstream'] },
   gateway: { files: /^src\/gateway\//, imports: ['base', 'money', 'ports', 'upstream', 'routing', 'config', 'observe'] },
   control: { files: /^src\/control\//, imports: ['base', 'money', 'ports', 'upstream', 'routing', 'config', 'observe'] },

@@ -2,9 +2,10 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { summarise } from '../../src/config/check.ts'
-import { configDirectory, loadConfiguration, readEnvironment } from '../../src/config/load.ts'
+import { configDirectory, digestOnDisk, loadConfiguration, readEnvironment } from '../../src/config/load.ts'
 import type { LoadResult } from '../../src/config/load.ts'
 import type { Configuration, Endpoint } from '../../src/config/model.ts'
+import { DOMAINS } from '../../src/config/schema.ts'
 import { charge } from '../../src/money/price.ts'
 import { NO_CALLS } from '../../src/money/usage.ts'
 import { PROVIDERS } from '../../src/upstream/providers/registry.ts'
@@ -48,6 +49,86 @@ function pathsOf(result: LoadResult): readonly string[] {
 }
 
 const withEndpoint = (lines: string) => (text: string) => text.replace('- provider: deepseek\n', `- ${lines}\n`)
+
+const ROUTES = `models:
+  auto:
+    candidates:
+      - {model: deepseek-flash}
+  auto/economy:
+    domain: legal
+    prefer: cost
+    candidates: [{model: deepseek-flash, domain: legal, weight: 0, quality: 70}]
+    canary: {model: deepseek-flash, percent: 5}
+    max_price: {input: '2', output: '8.5'}
+`
+
+describe('virtual models', () => {
+  const withRoutes = (text: string): string => {
+    const dir = edited({})
+    writeFileSync(join(dir, 'routes.yaml'), text)
+    return dir
+  }
+
+  it('are none without routes.yaml, or when it is empty', () => {
+    expect(loaded(SOUND).routes.size).toBe(0)
+    expect(loaded(withRoutes('')).routes.size).toBe(0)
+  })
+
+  it('have every default filled, and prices in pico-yuan', () => {
+    expect([...loaded(withRoutes(ROUTES)).routes.values()]).toEqual([
+      {
+        id: 'auto',
+        domain: null,
+        prefer: 'balanced',
+        candidates: [{ model: 'deepseek-flash', domain: null, weight: 100, quality: 50 }],
+        canary: null,
+        max_price_pico: { input: null, output: null },
+      },
+      {
+        id: 'auto/economy',
+        domain: 'legal',
+        prefer: 'cost',
+        candidates: [{ model: 'deepseek-flash', domain: 'legal', weight: 0, quality: 70 }],
+        canary: { model: 'deepseek-flash', percent: 5 },
+        max_price_pico: { input: 2_000_000n, output: 8_500_000n },
+      },
+    ])
+  })
+
+  it('change the digest, which is the same read from disk', () => {
+    const dir = withRoutes(ROUTES)
+    expect(loaded(dir).digest).not.toBe(loaded(SOUND).digest)
+    expect(digestOnDisk(dir)).toBe(loaded(dir).digest)
+    expect(digestOnDisk(SOUND)).toBe(loaded(SOUND).digest)
+  })
+
+  it('are summed up with what they can choose and what they lack', () => {
+    const text = summarise(loaded(withRoutes(ROUTES)), NOON)
+    expect(text).toContain(
+      '2 virtual models\n  auto (by prompt, prefers balanced)\n    can choose deepseek-flash (general, weight 100, quality 50)\n',
+    )
+    expect(text).toContain(
+      '    nothing vertical for finance, healthcare, education, government, industrial, legal, retail, customer_service\n',
+    )
+    expect(text).toContain('  auto/economy (legal, prefers cost, canary deepseek-flash 5 %)\n')
+    const without_key = summarise(loaded(withRoutes(ROUTES), {}), NOON)
+    expect(without_key).toContain(
+      '    warning: nothing to choose\n    cannot choose deepseek-flash (legal, weight 0, quality 70): no key\n    nothing vertical for legal\n',
+    )
+  })
+
+  it('ship as auto, one per domain, economy and best, each with something to choose once the keys are there', () => {
+    const { routes, prices, catalogue } = loaded(SHIPPED)
+    expect([...routes.keys()].toSorted()).toEqual(
+      ['auto', 'auto/best', 'auto/economy', ...DOMAINS.map((domain) => `auto/${domain}`)].toSorted(),
+    )
+    for (const { candidates } of routes.values()) {
+      const general = candidates.filter(({ model }) => catalogue.models.get(model)?.domain === 'general' && prices.sell.has(model))
+      const can = general.flatMap(({ model }) => catalogue.models.get(model)?.capabilities ?? [])
+      expect(can).toEqual(expect.arrayContaining(['tools', 'json', 'vision']))
+    }
+  })
+})
 
 describe('the shipped configuration', () => {
   it('is sound with and without keys, lists a chat model first, and says why an endpoint is not active', () => {

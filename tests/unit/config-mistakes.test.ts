@@ -77,6 +77,20 @@ const MISTAKES: Readonly<Record<string, readonly Row[]>> = {
   too_few_upstream_connections: [
     ['weir.yaml', 'limits.upstream_connections_per_origin', 3, 'not above max_open_requests (100)', 'more than max_open_requests'],
   ],
+  routes: [
+    ['routes.yaml', 'models.deepseek-flash', 3, '"deepseek-flash" already names the model deepseek-flash', 'no model has'],
+    ['routes.yaml', 'models.auto.prefer', 7, 'is "cheap"', 'balanced, cost, quality, latency'],
+    ['routes.yaml', 'models.auto.candidates[0].weight', 9, 'is the number 1001', 'from 0 to 1000'],
+    ['routes.yaml', 'models.auto/legal.domain', 11, 'is "law"', 'finance'],
+    ['routes.yaml', 'models.auto/two.candidates[1].model', 16, '"deepseek-flash" is given twice', 'each model once'],
+    ['routes.yaml', 'models.auto/two.candidates[2].model', 17, 'unknown model "deepseek-flesh"', 'deepseek-flash'],
+    ['routes.yaml', 'models.auto/two.candidates[3].model', 18, '"flash" is an alias', 'deepseek-flash'],
+    ['routes.yaml', 'models.auto/two.canary.model', 19, '"deepseek-v4" is not a candidate', 'deepseek-flash'],
+    ['routes.yaml', 'models.auto/none.candidates', 21, 'is an empty list', 'at least one candidate'],
+    ['routes.yaml', 'models.auto/none.canary.percent', 22, 'is the number 101', 'from 0 to 100'],
+    ['routes.yaml', 'models.auto/dear.max_price.input', 24, 'is the number 1.5', 'floats lose digits'],
+    ['routes.yaml', 'models.auto/vector.candidates[0].model', 28, '"text-embedding" is of kind embeddings', 'a chat model'],
+  ],
   impossible_date: [
     ['price-book.yaml', 'sell.deepseek-flash[0].effective_from', 10, 'is "2026-08-17T09:00:00"', 'with offset'],
     ['price-book.yaml', 'sell.deepseek-flash[0].as_of', 12, 'is "2026-02-30"', 'a date such as'],

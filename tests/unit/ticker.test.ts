@@ -2,7 +2,7 @@ import { setImmediate as turn } from 'node:timers/promises'
 import { expect, it, vi } from 'vitest'
 import type { Admission } from '../../src/gateway/admit.ts'
 import { Lease } from '../../src/gateway/lease.ts'
-import { newProgress } from '../../src/gateway/progress.ts'
+import { newProgress, NOTHING_EARLIER } from '../../src/gateway/progress.ts'
 import { StreamTicker } from '../../src/gateway/ticker.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import type { ExtendRequest, Limits, UsageLog } from '../../src/storage/ports.ts'
@@ -26,7 +26,7 @@ function tickerOf(): { ticker: StreamTicker; asked: ExtendRequest[][] } {
 function leaseOf(id: string, ticker: StreamTicker): Lease {
   const quote = { prompt_bound: 10, output_limit: 10 * SLICE, output_held: SLICE, choices: 1, price: { rules: [] } }
   const admission: unknown = { quote, capped_tokens: null, receipt: openRow(id).hold }
-  return new Lease(admission as Admission, newProgress(), ticker)
+  return new Lease(admission as Admission, newProgress(NOTHING_EARLIER), ticker)
 }
 
 it('an extension between two ticks looks at the streams that ask, not at every open one', async () => {

@@ -21,8 +21,6 @@ export interface Choice {
   readonly first: Plan
   /** Other models of a virtual one, in order. */
   readonly alternatives: readonly Plan[]
-  /** What the choice was made of; null for a plain model. */
-  readonly consideration: Consideration | null
 }
 
 /** Models that may be tried after the first. */
@@ -50,7 +48,7 @@ export function choose(request: ReadRequest, caller: Caller, facts: ChoiceFacts)
   const virtual = virtualModel(request.facts.model_asked, facts)
   if (virtual === null) {
     const route = chooseRoute(request.facts.model_asked, request.facts.protocol, caller, facts)
-    return { first: { route, quote: quoteFor(request, route, prices, slice_tokens, facts.now_ms) }, alternatives: [], consideration: null }
+    return { first: { route, quote: quoteFor(request, route, prices, slice_tokens, facts.now_ms) }, alternatives: [] }
   }
   const measure = measuring(request)
   const consideration = considerVirtual(virtual, request, measure, caller, facts)
@@ -64,7 +62,7 @@ export function choose(request: ReadRequest, caller: Caller, facts: ChoiceFacts)
   })
   const [first, ...alternatives] = plans
   if (first === undefined) throw nothingLeft(virtual, consideration, facts)
-  return { first, alternatives, consideration }
+  return { first, alternatives }
 }
 
 /** Every candidate of a virtual model for this request. @throws WeirError `invalid_request` for a request that is no chat, or an unknown hint */

@@ -245,7 +245,7 @@ function callerOf(tenant: string): Caller {
         on_limits_away: 'closed',
         credit_line_nano: 0n,
       },
-    } as Caller['tenant'],
+    },
     project: { ...base, id: 'p', tenant, name: 'p' },
     key: {
       ...base,

@@ -239,6 +239,7 @@ class Starter {
         const { aliases, models } = this.#configuration.current.catalogue
         return aliases.get(name) ?? (models.has(name) ? name : null)
       },
+      kindOf: (model) => this.#configuration.current.catalogue.models.get(model)?.kind ?? null,
       reload,
       ...(this.#roles.has('gateway') ? { caughtUp: () => this.#keys.follow(records) } : {}),
     }

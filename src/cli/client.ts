@@ -144,13 +144,18 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
     logger: createLogger({ level: 'error', destination: { write: context.err } }),
     token,
     offline: true,
-    knowsModel: (name) => !loaded.ok || loaded.configuration.catalogue.models.has(name) || loaded.configuration.catalogue.aliases.has(name),
+    knowsModel: (name) => {
+      if (!loaded.ok) return true
+      const { catalogue, routes } = loaded.configuration
+      return catalogue.models.has(name) || catalogue.aliases.has(name) || routes.has(name)
+    },
     modelOf: (name) => {
       // Without a readable catalogue names are taken as they are.
       if (!loaded.ok) return name
       const { aliases, models } = loaded.configuration.catalogue
       return aliases.get(name) ?? (models.has(name) ? name : null)
     },
+    kindOf: (model) => (loaded.ok ? (loaded.configuration.catalogue.models.get(model)?.kind ?? null) : 'chat'),
     reload: () => Promise.reject(new Unreachable('no server is running, so there is nothing to reload.')),
   }
   const app = createControlApi(deps)

@@ -11,7 +11,7 @@ export interface OptionSpec {
 
 /** One command: what it is called, what it takes, what it does. */
 export interface Command {
-  /** One or two words: `audit`, `key create`. */
+  /** One to three words: `audit`, `key create`, `tenant routing show`. */
   readonly name: string
   readonly summary: string
   /** Names of positional arguments; those in brackets may be left out. */

@@ -1,4 +1,5 @@
 import { ACCOUNT_COMMANDS } from './accounts.ts'
+import { ESTIMATE_COMMAND } from './estimate/command.ts'
 import { helpOf, overview, readArguments, type Command } from './command.ts'
 import { GRANT_COMMANDS } from './grants.ts'
 import { CommandFailed, UsageError, type CliContext } from './io.ts'
@@ -7,6 +8,7 @@ import { LIMIT_COMMANDS } from './limits.ts'
 import { type MoveBooks, moveCommand } from './move.ts'
 import { NODE_COMMANDS } from './nodes.ts'
 import { REPORT_COMMANDS } from './reports.ts'
+import { ROUTING_COMMANDS } from './routing.ts'
 import { UPKEEP_COMMANDS } from './upkeep.ts'
 
 export interface RunOptions {
@@ -25,15 +27,17 @@ export async function run(args: readonly string[], context: CliContext, options:
   const commands = [
     serveCommand(options.serve),
     ...ACCOUNT_COMMANDS,
+    ...ROUTING_COMMANDS,
     ...LIMIT_COMMANDS,
     ...GRANT_COMMANDS,
     ...LEDGER_COMMANDS,
     ...REPORT_COMMANDS,
+    ESTIMATE_COMMAND,
     ...UPKEEP_COMMANDS,
     ...NODE_COMMANDS,
     moveCommand(options.moveBooks),
   ]
-  const [first = '--help', second = ''] = args
+  const [first = '--help'] = args
   if (['--help', '-h', 'help'].includes(first)) {
     context.out(overview(commands))
     return args.length === 0 ? 2 : 0
@@ -42,7 +46,7 @@ export async function run(args: readonly string[], context: CliContext, options:
     context.out(`weir ${options.version}\n`)
     return 0
   }
-  const command = commands.find(({ name }) => name === `${first} ${second}`) ?? commands.find(({ name }) => name === first)
+  const command = [3, 2, 1].flatMap((words) => commands.find(({ name }) => name === args.slice(0, words).join(' ')) ?? []).at(0)
   if (command === undefined) return unknown(args, commands, context)
   return await runCommand(command, args.slice(command.name.split(' ').length), context)
 }
@@ -65,7 +69,10 @@ async function runCommand(command: Command, rest: readonly string[], context: Cl
 }
 
 function unknown(args: readonly string[], commands: readonly Command[], context: CliContext): number {
-  const family = commands.filter(({ name }) => name.startsWith(`${args[0] ?? ''} `))
+  const starting = (words: number): readonly Command[] =>
+    commands.filter(({ name }) => name.startsWith(`${args.slice(0, words).join(' ')} `))
+  const [longer, shorter] = [starting(2), starting(1)]
+  const family = longer.length > 0 ? longer : shorter
   if (family.length > 0) context.err(`weir: say what to do: ${family.map(({ name }) => `weir ${name}`).join(', ')}\n`)
   else context.err(`weir: there is no command ${JSON.stringify(args[0])}. "weir --help" lists them.\n`)
   return args.includes('--help') && family.length > 0 ? 0 : 2

@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from 'yaml'
+import { isAlias, isMap, isScalar, isSeq, LineCounter, parseDocument, stringify, visit } from 'yaml'
 import type { Document, Scalar, YAMLError, YAMLMap } from 'yaml'
 import type { ConfigIssue } from './model.ts'
 
@@ -85,6 +85,11 @@ export function readSource(config_dir: string, name: string, issues: IssueList):
 export function readOptionalSource(config_dir: string, name: string, issues: IssueList): SourceFile | null {
   const absent = statSync(join(config_dir, name), { throwIfNoEntry: false }) === undefined
   return absent ? null : readSource(config_dir, name, issues)
+}
+
+/** Plain data as YAML that {@link readSource} reads back as the same. */
+export function yamlOf(value: unknown): string {
+  return stringify(value, { lineWidth: 0 })
 }
 
 function readContents(path: string, name: string, issues: IssueList): Buffer | null {

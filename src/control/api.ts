@@ -1,6 +1,5 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { Hono, type Context } from 'hono'
-import { bodyLimit } from 'hono/body-limit'
 import * as z from 'zod'
 import { WeirError } from '../base/errors.ts'
 import { uuidv7 } from '../base/ids.ts'
@@ -20,6 +19,7 @@ import { listNodes, retireNode } from './nodes.ts'
 import { AdminProblem, parse, problemBody } from './problem.ts'
 import { reverse } from './reversals.ts'
 import { rebuild } from './rebuild.ts'
+import { clearRouting, MAX_ROUTING_BYTES, putRouting, showRouting } from './routing.ts'
 import { fetchServed, ServedUnavailable } from './served.ts'
 import { changeProject, changeTenant, createProject, createTenant, listProjects, listTenants } from './tenants.ts'
 import { usageEvents, usageTotals } from './usage.ts'
@@ -51,14 +51,8 @@ export function createControlApi(deps: ControlDeps): Hono {
     }
     await next()
   })
-  app.use(
-    '/admin/*',
-    bodyLimit({
-      maxSize: MAX_BODY_BYTES,
-      onError: () => Promise.reject(new WeirError('request_too_large', { values: { limit: MAX_BODY_BYTES } })),
-    }),
-  )
   routeAccounts(app, deps)
+  routeRouting(app, deps)
   routeGrants(app, deps)
   routeReports(app, deps)
   routeNodes(app, deps)
@@ -66,6 +60,13 @@ export function createControlApi(deps: ControlDeps): Hono {
   app.notFound((c) => refuse(c, new WeirError('not_found', { values: { path: printable(c.req.path) } }), deps))
   app.onError((error, c) => refuse(c, error, deps))
   return app
+}
+
+function routeRouting(app: Hono, deps: ControlDeps): void {
+  const path = '/admin/v1/tenants/:id/routing'
+  app.get(path, async (c) => c.json(await showRouting(c.req.param('id'), deps)))
+  app.put(path, async (c) => c.json(await putRouting(c.req.param('id'), await bodyOf(c, MAX_ROUTING_BYTES), deps)))
+  app.delete(path, async (c) => c.json(await clearRouting(c.req.param('id'), deps)))
 }
 
 function routeAccounts(app: Hono, deps: ControlDeps): void {
@@ -174,13 +175,30 @@ function carriesToken(header: string | undefined, token: string): boolean {
   return token !== '' && given !== undefined && timingSafeEqual(digest(given), digest(token))
 }
 
-async function bodyOf(c: Context): Promise<unknown> {
+/** @throws AdminProblem `invalid_request`, WeirError `request_too_large` */
+async function bodyOf({ req }: Context, limit = MAX_BODY_BYTES): Promise<unknown> {
+  const text = await textOf(req.raw, limit)
   try {
-    return await c.req.json()
+    return JSON.parse(text) as unknown
   } catch (error) {
     if (error instanceof SyntaxError) throw new AdminProblem('invalid_request', 'The body is not JSON.')
     throw error
   }
+}
+
+/** A body of at most `limit` bytes, whether its length was declared or not. */
+async function textOf({ headers, body }: Request, limit: number): Promise<string> {
+  const refusal = new WeirError('request_too_large', { values: { limit } })
+  if (Number(headers.get('content-length') ?? 0) > limit) throw refusal
+  const reader = (body as ReadableStream<Uint8Array> | null)?.getReader()
+  const parts: Uint8Array[] = []
+  let size = 0
+  for (let read = await reader?.read(); read?.value !== undefined; read = await reader?.read()) {
+    size += read.value.length
+    if (size > limit) throw refusal
+    parts.push(read.value)
+  }
+  return Buffer.concat(parts).toString('utf8')
 }
 
 function refuse(c: Context, error: Error, deps: ControlDeps): Response {

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
-import type { ConfigIssue } from '../config/model.ts'
+import type { ConfigIssue, Model } from '../config/model.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Cut, EventArchive, Rebuilder } from '../storage/books.ts'
@@ -34,6 +34,8 @@ export interface ControlDeps {
   readonly knowsModel: (name: string) => boolean
   /** The catalogue model that a name, which may be an alias, stands for; null when there is none. */
   readonly modelOf: (name: string) => string | null
+  /** What a catalogue model is; null when there is none of this id. */
+  readonly kindOf: (model: string) => Model['kind'] | null
   /** True where the command line opened storage by itself, because no gateway runs. */
   readonly offline?: boolean
   readonly reload: () => Promise<ReloadOutcome>

@@ -26,9 +26,24 @@ export function problemBody(error: WeirError, request_id: string): { error: Reco
 export function parse<Output>(schema: z.ZodType<Output>, value: unknown): Output {
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
-  const mistakes = parsed.error.issues.map((issue) => `${issue.path.join('.') || 'the request'}: ${issue.message}`)
-  const [first] = parsed.error.issues
-  throw new AdminProblem('invalid_request', mistakes.join('; '), first === undefined ? undefined : first.path.join('.') || undefined)
+  throw mistaken(parsed.error.issues.map(({ path, message }) => ({ path: path.join('.'), message })))
+}
+
+/** One thing that is wrong with what a caller sent. */
+export interface Mistake {
+  /** Where it is, members joined by dots; empty for the whole. */
+  readonly path: string
+  readonly message: string
+}
+
+/** Mistakes that one refusal names. */
+const MOST_NAMED = 50
+
+/** The refusal that names mistakes, of which there is at least one. */
+export function mistaken(mistakes: readonly Mistake[]): AdminProblem {
+  const named = mistakes.slice(0, MOST_NAMED).map(({ path, message }) => `${path || 'the request'}: ${message}`)
+  const more = mistakes.length > MOST_NAMED ? [`and ${mistakes.length - MOST_NAMED} more`] : []
+  return new AdminProblem('invalid_request', [...named, ...more].join('; '), mistakes[0]?.path || undefined)
 }
 
 /** CNY as a decimal string, read as nano-yuan. A JSON number is refused: it may have been rounded already. */

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Locale } from '../base/errors.ts'
+import type { TenantRouting } from '../routing/tenant.ts'
 import type { ClosingEvent } from '../storage/ports.ts'
 import type { KeyRecord, ProjectRecord, TenantRecord } from '../storage/records.ts'
 import { UpstreamFailure } from '../upstream/failure.ts'
@@ -12,6 +13,8 @@ export interface Caller {
   readonly key: KeyRecord
   readonly project: ProjectRecord
   readonly tenant: TenantRecord
+  /** What the tenant says of its own traffic; null where it says nothing. */
+  readonly routing: TenantRouting | null
 }
 
 /** Which operation was called. */

@@ -13,7 +13,7 @@ import type { Caller } from './call.ts'
 import { chatTokens, isTooLong, type MeasureChat, tokenizerOf } from './quote.ts'
 import type { ReadRequest } from './request.ts'
 import { allowsModel, allowsZone, mayServeAudience, orderTargets, type RouteFacts } from './route.ts'
-import type { TenantRouting } from './tenant-routing.ts'
+import type { TenantRouting } from '../routing/tenant.ts'
 
 /** What choosing among models takes beside what a plain model does. */
 export interface VirtualFacts extends RouteFacts {
@@ -136,12 +136,12 @@ function fitOf(
 }
 
 /** Whether any rule of a price is above a ceiling: which one applies is known only after the answer. */
-function isDearer({ rules }: PriceVersion, { input, output }: VirtualModel['max_price_pico']): boolean {
+export function isDearer({ rules }: PriceVersion, { input, output }: VirtualModel['max_price_pico']): boolean {
   return rules.some(({ tokens }) => (input !== null && tokens.input > input) || (output !== null && tokens.output > output))
 }
 
 /** Output that an answer is expected to have when prices are compared: most answers are shorter than what their caller allows. */
-const EXPECTED_OUTPUT_TOKENS = 1000
+export const EXPECTED_OUTPUT_TOKENS = 1000
 
 function expectedOutput({ facts }: ReadRequest): number {
   return Math.min(facts.max_tokens ?? EXPECTED_OUTPUT_TOKENS, EXPECTED_OUTPUT_TOKENS)

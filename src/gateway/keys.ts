@@ -1,13 +1,24 @@
-import type { KeyRecord, LoadedRecords, NumberedChange, ProjectRecord, RecordChange, Records, TenantRecord } from '../storage/records.ts'
+import { prepareRouting, type TenantRouting } from '../routing/tenant.ts'
+import type {
+  KeyRecord,
+  LoadedRecords,
+  NumberedChange,
+  ProjectRecord,
+  RecordChange,
+  Records,
+  RoutingRecord,
+  TenantRecord,
+} from '../storage/records.ts'
 import type { Caller } from './call.ts'
 
 const FOLLOW_CHANGES = 1000
 
-/** Keys, projects and tenants in memory, looked up by the hash of the key. Kept current by numbered changes. */
+/** Keys, projects, tenants and their routing in memory, looked up by the hash of the key. Kept current by numbered changes. */
 export class KeyTable {
   readonly #keys = new Map<string, KeyRecord>()
   readonly #projects = new Map<string, ProjectRecord>()
   readonly #tenants = new Map<string, TenantRecord>()
+  readonly #routing = new Map<string, { readonly version: number; readonly prepared: TenantRouting | null }>()
   #seq = 0
   #following: Promise<void> = Promise.resolve()
 
@@ -17,7 +28,8 @@ export class KeyTable {
     if (key === undefined) return null
     const project = this.#projects.get(key.project)
     const tenant = this.#tenants.get(key.tenant)
-    return project === undefined || tenant === undefined ? null : { key, project, tenant }
+    if (project === undefined || tenant === undefined) return null
+    return { key, project, tenant, routing: this.#routing.get(tenant.id)?.prepared ?? null }
   }
 
   tenant(id: string): TenantRecord | null {
@@ -39,10 +51,15 @@ export class KeyTable {
    * @param onKeys sees every page of keys as well, for who needs them at the same time
    */
   async load(records: Pick<Records, 'load'>, onKeys: (keys: readonly KeyRecord[]) => void = () => {}): Promise<LoadedRecords> {
-    const all = await records.load((keys) => {
-      for (const key of keys) this.#keys.set(key.hash, key)
-      onKeys(keys)
-    })
+    const all = await records.load(
+      (keys) => {
+        for (const key of keys) this.#keys.set(key.hash, key)
+        onKeys(keys)
+      },
+      (routing) => {
+        for (const record of routing) this.#prepare(record)
+      },
+    )
     for (const tenant of all.tenants) this.#tenants.set(tenant.id, tenant)
     for (const project of all.projects) this.#projects.set(project.id, project)
     this.#seq = all.seq
@@ -79,5 +96,12 @@ export class KeyTable {
     if (change.kind === 'tenant') this.#tenants.set(change.record.id, change.record)
     if (change.kind === 'project') this.#projects.set(change.record.id, change.record)
     if (change.kind === 'key') this.#keys.set(change.record.hash, change.record)
+    if (change.kind === 'routing') this.#prepare(change.record)
+  }
+
+  /** Once for each version: a change comes with the newest, which may be here already. */
+  #prepare(record: RoutingRecord): void {
+    const { tenant, version } = record
+    if (this.#routing.get(tenant)?.version !== version) this.#routing.set(tenant, { version, prepared: prepareRouting(record) })
   }
 }

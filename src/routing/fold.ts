@@ -49,16 +49,3 @@ function simplifiedCode(code: number): number {
 
 /** The folded form of each UTF-16 code unit. */
 export const FOLDED: Uint16Array = Uint16Array.from({ length: 0x10000 }, (_, code) => foldedCode(code))
-
-/** A text of folded codes: two that differ in case, width, accents, traditional forms, punctuation or the values of digits are equal. */
-export function foldText(text: string): string {
-  let folded = ''
-  let previous = SEPARATOR
-  for (let at = 0; at < text.length; at++) {
-    const code = FOLDED[text.charCodeAt(at)] ?? SEPARATOR
-    if (code === NOTHING || (code === previous && (code === SEPARATOR || code === DIGITS))) continue
-    folded += String.fromCharCode(code)
-    previous = code
-  }
-  return folded
-}

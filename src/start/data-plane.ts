@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs'
 import type { Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { pooledRandom, type RandomBytes } from '../base/ids.ts'
 import type { Clock } from '../base/clock.ts'
+import { readClassifier } from '../classifier.ts'
 import type { Settings } from '../config/model.ts'
 import { drainServer } from '../drain.ts'
 import { createGatewayServer } from '../gateway/ingress.ts'
@@ -13,7 +13,6 @@ import { RecentRefusals } from '../gateway/refusals.ts'
 import { StreamTicker } from '../gateway/ticker.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
-import { createDomainClassifier } from '../routing/domain.ts'
 import type { BreakerBoard } from '../upstream/breaker.ts'
 import type { LatencyBoard } from '../upstream/latency.ts'
 import { createTransport } from '../upstream/pool.ts'
@@ -22,8 +21,6 @@ import { RetryBudget } from '../upstream/retry-budget.ts'
 import type { ConfigurationInForce } from './configuration.ts'
 import type { Mode } from './mode.ts'
 import type { Undo } from './undo.ts'
-
-const CLASSIFIER_WEIGHTS = new URL('../routing/domain-weights.bin', import.meta.url)
 
 export interface DataPlaneDeps {
   readonly mode: Mode
@@ -80,7 +77,7 @@ function makePlane(deps: DataPlaneDeps, settings: Settings, undo: Undo): Plane {
     breakers,
     latencies,
     retries: new RetryBudget(),
-    classifier: createDomainClassifier(readFileSync(CLASSIFIER_WEIGHTS)),
+    classifier: readClassifier(),
     providers: PROVIDERS,
     clock,
     randomBytes: pooledRandom(randomBytes),

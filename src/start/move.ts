@@ -12,12 +12,9 @@ import { rebuildLimits } from '../storage/memory/rebuild.ts'
 import { archiveDirectory, type EmbeddedStorage, setAside } from '../storage/open.ts'
 import { MoveRefused } from '../storage/postgres/move.ts'
 import { openPostgres, type PostgresBooks } from '../storage/postgres/open.ts'
-import { MOVED, numbersOf, pageAfter, positionOf, readPosition, shapeOf, writePosition } from '../storage/sql/moved.ts'
+import { MOVED, numbersOf, pageAfter, pageRows, positionOf, readPosition, shapeOf, writePosition } from '../storage/sql/moved.ts'
 import { readVersion } from '../version.ts'
 import { EmbeddedMode } from './embedded.ts'
-
-/** Rows that are read and written at once. */
-const PAGE_ROWS = 2000
 
 export interface MoveOptions {
   readonly configuration: Configuration
@@ -126,7 +123,7 @@ class Move {
     let position = reached === null ? null : readPosition(reached)
     for (let done = position === null ? 0 : await target.rows(table); ;) {
       on_progress({ doing: `moving ${table}`, done, of: shape.rows })
-      const page = await pageAfter(shape, position, PAGE_ROWS, this.#source.database)
+      const page = await pageAfter(shape, position, pageRows(table), this.#source.database)
       const last = page.at(-1)
       if (last === undefined) break
       position = positionOf(shape, last)

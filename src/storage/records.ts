@@ -64,6 +64,32 @@ export interface GrantRecord {
   readonly expires_at: number | null
   readonly created_at: number
 }
+/** What a tenant says of its own traffic: words and samples that tell domains, and names that choose among models. The tenant's configuration. */
+export interface RoutingRecord {
+  readonly tenant: string
+  /** Grows by one with every write. */
+  readonly version: number
+  readonly rules: ReadonlyArray<{ readonly domain: string; readonly keywords: readonly string[] }>
+  readonly samples: ReadonlyArray<{ readonly text: string; readonly domain: string }>
+  readonly models: readonly VirtualModelRecord[]
+  readonly updated_at: number
+}
+/** A tenant's name for a choice among catalogue models. */
+export interface VirtualModelRecord {
+  readonly id: string
+  /** The domain of everything asked of it; null where each prompt decides. */
+  readonly domain: string | null
+  readonly prefer: 'balanced' | 'cost' | 'quality' | 'latency'
+  readonly candidates: ReadonlyArray<{
+    readonly model: string
+    readonly domain: string | null
+    readonly weight: number
+    readonly quality: number
+  }>
+  readonly canary: { readonly model: string; readonly percent: number } | null
+  /** Pico-yuan per token. */
+  readonly max_price_pico: { readonly input: bigint | null; readonly output: bigint | null }
+}
 export interface PriceVersionRecord {
   readonly id: string
   readonly side: 'sell' | 'cost'
@@ -81,6 +107,7 @@ export type RecordChange =
   | { readonly kind: 'project'; readonly record: ProjectRecord }
   | { readonly kind: 'key'; readonly record: KeyRecord }
   | { readonly kind: 'grant'; readonly record: GrantRecord }
+  | { readonly kind: 'routing'; readonly record: RoutingRecord }
 export interface NumberedChange {
   readonly seq: number
   /** Null for a kind of record that only a later release knows: passed over, so that two releases can run side by side. */
@@ -109,7 +136,7 @@ export interface LoadedRecords {
   readonly grants: readonly GrantRecord[]
 }
 
-/** Tenants, projects, keys, grants and price versions. Every write appends its numbered change in the same transaction. */
+/** Tenants, projects, keys, grants, routing and price versions. Every write appends its numbered change in the same transaction. */
 export interface Records {
   /** Creates or replaces the record; resolves with the change's number. */
   put(change: RecordChange): Promise<number>
@@ -119,14 +146,18 @@ export interface Records {
   keys(tenant?: string): Promise<readonly KeyRecord[]>
   key(id: string): Promise<KeyRecord | null>
   grants(tenant?: string): Promise<readonly GrantRecord[]>
+  routing(tenant: string): Promise<RoutingRecord | null>
   /** Looks at the next grants that expired in a period, by expiry, then id, and gives those of which the ledger still has something. */
   expiredGrants(query: ExpiredGrantsQuery): Promise<ExpiredGrantsSlice>
   /**
    * Reads everything: the keys page by page into `onKeys`, each once, in no promised order, and the rest as the result. A million keys
    * are never in one message. `seq` is read first, so pages may hold what was written later: apply `changesAfter(seq)`, which has all of
    * it, and of which what is there already may be applied again. Records that share a list may share the array.
+   *
+   * @param onRouting takes what tenants say of routing, likewise in pages; without it that is not read
    */
-  load(onKeys: (keys: readonly KeyRecord[]) => void): Promise<LoadedRecords>
+  load(onKeys: (keys: readonly KeyRecord[]) => void, onRouting?: (routing: readonly RoutingRecord[]) => void): Promise<LoadedRecords>
+  /** Routing comes as it is now, not as it was at its number: the log of changes keeps none of a tenant's texts. */
   changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]>
   /** Stores versions that are new. Throws {@link PriceVersionConflict} if an id exists with another body. */
   putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void>

@@ -8,6 +8,7 @@ import {
   type ProjectRecord,
   type RecordChange,
   type Records,
+  type RoutingRecord,
   type TenantRecord,
 } from '../../src/storage/records.ts'
 import type { StorageSubject } from './usage-log.ts'
@@ -54,17 +55,45 @@ const GRANT: GrantRecord = {
   expires_at: 1_800_000_000_000,
   created_at: 4,
 }
+const ROUTING: RoutingRecord = {
+  tenant: 'acme',
+  version: 1,
+  rules: [{ domain: 'finance', keywords: ['理财', '"\\\u0000'] }],
+  samples: [{ text: '我的快递到哪了\u0000\ud800😀', domain: 'parcels' }],
+  models: [
+    {
+      id: 'acme/fast',
+      domain: null,
+      prefer: 'cost',
+      candidates: [{ model: 'qwen3-max', domain: 'finance', weight: 3, quality: 50 }],
+      canary: { model: 'qwen3-max', percent: 2.5 },
+      max_price_pico: { input: 9_007_199_254_740_993n, output: null },
+    },
+  ],
+  updated_at: 7,
+}
 const PRICE: PriceVersionRecord = { id: 'p@1', side: 'sell', subject: 'qwen3-max', effective_from: 5, body: '{"a":1}', created_at: 6 }
 const ALL: readonly RecordChange[] = [
   { kind: 'tenant', record: TENANT },
   { kind: 'project', record: PROJECT },
   { kind: 'key', record: KEY },
   { kind: 'grant', record: GRANT },
+  { kind: 'routing', record: ROUTING },
 ]
 
-async function loadAll(records: Records): Promise<LoadedRecords & { readonly keys: readonly KeyRecord[] }> {
+interface Everything extends LoadedRecords {
+  readonly keys: readonly KeyRecord[]
+  readonly routing: readonly RoutingRecord[]
+}
+
+async function loadAll(records: Records): Promise<Everything> {
   const keys: KeyRecord[] = []
-  return { ...(await records.load((page) => void keys.push(...page))), keys }
+  const routing: RoutingRecord[] = []
+  const rest = await records.load(
+    (page) => void keys.push(...page),
+    (page) => void routing.push(...page),
+  )
+  return { ...rest, keys, routing }
 }
 
 /** Some at a time: only so many writes may wait. */
@@ -94,12 +123,15 @@ export function recordsConformance(name: string, make: () => Promise<StorageSubj
       expect(await records.keys('nobody')).toEqual([])
       expect(await records.key('key-1')).toEqual(KEY)
       expect(await records.grants()).toEqual([GRANT])
-      expect(await loadAll(records)).toEqual({ seq: 4, tenants: [TENANT], projects: [PROJECT], keys: [KEY], grants: [GRANT] })
+      expect(await records.routing('acme')).toEqual(ROUTING)
+      expect(await records.routing('nobody')).toBeNull()
+      const rest = { seq: 5, tenants: [TENANT], projects: [PROJECT], grants: [GRANT] }
+      expect(await loadAll(records)).toEqual({ ...rest, keys: [KEY], routing: [ROUTING] })
     })
 
     it('loads every key once, each as it was put, however many there are', async () => {
       const { records } = subject.storage
-      expect(await loadAll(records)).toEqual({ seq: 0, tenants: [], projects: [], keys: [], grants: [] })
+      expect(await loadAll(records)).toEqual({ seq: 0, tenants: [], projects: [], keys: [], grants: [], routing: [] })
       const lists: readonly Partial<KeyRecord>[] = [
         { scopes: [], models: null, zones: ['domestic'] },
         { models: [], limits: [{ kind: 'budget', model: '"', limit: '9', window: null }], revoked_at: 0 },
@@ -178,10 +210,22 @@ export function recordsConformance(name: string, make: () => Promise<StorageSubj
       const { records } = subject.storage
       for (const change of ALL) await records.put(change)
       const revoked = { ...KEY, revoked_at: 99 }
-      expect(await records.put({ kind: 'key', record: revoked })).toBe(5)
+      expect(await records.put({ kind: 'key', record: revoked })).toBe(6)
       expect(await records.key('key-1')).toEqual(revoked)
-      expect(await records.changesAfter(0, 4)).toEqual(ALL.map((change, index) => ({ seq: index + 1, change })))
-      expect(await records.changesAfter(4, 10)).toEqual([{ seq: 5, change: { kind: 'key', record: revoked } }])
+      expect(await records.changesAfter(0, 5)).toEqual(ALL.map((change, index) => ({ seq: index + 1, change })))
+      expect(await records.changesAfter(5, 10)).toEqual([{ seq: 6, change: { kind: 'key', record: revoked } }])
+    })
+
+    it('keeps one routing of a tenant, the last, also in the log of changes', async () => {
+      const { records } = subject.storage
+      const emptied: RoutingRecord = { ...ROUTING, version: 2, rules: [], samples: [], models: [] }
+      const other: RoutingRecord = { ...ROUTING, tenant: 'other' }
+      for (const record of [ROUTING, other, emptied]) await records.put({ kind: 'routing', record })
+      expect(await records.routing('acme')).toEqual(emptied)
+      expect((await records.changesAfter(0, 10)).map(({ change }) => change?.record)).toEqual([emptied, other, emptied])
+      const many = Array.from({ length: 45 }, (_, index): RoutingRecord => ({ ...ROUTING, tenant: `t${100 + index}` }))
+      await Promise.all(many.map((record) => records.put({ kind: 'routing', record })))
+      expect((await loadAll(records)).routing).toEqual([emptied, other, ...many])
     })
 
     it('a refused write leaves neither record nor change', async () => {

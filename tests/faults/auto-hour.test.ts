@@ -251,6 +251,7 @@ function callerOf(tenant: string): Caller {
       ...base,
       ...{ id: 'k', tenant, project: 'p', name: 'k', hash: '', last4: '', scopes: [], models: null, expires_at: null, revoked_at: null },
     },
+    routing: null,
   }
 }
 

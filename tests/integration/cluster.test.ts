@@ -19,9 +19,9 @@ const PATIENCE_MS = 30_000
 const START_MS = 240_000
 const WHOLE = chatPlan({ stream: false, directives: { tokens: 10 } })
 
-async function statusOf(target: Target): Promise<number> {
+async function statusOf(target: Target, model = CHAT_MODEL): Promise<number> {
   const headers = { authorization: `Bearer ${target.key}`, 'content-type': 'application/json' }
-  const body = JSON.stringify({ model: CHAT_MODEL, max_tokens: 5, messages: [{ role: 'user', content: 'hello' }] })
+  const body = JSON.stringify({ model, max_tokens: 5, messages: [{ role: 'user', content: 'hello' }] })
   const response = await fetch(`${target.url}/v1/chat/completions`, { method: 'POST', headers, body })
   await response.body?.cancel()
   return response.status
@@ -110,6 +110,20 @@ describe.skipIf(noCluster !== null)('a cluster', () => {
     const [record] = ((await admin(control, '/keys?tenant=revoked')) as { data: { id: string }[] }).data
     await admin(control, `/keys/${record?.id}/revoke`, {})
     expect(await statusOf({ url: gateway.url, key })).toBe(401)
+  })
+
+  it('has what a tenant says of routing everywhere soon, and forgets it as soon', async () => {
+    const key = await newTenant(control, 'routed', '1')
+    await knownTo([gateway], key)
+    const becomes = async (status: number): Promise<void> => {
+      const answers = async (): Promise<boolean> => (await statusOf({ url: gateway.url, key }, 'routed/desk')) === status
+      await waitFor(answers, { timeout_ms: PATIENCE_MS, what: `the gateway to answer ${status}` })
+    }
+    await becomes(404)
+    await admin(control, '/tenants/routed/routing', { models: { 'routed/desk': { candidates: [{ model: CHAT_MODEL }] } } }, 'PUT')
+    await becomes(200)
+    await admin(control, '/tenants/routed/routing', undefined, 'DELETE')
+    await becomes(404)
   })
 
   it('has every change everywhere soon: a suspended tenant, a limit, a new project', async () => {

@@ -1,13 +1,18 @@
 import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import { startAdmin } from '../../src/admin.ts'
 import { uuidv7 } from '../../src/base/ids.ts'
 import { createControlApi } from '../../src/control/api.ts'
 import { createDemo } from '../../src/control/demo.ts'
 import { publishPrices } from '../../src/control/prices.ts'
 import type { PriceBook } from '../../src/config/model.ts'
 import type { HoldRequest } from '../../src/storage/ports.ts'
+import { configurationOrThrow } from '../../src/weir.ts'
+import { atEnd } from '../support/cleanup.ts'
 import { openControl, type TestControl } from '../support/control.ts'
 import { testClock, ADMITTED_AT } from '../support/clock.ts'
+import { REPO_ROOT } from '../support/root.ts'
 import { closingEvent, openRow } from '../support/storage.ts'
 import { tempDir } from '../support/temp.ts'
 
@@ -447,5 +452,41 @@ describe('first start, prices, reload', () => {
     const issue = { file: 'weir.yaml', path: 'port', line: 3, message: 'is wrong', expected: 'a port' }
     const control = await openControl(tempDir(), { reload: () => Promise.resolve({ ok: false, issues: [issue] }) })
     expect(await control.call('POST', '/admin/v1/reload')).toMatchObject({ status: 400, body: { ok: false, issues: [issue] } })
+  })
+})
+
+describe('over a socket', () => {
+  async function served(): Promise<{ url: string; headers: Record<string, string> }> {
+    const control = await withTenant()
+    const config_dir = join(REPO_ROOT, 'config')
+    const { settings } = configurationOrThrow({ config_dir, env: { WEIR_DATA_DIR: tempDir(), WEIR_PORT: '0', WEIR_ADMIN_PORT: '0' } })
+    const admin = await startAdmin({ control: control.deps, metrics: control.deps.metrics }, settings)
+    atEnd(() => admin.close())
+    return { url: `${admin.url}/admin/v1`, headers: { authorization: `Bearer ${control.deps.token}` } }
+  }
+
+  test('a request without a body and without its length is one without a body', async () => {
+    const { url, headers } = await served()
+    const set = { kind: 'budget', limit: '1', window: 'month' }
+    await fetch(`${url}/limits`, { method: 'PUT', headers, body: JSON.stringify({ tenant: 'acme', set }) })
+    const removed = await fetch(`${url}/limits?tenant=acme&kind=budget&window=month`, { method: 'DELETE', headers })
+    expect([removed.status, await removed.json()]).toMatchObject([200, { data: [] }])
+    expect((await fetch(`${url}/tenants/acme/routing`, { method: 'DELETE', headers })).status).toBe(200)
+    expect((await fetch(`${url}/tenants`, { method: 'POST', headers })).status).toBe(400)
+  })
+
+  test('a body that comes in chunks is read, and refused where it is beyond the limit, which is larger for samples', async () => {
+    const { url, headers } = await served()
+    const send = async (path: string, method: string, text: string): Promise<number> => {
+      const pieces = Array.from({ length: Math.ceil(text.length / 65_536) }, (_, at) => text.slice(at * 65_536, (at + 1) * 65_536))
+      const body = ReadableStream.from(pieces.map((piece) => new TextEncoder().encode(piece)))
+      const response = await fetch(url + path, { method, headers, body, duplex: 'half' })
+      await response.body?.cancel()
+      return response.status
+    }
+    expect(await send('/tenants', 'POST', '{"id":"chunked"}')).toBe(201)
+    const samples = Array.from({ length: 500 }, (_, at) => ({ text: `${at}${'字'.repeat(1990)}`, domain: 'own' }))
+    expect(await send('/tenants/acme/routing', 'PUT', JSON.stringify({ samples }))).toBe(200)
+    expect(await send('/tenants', 'POST', JSON.stringify({ id: 'x', name: 'n'.repeat(1_100_000) }))).toBe(413)
   })
 })

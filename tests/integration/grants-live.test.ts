@@ -39,6 +39,7 @@ function adminOf({ storage, plane }: TestGateway): (path: string, body: object) 
     token: ADMIN_TOKEN,
     knowsModel: () => true,
     modelOf: (name) => name,
+    kindOf: () => 'chat',
     reload: () => Promise.resolve({ ok: true, digest: '' }),
   })
   const headers = { authorization: `Bearer ${ADMIN_TOKEN}`, 'content-type': 'application/json' }

@@ -9,6 +9,7 @@ import { configurationOrThrow } from '../../src/weir.ts'
 import { moveToCluster, type MoveReport } from '../../src/start/move.ts'
 import { givingEntries } from '../../src/storage/accounts.ts'
 import type { OnProgress } from '../../src/storage/books.ts'
+import type { RoutingRecord } from '../../src/storage/records.ts'
 import { openPostgres, type PostgresBooks } from '../../src/storage/postgres/open.ts'
 import { LEFT_BEHIND, MOVED } from '../../src/storage/sql/moved.ts'
 import { chatPlan, Crowd } from '../support/audit-clients.ts'
@@ -46,6 +47,7 @@ async function oldInstallation(clock: ReturnType<typeof testClock>): Promise<str
     const given = { id: `grant:${record.id}`, at: FIRST_NOON, kind: 'grant', note: '' } as const
     if (record.amount > 0n) await storage.ledger.transact({ ...given, entries: givingEntries(record, record.amount) })
   }
+  for (const record of ROUTING) await storage.records.put({ kind: 'routing', record })
   await threeDays({ ...subject, edit: neverAsked, rows: neverAsked, mark: () => '' })
   await archiveAll(subject)
   database.close()
@@ -55,6 +57,12 @@ async function oldInstallation(clock: ReturnType<typeof testClock>): Promise<str
 
 /** What the requests of those days are paid with. */
 const GRANTS = [WALLET, { ...PACK, id: 'pack-1', amount: 1_000_000n }]
+
+/** More than one page of what tenants say of routing. */
+const ROUTING = Array.from({ length: 25 }, (_, at): RoutingRecord => {
+  const [rules, samples] = [[{ domain: 'own', keywords: [`关键词${at}`] }], [{ text: `"\n\u0000${at}`, domain: 'own' }]]
+  return { tenant: `tenant-${at}`, version: at, rules, samples, models: [], updated_at: FIRST_NOON }
+})
 
 const neverAsked = (): Promise<never> => Promise.reject(new Error('nobody asks this here'))
 
@@ -129,6 +137,7 @@ describe.skipIf(noCluster !== null)('weir move', () => {
       await expect(openTest(data_dir)).rejects.toThrow('were moved into a cluster')
       const books = await openPostgres({ url: await server.url('old'), clock })
       atEnd(() => books.close())
+      for (const record of ROUTING) expect(await books.records.routing(record.tenant)).toEqual(record)
       await numbersGoOn(books)
     },
     TIMEOUT_MS,

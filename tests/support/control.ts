@@ -49,7 +49,8 @@ export async function openControl(data_dir: string, options: TestControlOptions 
     logger: createLogger({ level: 'error' }),
     token: ADMIN_TOKEN,
     knowsModel: (name) => ['qwen3-max', 'sandbox-chat'].includes(name),
-    modelOf: (name) => (['qwen3-max', 'sandbox-chat'].includes(name) ? name : null),
+    modelOf: (name) => (['qwen3-max', 'sandbox-chat', 'text-embedding-v4'].includes(name) ? name : name === 'qwen' ? 'qwen3-max' : null),
+    kindOf: (model) => (model === 'text-embedding-v4' ? 'embeddings' : 'chat'),
     reload: options.reload ?? (() => Promise.resolve({ ok: true, digest: 'abc' })),
   }
   const app = createControlApi(deps)

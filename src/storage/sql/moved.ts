@@ -3,7 +3,7 @@ import { bigOf, type SqlExecutor, type SqlRow, type SqlValue, textOf } from './e
 
 /** Tables that are moved, row by row. Whatever is added to the schema is named here or in {@link LEFT_BEHIND}. */
 export const MOVED = [
-  ...(['tenants', 'projects', 'keys', 'grants', 'price_versions', 'changes'] as const),
+  ...(['tenants', 'projects', 'keys', 'grants', 'tenant_routing', 'price_versions', 'changes'] as const),
   ...(['ledger_transactions', 'ledger_entries', 'ledger_balances', 'events', 'late_events'] as const),
   ...(['usage_minutes', 'usage_hours', 'usage_days', 'usage_stale'] as const),
   ...(['archives', 'archive_sums', 'archive_numbers'] as const),
@@ -53,6 +53,11 @@ export async function shapeOf(table: MovedTable, source: Pick<SqlExecutor, 'read
   const rows = Number(bigOf(count, 'rows'))
   if (table === 'ledger_entries') return { table, columns: [...own, LINE], key: ['transaction_id', 'line'], rows }
   return { table, columns: own, key, rows }
+}
+
+/** Rows of a table that are read and written at once: of what may be megabytes each, few. */
+export function pageRows(table: MovedTable): number {
+  return table === 'tenant_routing' ? 20 : 2000
 }
 
 /** The rows after a position, at most `limit`, in the order of the key. */

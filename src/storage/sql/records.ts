@@ -11,6 +11,7 @@ import {
   type ProjectRecord,
   type RecordChange,
   type Records,
+  type RoutingRecord,
   type TenantRecord,
 } from '../records.ts'
 import { type SqlDialect, SQLITE } from './dialect.ts'
@@ -27,6 +28,9 @@ import {
   priceVersionOf,
   projectColumns,
   projectOf,
+  routedTenant,
+  routingColumns,
+  routingOf,
   type Tables,
   tenantColumns,
   tenantOf,
@@ -84,6 +88,11 @@ export class SqlRecords implements Records {
     return (await this.#read(tenant === undefined ? all : all.where('tenant', '=', tenant))).map(grantOf)
   }
 
+  async routing(tenant: string): Promise<RoutingRecord | null> {
+    const [row] = await this.#read(this.#dialect.queries.selectFrom('tenant_routing').selectAll().where('tenant', '=', tenant))
+    return row === undefined ? null : routingOf(row)
+  }
+
   async expiredGrants({ from_ms, to_ms, after, limit }: ExpiredGrantsQuery): Promise<ExpiredGrantsSlice> {
     const params = [after?.expires_at ?? from_ms, after?.id ?? '', to_ms, limit]
     const [rows = []] = await this.#executor.read([{ sql: expiredGrants(this.#dialect), params }])
@@ -94,7 +103,10 @@ export class SqlRecords implements Records {
     }
   }
 
-  async load(onKeys: (keys: readonly KeyRecord[]) => void): Promise<LoadedRecords> {
+  async load(
+    onKeys: (keys: readonly KeyRecord[]) => void,
+    onRouting?: (routing: readonly RoutingRecord[]) => void,
+  ): Promise<LoadedRecords> {
     const sql = this.#dialect.queries
     const [seqs, tenants, projects, grants] = await this.#executor.read([
       statementOf(sql.selectFrom('changes').select('seq').orderBy('seq', 'desc').limit(1)),
@@ -103,6 +115,7 @@ export class SqlRecords implements Records {
       statementOf(sql.selectFrom('grants').selectAll().orderBy('id')),
     ])
     await this.#everyKey(onKeys)
+    if (onRouting !== undefined) await this.#everyRouting(onRouting)
     const [last] = seqs ?? []
     return {
       seq: last === undefined ? 0 : numberOf(last, 'seq'),
@@ -131,14 +144,36 @@ export class SqlRecords implements Records {
     return row === undefined || row['last'] === null ? null : { last: textOf(row, 'last'), keys: textOf(row, 'keys') }
   }
 
+  async #everyRouting(onRouting: (routing: readonly RoutingRecord[]) => void): Promise<void> {
+    const sql = this.#dialect.queries
+    for (let after: string | undefined = ''; after !== undefined;) {
+      const page = sql.selectFrom('tenant_routing').selectAll().where('tenant', '>', after).orderBy('tenant').limit(ROUTING_PAGE_ROWS)
+      const routing: readonly RoutingRecord[] = (await this.#read(page)).map(routingOf)
+      if (routing.length > 0) onRouting(routing)
+      after = routing.at(-1)?.tenant
+    }
+  }
+
   async changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]> {
     const rows = await this.#read(
       this.#dialect.queries.selectFrom('changes').selectAll().where('seq', '>', seq).orderBy('seq').limit(limit),
     )
-    return rows.map((row) => ({
-      seq: numberOf(row, 'seq'),
-      change: changeOf(textOf(row, 'kind'), textOf(row, 'body')),
-    }))
+    const known = new Map<string, RoutingRecord>()
+    const changes: NumberedChange[] = []
+    for (const row of rows) changes.push({ seq: numberOf(row, 'seq'), change: await this.#changeOf(row, known) })
+    return changes
+  }
+
+  /** @param known what was read for earlier rows, by tenant */
+  async #changeOf(row: SqlRow, known: Map<string, RoutingRecord>): Promise<RecordChange | null> {
+    const kind = textOf(row, 'kind')
+    const body = textOf(row, 'body')
+    if (kind !== 'routing') return changeOf(kind, body)
+    const tenant = routedTenant(body)
+    const record = known.get(tenant) ?? (await this.routing(tenant))
+    if (record === null) return null
+    known.set(tenant, record)
+    return { kind, record }
   }
 
   async putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void> {
@@ -176,6 +211,8 @@ export class SqlRecords implements Records {
   }
 }
 
+/** What one tenant says of routing may be some megabytes. */
+const ROUTING_PAGE_ROWS = 20
 /** Some milliseconds of decoding, which is what other work may have to wait. */
 const KEY_PAGE_ROWS = 2000
 /** One text for a page: rows would be copied between threads value by value, which takes several times as long. */
@@ -235,6 +272,15 @@ function upsert(change: RecordChange, sql: Kysely<Tables>): SqlStatement {
           .insertInto('grants')
           .values({ id, ...rest })
           .onConflict((known) => known.column('id').doUpdateSet(rest)),
+      )
+    }
+    case 'routing': {
+      const { tenant, ...rest } = routingColumns(change.record)
+      return statementOf(
+        sql
+          .insertInto('tenant_routing')
+          .values({ tenant, ...rest })
+          .onConflict((known) => known.column('tenant').doUpdateSet(rest)),
       )
     }
   }

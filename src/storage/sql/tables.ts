@@ -1,5 +1,5 @@
 import type { GrantUnit } from '../../money/grant.ts'
-import type { GrantRecord, KeyRecord, PriceVersionRecord, ProjectRecord, RecordChange, TenantRecord } from '../records.ts'
+import type { GrantRecord, KeyRecord, PriceVersionRecord, ProjectRecord, RecordChange, RoutingRecord, TenantRecord } from '../records.ts'
 import { bigOf, numberOf, type SqlRow, textOf } from './executor.ts'
 
 /** Most texts whose values keys of one load share. */
@@ -11,6 +11,7 @@ export interface Tables {
   projects: ProjectColumns
   keys: KeyColumns
   grants: GrantColumns
+  tenant_routing: RoutingColumns
   price_versions: PriceVersionRecord
   changes: { seq?: number; kind: string; body: string }
 }
@@ -21,6 +22,7 @@ export type TenantColumns = TextLists<TenantRecord, 'zones' | 'limits'>
 export type ProjectColumns = TextLists<ProjectRecord, 'zones' | 'limits'>
 export type KeyColumns = TextLists<KeyRecord, 'scopes' | 'models' | 'zones' | 'limits'>
 export type GrantColumns = TextLists<GrantRecord, 'models' | 'weights'>
+export type RoutingColumns = TextLists<RoutingRecord, 'rules' | 'samples' | 'models'>
 
 export function tenantColumns(record: TenantRecord): TenantColumns {
   return { ...record, zones: JSON.stringify(record.zones), limits: JSON.stringify(record.limits) }
@@ -37,6 +39,19 @@ export function keyColumns(record: KeyRecord): KeyColumns {
 
 export function grantColumns(record: GrantRecord): GrantColumns {
   return { ...record, models: jsonOrNull(record.models), weights: jsonOrNull(record.weights) }
+}
+
+export function routingColumns(record: RoutingRecord): RoutingColumns {
+  const models = record.models.map(({ max_price_pico: { input, output }, ...model }) => ({
+    ...model,
+    max_price_pico: { input: input?.toString() ?? null, output: output?.toString() ?? null },
+  }))
+  return {
+    ...record,
+    rules: JSON.stringify(record.rules),
+    samples: JSON.stringify(record.samples),
+    models: JSON.stringify(models),
+  }
 }
 
 export function tenantOf(row: SqlRow): TenantRecord {
@@ -163,6 +178,27 @@ export function grantOf(row: SqlRow): GrantRecord {
   }
 }
 
+export function routingOf(row: SqlRow): RoutingRecord {
+  const bigOrNull = (text: string | null): bigint | null => (text === null ? null : BigInt(text))
+  const models = fromJson<readonly TextModel[]>(row, 'models')
+  return {
+    tenant: textOf(row, 'tenant'),
+    version: numberOf(row, 'version'),
+    rules: fromJson<RoutingRecord['rules']>(row, 'rules'),
+    samples: fromJson<RoutingRecord['samples']>(row, 'samples'),
+    models: models.map(({ max_price_pico: { input, output }, ...model }) => ({
+      ...model,
+      max_price_pico: { input: bigOrNull(input), output: bigOrNull(output) },
+    })),
+    updated_at: numberOf(row, 'updated_at'),
+  }
+}
+
+/** A virtual model whose prices are digits. */
+type TextModel = Omit<RoutingRecord['models'][number], 'max_price_pico'> & {
+  readonly max_price_pico: { readonly input: string | null; readonly output: string | null }
+}
+
 export function priceVersionOf(row: SqlRow): PriceVersionRecord {
   return {
     id: textOf(row, 'id'),
@@ -174,20 +210,27 @@ export function priceVersionOf(row: SqlRow): PriceVersionRecord {
   }
 }
 
-/** The JSON of a change's record; its bigint is a decimal string. */
+/** The JSON of a change's record; its bigint is a decimal string. Of routing only whose it is: its texts are in one place alone. */
 export function changeBody(change: RecordChange): string {
   switch (change.kind) {
     case 'tenant':
       return JSON.stringify({ ...change.record, credit_line_nano: change.record.credit_line_nano.toString() })
     case 'grant':
       return JSON.stringify({ ...change.record, amount: change.record.amount.toString() })
+    case 'routing':
+      return JSON.stringify({ tenant: change.record.tenant })
     case 'project':
     case 'key':
       return JSON.stringify(change.record)
   }
 }
 
-/** Reads what {@link changeBody} wrote; null for a kind that only a later release knows. */
+/** The tenant that a change of routing is about. */
+export function routedTenant(body: string): string {
+  return (JSON.parse(body) as { readonly tenant: string }).tenant
+}
+
+/** Reads what {@link changeBody} wrote of everything but routing; null for a kind that only a later release knows. */
 export function changeOf(kind: string, body: string): RecordChange | null {
   const record: unknown = JSON.parse(body)
   switch (kind) {

@@ -217,6 +217,22 @@ export interface OutboxRow {
   readonly delta: bigint
 }
 
+/** Which tenants' rows are asked for, in the order of their ids, so that none can be in the others' way. */
+export interface OutboxQuery {
+  /** Tenants after this one. */
+  readonly after: string
+  /** Buckets whose tenants are passed over. */
+  readonly without: readonly number[]
+  /** At most so many tenants, and so many rows of each: their oldest. */
+  readonly tenants: number
+  readonly rows_each: number
+}
+export interface OutboxSlice {
+  readonly rows: readonly OutboxRow[]
+  /** The last tenant looked at; null where there is none after it. */
+  readonly last: string | null
+}
+
 export interface BucketEpoch {
   readonly bucket: number
   /** 0 before the first. */
@@ -249,6 +265,10 @@ export interface SharedLedger extends Ledger {
   known(keys: readonly EventKey[]): Promise<ReadonlyArray<{ readonly node: string; readonly seq: number } | null>>
   /** The oldest rows that limits have not been told of, by tenant and number; of one tenant or of all. */
   outbox(limit: number, tenant?: string): Promise<readonly OutboxRow[]>
+  /** The oldest rows of each of some tenants. */
+  outboxSlice(query: OutboxQuery): Promise<OutboxSlice>
+  /** How many rows limits have not been told of, counted up to `most`. */
+  outboxWaiting(most: number): Promise<number>
   /** Rows of a tenant with a number above `after`, up to and with `last`, whether limits have been told of them or not; kept for an hour. */
   outboxBetween(tenant: string, after: number, last: number): Promise<readonly OutboxRow[]>
   /** Limits have applied every row of the tenant up to and with `seq`. */

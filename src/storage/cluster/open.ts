@@ -122,14 +122,15 @@ async function connect(options: ClusterOptions, journal: Journal, books: Postgre
   const limits = new AwayLimits({ shared: redis, clock, liveNodes: () => Math.max(1, known.nodes.filter(isLiveGateway).length) })
   const notes = new ChargeNotes(journal, on_trouble)
   const forwarder = new Forwarder({ journal, notes, limits, ledger, clock })
-  const outbox = new Outbox({ limits: redis, ledger, on_trouble })
+  const told = { limits: redis, ledger, clock, on_trouble }
+  const outbox = new Outbox(told)
   return {
     limits,
     shared: redis,
     streams: redis,
     log: journal,
     closing: createClusterClosing({ limits, journal, notes, on_trouble }),
-    credits: new OutboxCredits({ limits: redis, ledger, on_trouble }, outbox),
+    credits: new OutboxCredits(told, outbox),
     turns: { run: (name, work) => ledger.inTurn(name, work) },
     ledger,
     records,

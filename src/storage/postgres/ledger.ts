@@ -3,7 +3,17 @@ import { madeAt } from '../../base/ids.ts'
 import { decodeEvent } from '../../money/event-json.ts'
 import type { UsageEvent } from '../../money/event.ts'
 import type { AuditFacts, UsageMark } from '../books.ts'
-import type { BucketBatch, BucketEpoch, EventKey, LockedBucket, OutboxRow, PostedBatch, SharedLedger } from '../cluster-ports.ts'
+import type {
+  BucketBatch,
+  BucketEpoch,
+  EventKey,
+  LockedBucket,
+  OutboxQuery,
+  OutboxRow,
+  OutboxSlice,
+  PostedBatch,
+  SharedLedger,
+} from '../cluster-ports.ts'
 import type { NodeBeat, NodeState } from '../nodes.ts'
 import type {
   EventPage,
@@ -142,6 +152,14 @@ export class PostgresLedger implements SharedLedger {
 
   outbox(limit: number, tenant?: string): Promise<readonly OutboxRow[]> {
     return this.#outbox.waiting(limit, tenant)
+  }
+
+  outboxSlice(query: OutboxQuery): Promise<OutboxSlice> {
+    return this.#outbox.slice(query)
+  }
+
+  outboxWaiting(most: number): Promise<number> {
+    return this.#outbox.count(most)
   }
 
   delivered(tenant: string, seq: number): Promise<void> {

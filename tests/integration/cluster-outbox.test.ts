@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import { bucketOf } from '../../src/storage/cluster-ports.ts'
-import { Outbox } from '../../src/storage/cluster/credits.ts'
+import { Outbox, OutboxCredits } from '../../src/storage/cluster/credits.ts'
 import { plainTerms } from '../../src/storage/grants.ts'
+import { expireGrants } from '../../src/worker/expire.ts'
 import { testClock } from '../support/clock.ts'
 import { noCluster } from '../support/cluster.ts'
+import { giveGrant } from '../support/grants.ts'
 import { startPostgres } from '../support/postgres.ts'
 import { startRedis } from '../support/redis.ts'
 import { limitsOn, linkTo, openBuckets } from '../support/redis-limits.ts'
@@ -18,9 +20,10 @@ async function outboxWithOneOpenBucket() {
   const [redis, postgres] = [await startRedis(), await startPostgres()]
   const limits = limitsOn(await linkTo(redis.url))
   await openBuckets(limits, [bucketOf(LAST)])
-  const { ledger, schema } = await openBooks(postgres)
+  const { ledger, records, schema } = await openBooks(postgres)
   const clock = testClock()
-  const outbox = new Outbox({ limits, ledger, clock, on_trouble: (error) => console.warn(error) })
+  const told = { limits, ledger, clock, on_trouble: (error: Error) => console.warn(error) }
+  const outbox = new Outbox(told)
   /** Rounds until nothing is left that can be delivered. @returns what was told of */
   const deliverAll = async (): Promise<readonly unknown[]> => {
     const troubles: unknown[] = []
@@ -34,7 +37,7 @@ async function outboxWithOneOpenBucket() {
     return troubles
   }
   const sql = (text: string) => postgres.sql(`SET search_path = ${schema}; ${text}`)
-  return { limits, ledger, clock, outbox, deliverAll, sql }
+  return { limits, ledger, records, clock, told, outbox, deliverAll, sql }
 }
 
 describe.skipIf(noCluster !== null)('the outbox of a cluster', () => {
@@ -85,5 +88,35 @@ describe.skipIf(noCluster !== null)('the outbox of a cluster', () => {
     await outbox.deliverTo(LAST)
     expect((await limits.balance(LAST)).available_nano).toBe(599n)
     expect(await ledger.outboxWaiting(1000)).toBe(600)
+  })
+
+  it('the rest of a grant lapses once, also while limits have not been told of it', async () => {
+    const { limits, ledger, records, clock, told, outbox } = await outboxWithOneOpenBucket()
+    const credits = new OutboxCredits(told, outbox)
+    const storage = { records, ledger, credits }
+    await giveGrant({ storage }, LAST, 'pack', {
+      amount: 10n,
+      unit: 'nano_cny',
+      expires_at: clock.now_ms() + 1,
+      created_at: clock.now_ms(),
+    })
+    expect((await limits.balance(LAST)).grants).toMatchObject([{ id: 'pack', balance: 10n }])
+    clock.advance(2)
+    const expire = () =>
+      expireGrants(0, {
+        records,
+        ledger,
+        limits,
+        owes: (tenant) => credits.owes(tenant),
+        clock,
+        turns: { run: (name, work) => ledger.inTurn(name, work) },
+        apply: (transaction) => ledger.transact(transaction),
+        on_trouble: (error) => {
+          throw error
+        },
+      })
+    expect([await expire(), await expire()]).toEqual([1, 0])
+    await outbox.deliverTo(LAST)
+    expect([await expire(), (await limits.balance(LAST)).grants]).toMatchObject([0, [{ id: 'pack', balance: 0n }]])
   })
 })

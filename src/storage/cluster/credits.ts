@@ -137,6 +137,10 @@ export class OutboxCredits implements Credits {
     // As above.
   }
 
+  async owes(tenant: string): Promise<boolean> {
+    return (await this.#deps.ledger.outbox(1, tenant)).length > 0
+  }
+
   async changeTerms(grant: GrantRecord): Promise<void> {
     await this.correct(termsOf(grant), 0n)
   }

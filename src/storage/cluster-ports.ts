@@ -32,6 +32,31 @@ export function bucketOf(tenant: string): number {
   return Number.parseInt(hash('sha256', tenant, 'hex').slice(0, 2), 16)
 }
 
+/** Why something could not be done for some buckets, while it was done for the others. */
+export type BucketFailures = ReadonlyMap<number, unknown>
+
+/** Does the same for each of some buckets, side by side; those for which it fails keep nobody else from going on. Rejects never. */
+export async function ofEachBucket<Result>(
+  buckets: readonly number[],
+  work: (bucket: number) => Promise<Result>,
+): Promise<{ readonly done: ReadonlyMap<number, Result>; readonly failures: BucketFailures }> {
+  const [done, failures] = [new Map<number, Result>(), new Map<number, unknown>()]
+  const one = async (bucket: number): Promise<void> => {
+    try {
+      done.set(bucket, await work(bucket))
+    } catch (error) {
+      failures.set(bucket, error)
+    }
+  }
+  await Promise.all(buckets.map(one))
+  return { done, failures }
+}
+
+/** Has the first failure heard of, once everybody else was served. @throws it */
+export function throwFirst(failures: BucketFailures): void {
+  for (const failure of failures.values()) throw failure
+}
+
 /**
  * Redis did not do what was asked. `away`: it cannot be reached, or not in time, and nothing was sent. `unknown`: it was sent and the
  * outcome is not known. `closed`: the bucket is closed until its state is what the ledger says. `full`: it has no memory left for more.
@@ -145,10 +170,10 @@ export interface SharedLimits extends Limits {
 
   // A bucket's life. All but `state` and `serverRuns` are idempotent, and refuse (false) an epoch that is not the bucket's.
   state(buckets: readonly number[]): Promise<readonly BucketState[]>
-  /** `run_id` of the server that each bucket is on now, asked of every server once; null for buckets that are nowhere. */
+  /** `run_id` of the server that each bucket is on now, asked of every server once; null for those on none that answers. Rejects if none does. */
   serverRuns(): Promise<(bucket: number) => string | null>
-  /** Closes buckets that are of an older epoch, deletes everything in them, and lets nodes report. */
-  beginEpoch(buckets: readonly number[], epoch: number): Promise<void>
+  /** Closes buckets that are of an older epoch, deletes everything in them, and lets nodes report. @returns those where that failed */
+  beginEpoch(buckets: readonly number[], epoch: number): Promise<BucketFailures>
   /** Registers this process's open holds in a bucket that is `filling`, and reports the node. */
   report(bucket: number, epoch: number, node: string): Promise<boolean>
   fill(bucket: number, epoch: number, accounts: readonly AccountBooks[], meters: readonly MeterBooks[]): Promise<boolean>

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import type { AccountBooks, BucketState, MeterBooks } from '../cluster-ports.ts'
+import { type AccountBooks, type BucketFailures, type BucketState, type MeterBooks, ofEachBucket } from '../cluster-ports.ts'
 import { burnOrder } from '../memory/account.ts'
 import type { BucketScripts } from './bucket-scripts.ts'
 import { UnknownVersion } from './failures.ts'
@@ -44,17 +44,20 @@ export class Epochs {
   }
 
   /** Each step may be cut short: begun again with the same epoch, it goes on where it was. */
-  async beginEpoch(buckets: readonly number[], epoch: number): Promise<void> {
-    const begun = await Promise.all(
-      buckets.map(async (bucket) => {
-        const keys = [this.#scripts.keys.of(bucket).meta] as const
-        return (await this.#scripts.runLife('begin', keys, [epoch])) ? bucket : null
-      }),
-    )
-    const wiped = new Set(begun.filter((bucket) => bucket !== null))
-    if (wiped.size === 0) return
-    await this.#scripts.link.eachMaster((redis) => this.#wipe(redis, wiped, epoch))
-    await Promise.all([...wiped].map((bucket) => this.#scripts.runLife('await', [this.#scripts.keys.of(bucket).meta], [epoch])))
+  async beginEpoch(buckets: readonly number[], epoch: number): Promise<BucketFailures> {
+    const metaOf = (bucket: number): string => this.#scripts.keys.of(bucket).meta
+    const begun = await ofEachBucket(buckets, (bucket) => this.#scripts.runLife('begin', [metaOf(bucket)], [epoch]))
+    const failures = new Map(begun.failures)
+    const wiped = new Set([...begun.done].filter(([, is_to_be_wiped]) => is_to_be_wiped).map(([bucket]) => bucket))
+    if (wiped.size === 0) return failures
+    const failureAt = await this.#scripts.link.eachMaster((redis) => this.#wipe(redis, wiped, epoch))
+    for (const bucket of wiped) {
+      const failure = failureAt(metaOf(bucket))
+      if (failure !== null) failures.set(bucket, failure)
+    }
+    const ready = [...wiped].filter((bucket) => !failures.has(bucket))
+    const waiting = await ofEachBucket(ready, (bucket) => this.#scripts.runLife('await', [metaOf(bucket)], [epoch]))
+    return new Map([...failures, ...waiting.failures])
   }
 
   async report(bucket: number, epoch: number, node: string): Promise<boolean> {

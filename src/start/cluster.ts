@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
@@ -190,6 +191,7 @@ export class ClusterMode implements Mode {
       drain: (buckets) => poster.drainEach(buckets),
       idle_node,
       clock,
+      unique: randomUUID,
       windowAt: windowAround,
       sleep: (ms) => sleep(ms),
       on_progress: (message, details) => logger.warn(details, message),

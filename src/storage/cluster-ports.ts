@@ -132,6 +132,8 @@ export interface BucketState {
   readonly run_id: string | null
   /** Nodes that have registered their open holds in this epoch. */
   readonly reported: readonly string[]
+  /** Marks of the books that it agrees with: the one they had and the one they got; none where it was not told. */
+  readonly marks: readonly string[]
 }
 
 /** Balances of one tenant as the ledger has them, to fill a bucket with. */
@@ -178,6 +180,8 @@ export interface SharedLimits extends Limits {
   report(bucket: number, epoch: number, node: string): Promise<boolean>
   fill(bucket: number, epoch: number, accounts: readonly AccountBooks[], meters: readonly MeterBooks[]): Promise<boolean>
   openBucket(bucket: number, epoch: number): Promise<boolean>
+  /** Remembers by which marks the books of an open bucket are known from now on. */
+  mark(bucket: number, epoch: number, marks: readonly [string, string]): Promise<boolean>
 }
 
 /** What settles left for the ledger, one stream per bucket. */
@@ -258,6 +262,14 @@ export interface OutboxSlice {
   readonly last: string | null
 }
 
+/** By which books are told from an older copy of themselves. */
+export interface BooksMark {
+  /** Another one after a standby has taken over: it may lack the last commits. */
+  readonly server: string
+  /** Null before the first. */
+  readonly mark: string | null
+}
+
 export interface BucketEpoch {
   readonly bucket: number
   /** 0 before the first. */
@@ -309,6 +321,9 @@ export interface SharedLedger extends Ledger {
   beginEpoch(buckets: readonly number[], above?: number): Promise<number>
   /** @returns false, changing nothing, unless all of them are in this epoch */
   openEpoch(buckets: readonly number[], epoch: number): Promise<boolean>
+  mark(): Promise<BooksMark>
+  /** Sets the mark, unless it is not `current` any more. */
+  setMark(mark: string, current: string | null): Promise<void>
   /** Runs `work` under the bucket's lock. Waits for it at most some seconds. */
   withBucket<Result>(bucket: number, work: (bucket: LockedBucket) => Promise<Result>): Promise<Result>
   /** Runs `work` while no other process runs work of this name. Waits for its turn at most some seconds. */

@@ -1,5 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import {
+  type BooksMark,
   BUCKETS,
   type BucketEpoch,
   type BucketFailures,
@@ -24,6 +25,8 @@ const LOOK_EVERY_MS = 100
 const AT_ONCE = 4
 /** Keys revoked longer ago are known to every node. */
 const REVOKED_LATELY_MS = 3_600_000
+/** Books get a new mark so often: a copy of them that is older is known as one. */
+const MARK_EVERY_MS = 5000
 /** A tenant whose status changes while it is written is looked at again, so many times. */
 const MAX_LOOKS = 10
 
@@ -36,6 +39,8 @@ export interface RecoverDeps {
   /** A node that has nothing open yet, and is not waited for: the one that does this while it starts. */
   readonly idle_node: string | null
   readonly clock: Clock
+  /** A text that nobody else makes. */
+  readonly unique: () => string
   readonly windowAt: NonNullable<MeterOptions['windowAt']>
   readonly sleep: (ms: number) => Promise<void>
   /** Hears what is about to be done, for the log. */
@@ -44,7 +49,7 @@ export interface RecoverDeps {
 
 /**
  * Fills buckets anew whose state in Redis is not, or not certainly, what the ledger says: the server is new, was flushed, restarted, or
- * replaced by a replica that lagged. They are closed meanwhile, so that nothing is spent twice.
+ * replaced by a replica that lagged; or the ledger is an older copy of itself. They are closed meanwhile, so that nothing is spent twice.
  *
  * In this order: a new epoch in the ledger (from here on nothing that limits were told before counts as charged); what the streams
  * have; the same epoch in Redis, with nothing in it; every live node brings in what has ended and registers what is open; then, bucket by
@@ -61,7 +66,7 @@ export async function recover(deps: RecoverDeps): Promise<number> {
 
 async function recoverAlone(deps: RecoverDeps): Promise<number> {
   const { limits, ledger, on_progress } = deps
-  const { buckets, last_epoch, unreachable } = await unsound(deps)
+  const { buckets, last_epoch, unreachable, mark } = await unsound(deps)
   const failures = new Map(unreachable)
   let left = buckets
   const without = (failed: BucketFailures): void => {
@@ -78,7 +83,28 @@ async function recoverAlone(deps: RecoverDeps): Promise<number> {
     on_progress('buckets are open', { buckets: left.length, of: buckets.length, epoch })
   }
   throwFirst(failures)
+  await renewMark(mark, left.length > 0, deps)
   return left.length
+}
+
+const textOfMark = ({ server, mark }: BooksMark): string => `${server} ${mark ?? ''}`
+
+/**
+ * Gives the books a new mark, of which limits hear first. Books that are older than their last mark have one of which limits have heard
+ * nothing, or another that they have forgotten.
+ *
+ * @param current the mark by which buckets were found sound: books that were replaced since must not get a mark that limits know
+ */
+async function renewMark(current: BooksMark, is_due: boolean, { limits, ledger, clock, unique }: RecoverDeps): Promise<void> {
+  const age_ms = clock.now_ms() - Number(current.mark?.split(' ')[0])
+  if (!is_due && age_ms >= 0 && age_ms < MARK_EVERY_MS) return
+  const next = `${clock.now_ms()} ${unique()}`
+  const marks = [textOfMark(current), textOfMark({ ...current, mark: next })] as const
+  const epochs = new Map((await ledger.epochs()).map(({ bucket, epoch }) => [bucket, epoch]))
+  const { done, failures } = await ofEachBucket(ALL, (bucket) => limits.mark(bucket, epochs.get(bucket) ?? 0, marks))
+  throwFirst(failures)
+  // A bucket that was closed meanwhile knows of nothing: it is filled first.
+  if (![...done.values()].includes(false)) await ledger.setMark(next, current.mark)
 }
 
 const ALL: readonly number[] = Array.from({ length: BUCKETS }, (_, bucket) => bucket)
@@ -90,24 +116,33 @@ interface Unsound {
   readonly last_epoch: number
   /** Nothing can be said of these now. */
   readonly unreachable: BucketFailures
+  /** The mark of the books that were compared. */
+  readonly mark: BooksMark
 }
 
 async function unsound({ limits, ledger }: RecoverDeps): Promise<Unsound> {
   const { done: states, failures } = await ofEachBucket(ALL, async (bucket) => (await limits.state([bucket]))[0])
-  const [epochs, runs] = [await ledger.epochs(), await limits.serverRuns()]
+  const [mark, epochs, runs] = [await ledger.mark(), await ledger.epochs(), await limits.serverRuns()]
   const epoch_of = new Map(epochs.map((epoch) => [epoch.bucket, epoch]))
   const unreachable = new Map(failures)
   for (const bucket of ALL) {
     if (runs(bucket) === null && !unreachable.has(bucket))
       unreachable.set(bucket, new LimitsUnavailable('away', `Redis is away: the server of bucket ${bucket}`))
   }
-  const buckets = ALL.filter((bucket) => !unreachable.has(bucket) && !isSound(states.get(bucket), epoch_of.get(bucket), runs(bucket)))
-  return { buckets, last_epoch: Math.max(0, ...[...states.values()].map((state) => state?.epoch ?? 0)), unreachable }
+  const sound = (bucket: number): boolean =>
+    isSound(states.get(bucket), epoch_of.get(bucket), runs(bucket)) && isOf(mark, states.get(bucket))
+  const buckets = ALL.filter((bucket) => !unreachable.has(bucket) && !sound(bucket))
+  return { buckets, last_epoch: Math.max(0, ...[...states.values()].map((state) => state?.epoch ?? 0)), unreachable, mark }
 }
 
 function isSound(state: BucketState | undefined, epoch: BucketEpoch | undefined, run_id: string | null): boolean {
   if (state === undefined || epoch === undefined || run_id === null) return false
   return state.state === 'open' && epoch.state === 'open' && state.epoch === epoch.epoch && state.run_id === run_id
+}
+
+/** Whether these are the books that a bucket agrees with, and no older copy. */
+function isOf(mark: BooksMark, state: BucketState | undefined): boolean {
+  return state === undefined || state.marks.length === 0 || state.marks.includes(textOfMark(mark))
 }
 
 /** Waits until every gateway that lives has registered what it has open. @returns buckets that could not be looked at last */

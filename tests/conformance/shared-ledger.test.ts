@@ -202,6 +202,16 @@ describe.skipIf(noPostgres !== null)('shared ledger: PostgreSQL', () => {
       expect([await ledger.outboxWaiting(5), await ledger.outboxWaiting(100)]).toEqual([5, 11])
     })
 
+    it('has the mark that was set last by those who knew the one before', async () => {
+      const { server: of, mark } = await ledger.mark()
+      expect([of, mark]).toEqual([expect.stringMatching(/^[0-9A-F]{8}$/), null])
+      await ledger.setMark('first', null)
+      for (const current of [null, 'other']) await ledger.setMark('lost', current)
+      expect(await ledger.mark()).toEqual({ server: of, mark: 'first' })
+      await ledger.setMark('second', 'first')
+      expect(await ledger.mark()).toEqual({ server: of, mark: 'second' })
+    })
+
     it('lets limits know of terms alone, also of a grant that is not on record', async () => {
       await ledger.tell(termsOf(walletOf('acme')), 0n)
       expect(await ledger.outbox(5)).toMatchObject([{ seq: 1, delta: 0n, grant: { id: 'wallet-acme', priority: 100, created_at: 5 } }])

@@ -1,11 +1,13 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
-import { systemClock } from '../../src/base/clock.ts'
+import { type Clock, systemClock } from '../../src/base/clock.ts'
 import { encodeEvent } from '../../src/money/event-json.ts'
 import { windowAround } from '../../src/money/window.ts'
 import { type BucketState, bucketOf, LedgerUnavailable, type SharedLedger } from '../../src/storage/cluster-ports.ts'
+import { givingEntries } from '../../src/storage/accounts.ts'
 import { AwayLimits } from '../../src/storage/cluster/away.ts'
+import { Outbox } from '../../src/storage/cluster/credits.ts'
 import { EpochFollower } from '../../src/storage/cluster/epochs.ts'
 import { Forwarder } from '../../src/storage/cluster/forward.ts'
 import { ChargeNotes } from '../../src/storage/cluster/notes.ts'
@@ -18,6 +20,7 @@ import type { RedisLimits } from '../../src/storage/redis/limits.ts'
 import { recover, type RecoverDeps } from '../../src/worker/recover.ts'
 import { holdRequest, reasonOf } from '../conformance/limits-requests.ts'
 import { atEnd } from '../support/cleanup.ts'
+import { testClock } from '../support/clock.ts'
 import { noCluster } from '../support/cluster.ts'
 import { type PostgresServer, startPostgres } from '../support/postgres.ts'
 import { type RedisServer, startRedis, startRedisCluster } from '../support/redis.ts'
@@ -46,20 +49,25 @@ async function rigOn(redis_url: string): Promise<Rig> {
   const postgres = await startPostgres()
   const limits = limitsOn(await linkTo(redis_url))
   const books = await openBooks(postgres)
-  const { ledger, records } = books
+  const { ledger } = books
   const poster = new StreamPoster({ streams: limits, ledger })
-  const deps: RecoverDeps = {
+  return { limits, ledger, books, postgres, poster, deps: depsOf(limits, books, systemClock()) }
+}
+
+function depsOf(limits: RedisLimits, { ledger, records }: PostgresBooks, clock: Clock): RecoverDeps {
+  const poster = new StreamPoster({ streams: limits, ledger })
+  return {
     limits,
     ledger,
     records,
     drain: (buckets) => poster.drainEach(buckets),
     idle_node: null,
-    clock: systemClock(),
+    clock,
+    unique: randomUUID,
     windowAt: windowAround,
     sleep: (ms) => sleep(ms),
     on_progress: () => undefined,
   }
-  return { limits, ledger, books, postgres, poster, deps }
 }
 
 function tenant(id: string, status: TenantRecord['status']): TenantRecord {
@@ -154,6 +162,36 @@ describe.skipIf(noCluster !== null)('filling buckets from the ledger', () => {
     await recover({ ...deps, records: { load, tenant: (id) => records.tenant(id) } })
     const reasons = await Promise.all(['acme', 'bolt', 'zeta'].map((id) => limits.hold(holdRequest(id, { tenant: id, amount_nano: 0n }))))
     expect(reasons.map(reasonOf)).toEqual(['held', 'tenant_suspended', 'tenant_suspended'])
+  })
+
+  it('a ledger that was restored from an older copy of itself has every bucket filled from it, so that what is paid to it counts', async () => {
+    const [redis, postgres, clock] = [await startRedis(), await startPostgres(), testClock()]
+    const limits = limitsOn(await linkTo(redis.url))
+    /** Pays to whichever ledger there is, and has limits told. */
+    const pay = async ({ ledger }: PostgresBooks, id: string, amount: bigint): Promise<bigint> => {
+      const wallet = { tenant: 'acme', id: 'wallet', kind: 'wallet', unit: 'nano_cny' } as const
+      await ledger.transact({ id, at: clock.now_ms(), kind: 'top_up', note: 'test', entries: givingEntries(wallet, amount) })
+      await new Outbox({ limits, ledger, clock, on_trouble: (error) => console.warn(error) }).deliverTo('acme')
+      return (await limits.balance('acme')).available_nano
+    }
+    const before = await openBooks(postgres)
+    expect(await recover(depsOf(limits, before, clock))).toBe(256)
+    expect(await pay(before, 't1', 100n)).toBe(100n)
+    await before.close()
+    await postgres.sql('CREATE DATABASE older TEMPLATE weir', 'postgres')
+
+    const later = await openBooks(postgres, { schema: before.schema })
+    for (let times = 0; times < 3; times += 1) {
+      clock.advance(6000)
+      expect(await recover(depsOf(limits, later, clock))).toBe(0)
+    }
+    expect(await pay(later, 't2', 50n)).toBe(150n)
+
+    const restored = await openBooks(postgres, { url: await postgres.url('older'), schema: before.schema })
+    expect(await recover(depsOf(limits, restored, clock))).toBe(256)
+    expect((await limits.balance('acme')).available_nano).toBe(100n)
+    expect(await pay(restored, 't3', 7n)).toBe(107n)
+    expect(await recover(depsOf(limits, restored, clock))).toBe(0)
   })
 
   it('what a later release has written is left alone, and keeps no other bucket from being posted or filled', async () => {

@@ -236,7 +236,7 @@ describe.skipIf(REDIS_PROGRAM === null)('limits in Redis: failures', () => {
     await server.client.flushall()
     expect([await kindOf(limits.hold(holdRequest('a'))), await limits.state([ACME])]).toEqual([
       'closed',
-      [{ state: 'absent', epoch: null, run_id: null, reported: [] }],
+      [{ state: 'absent', epoch: null, run_id: null, reported: [], marks: [] }],
     ])
     await openBuckets(limits, [ACME], 2)
     await server.stop()

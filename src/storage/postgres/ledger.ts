@@ -4,6 +4,7 @@ import { decodeEvent } from '../../money/event-json.ts'
 import type { UsageEvent } from '../../money/event.ts'
 import type { AuditFacts, UsageMark } from '../books.ts'
 import type {
+  BooksMark,
   BucketBatch,
   BucketEpoch,
   EventKey,
@@ -193,6 +194,14 @@ export class PostgresLedger implements SharedLedger {
 
   openEpoch(buckets: readonly number[], epoch: number): Promise<boolean> {
     return this.#buckets.open(buckets, epoch)
+  }
+
+  mark(): Promise<BooksMark> {
+    return this.#buckets.mark()
+  }
+
+  setMark(mark: string, current: string | null): Promise<void> {
+    return this.#buckets.setMark(mark, current)
   }
 
   withBucket<Result>(bucket: number, work: (bucket: LockedBucket) => Promise<Result>): Promise<Result> {

@@ -83,6 +83,10 @@ export class Epochs {
     return this.#scripts.runLife('open', [this.#scripts.keys.of(bucket).meta], [epoch])
   }
 
+  mark(bucket: number, epoch: number, marks: readonly [string, string]): Promise<boolean> {
+    return this.#scripts.runLife('mark', [this.#scripts.keys.of(bucket).meta], [epoch, ...marks])
+  }
+
   /** One pass over the keys of a server, for all buckets together. */
   async #wipe(redis: Redis, buckets: ReadonlySet<number>, epoch: number): Promise<void> {
     const { keys } = this.#scripts
@@ -156,11 +160,12 @@ function reportWords({ receipt, rules, counters, ends, credit_line_nano, lease_m
 
 /** What a bucket's hash says. One that is being wiped is as good as absent. */
 function stateOf(fields: Readonly<Record<string, string>>): BucketState {
-  const { v, state, epoch, run } = fields
-  if (v === undefined) return { state: 'absent', epoch: null, run_id: null, reported: [] }
+  const { v, state, epoch, run, mark, next_mark } = fields
+  if (v === undefined) return { state: 'absent', epoch: null, run_id: null, reported: [], marks: [] }
   if (v !== '1') throw new UnknownVersion(`a bucket has version ${v}, which this release does not read`)
   const reported = Object.keys(fields)
     .filter((name) => name.startsWith('n:'))
     .map((name) => name.slice(2))
-  return { state: state === 'open' || state === 'filling' ? state : 'absent', epoch: Number(epoch), run_id: run ?? null, reported }
+  const marks = [mark, next_mark].filter((one) => one !== undefined)
+  return { state: state === 'open' || state === 'filling' ? state : 'absent', epoch: Number(epoch), run_id: run ?? null, reported, marks }
 }

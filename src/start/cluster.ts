@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
@@ -11,9 +12,10 @@ import type { Logger } from '../observe/log.ts'
 import type { ClusterSources } from '../observe/metrics.ts'
 import { ALL_BUCKETS } from '../storage/cluster/post.ts'
 import { type ClusterStorage, openCluster } from '../storage/cluster/open.ts'
-import { LimitsUnavailable } from '../storage/cluster-ports.ts'
+import { LimitsUnavailable, ofEachBucket } from '../storage/cluster-ports.ts'
 import { isSilent, type Nodes } from '../storage/nodes.ts'
 import { recover, type RecoverDeps } from '../worker/recover.ts'
+import { SweepGrace } from '../worker/sweep-grace.ts'
 import { closeOrphans, sweepShared, type SharedSweepDeps } from '../worker/sweep-shared.ts'
 import { startExpiring } from './expiring.ts'
 import type { Mode } from './mode.ts'
@@ -33,8 +35,6 @@ const BEAT_EVERY_MS = 2000
 /** How often a process looks whether buckets are closed; more often while some are. */
 const LOOK_EVERY_MS = 2000
 const LOOK_CLOSED_MS = 250
-/** Limits that were away come back with leases that their holders could not renew: they get so long to do it. */
-const SWEEP_GRACE_MS = 10_000
 
 export interface ClusterModeOptions {
   readonly settings: Settings
@@ -55,13 +55,13 @@ export class ClusterMode implements Mode {
   #follower: RecordsFollower | null = null
   /** Nodes that are silent, and were told of. */
   #silent: ReadonlySet<string> = new Set()
-  #swept_ok_ms: number
+  readonly #grace: SweepGrace
 
   private constructor(storage: ClusterStorage, options: ClusterModeOptions, troubles: Troubles) {
     this.storage = storage
     this.#troubles = troubles
     this.#options = options
-    this.#swept_ok_ms = options.clock.monotonic_ms()
+    this.#grace = new SweepGrace(options.clock.monotonic_ms())
   }
 
   /** @throws DataDirectoryInUse, SchemaError, JournalUnavailable, LedgerUnavailable; Error where Redis must not be used as it is */
@@ -116,7 +116,7 @@ export class ClusterMode implements Mode {
   async prepare(keys: KeyTable, calendar: () => TradingCalendar): Promise<number> {
     const { records, log } = this.storage
     await this.#beat(false)
-    if (this.#has('worker')) await this.#recover().catch(this.#trouble('filling buckets from the ledger'))
+    if (this.#has('worker')) await this.#recover(this.storage.node).catch(this.#trouble('filling buckets from the ledger'))
     if (this.#has('gateway')) {
       await keys.load(records)
       this.#follower = this.#newFollower(keys)
@@ -140,7 +140,7 @@ export class ClusterMode implements Mode {
   #startWorker(calendar: () => TradingCalendar, undo: Undo): void {
     const { poster, outbox, ledger } = this.storage
     const { clock, logger } = this.#options
-    this.#loop('filling buckets from the ledger', RECOVER_EVERY_MS, () => this.#recover(), undo)
+    this.#loop('filling buckets from the ledger', RECOVER_EVERY_MS, () => this.#recover(null), undo)
     this.#startPosting(undo, async () => await poster.round(ALL_BUCKETS))
     this.#loop('telling limits what the ledger has', OUTBOX_EVERY_MS, () => outbox.deliver(), undo)
     this.#loop('closing requests whose lease has ended', SWEEP_EVERY_MS, () => this.#sweep(calendar), undo)
@@ -176,15 +176,17 @@ export class ClusterMode implements Mode {
     limits.onClosed(() => (closed = true))
   }
 
-  async #recover(): Promise<void> {
+  async #recover(idle_node: string | null): Promise<void> {
     const { shared, ledger, records, poster } = this.storage
     const { clock, logger } = this.#options
     const deps: RecoverDeps = {
       limits: shared,
       ledger,
       records,
-      drain: (buckets) => poster.drain(buckets),
+      drain: (buckets) => poster.drainEach(buckets),
+      idle_node,
       clock,
+      unique: randomUUID,
       windowAt: windowAround,
       sleep: (ms) => sleep(ms),
       on_progress: (message, details) => logger.warn(details, message),
@@ -194,24 +196,16 @@ export class ClusterMode implements Mode {
 
   async #sweep(calendar: () => TradingCalendar): Promise<void> {
     const { clock, logger } = this.#options
-    const now_ms = clock.monotonic_ms()
-    // After a time without limits nobody could renew.
-    const was_away = now_ms - this.#swept_ok_ms > 3 * SWEEP_EVERY_MS
-    try {
-      await this.storage.shared.state([0])
-    } catch (error) {
-      if (!(error instanceof LimitsUnavailable)) throw error
-      return
-    }
-    if (was_away) await sleep(SWEEP_GRACE_MS)
-    this.#swept_ok_ms = clock.monotonic_ms()
-    const swept = await this.storage.ledger.ifAlone('sweep', () =>
-      sweepShared({ ...this.#closingDeps(calendar), limits: this.storage.shared }),
-    )
+    const { ledger, shared } = this.storage
+    const { done, failures } = await ofEachBucket(ALL_BUCKETS, (bucket) => shared.state([bucket]))
+    const buckets = this.#grace.sweepable(done.keys(), clock.monotonic_ms())
+    const swept = await ledger.ifAlone('sweep', () => sweepShared({ ...this.#closingDeps(calendar), limits: shared, buckets }))
     if (swept !== null && swept > 0) logger.error({ swept }, 'closed requests whose lease had ended')
+    // That limits are away is told by whoever fills them.
+    for (const failure of failures.values()) if (!(failure instanceof LimitsUnavailable)) throw failure
   }
 
-  #closingDeps(calendar: () => TradingCalendar): Omit<SharedSweepDeps, 'limits'> {
+  #closingDeps(calendar: () => TradingCalendar): Omit<SharedSweepDeps, 'limits' | 'buckets'> {
     const { closing, records } = this.storage
     return { closing, clock: this.#options.clock, calendar, prices: () => readPrices(records) }
   }

@@ -42,6 +42,7 @@ async function expireOnce(from_ms: number, { storage, clock, logger }: ExpiringD
     records,
     ledger,
     limits,
+    owes: (tenant) => credits.owes(tenant),
     clock,
     turns,
     apply: (transaction) => applyTransaction(transaction, { ledger, credits }),

@@ -32,6 +32,31 @@ export function bucketOf(tenant: string): number {
   return Number.parseInt(hash('sha256', tenant, 'hex').slice(0, 2), 16)
 }
 
+/** Why something could not be done for some buckets, while it was done for the others. */
+export type BucketFailures = ReadonlyMap<number, unknown>
+
+/** Does the same for each of some buckets, side by side; those for which it fails keep nobody else from going on. Rejects never. */
+export async function ofEachBucket<Result>(
+  buckets: readonly number[],
+  work: (bucket: number) => Promise<Result>,
+): Promise<{ readonly done: ReadonlyMap<number, Result>; readonly failures: BucketFailures }> {
+  const [done, failures] = [new Map<number, Result>(), new Map<number, unknown>()]
+  const one = async (bucket: number): Promise<void> => {
+    try {
+      done.set(bucket, await work(bucket))
+    } catch (error) {
+      failures.set(bucket, error)
+    }
+  }
+  await Promise.all(buckets.map(one))
+  return { done, failures }
+}
+
+/** Has the first failure heard of, once everybody else was served. @throws it */
+export function throwFirst(failures: BucketFailures): void {
+  for (const failure of failures.values()) throw failure
+}
+
 /**
  * Redis did not do what was asked. `away`: it cannot be reached, or not in time, and nothing was sent. `unknown`: it was sent and the
  * outcome is not known. `closed`: the bucket is closed until its state is what the ledger says. `full`: it has no memory left for more.
@@ -107,6 +132,8 @@ export interface BucketState {
   readonly run_id: string | null
   /** Nodes that have registered their open holds in this epoch. */
   readonly reported: readonly string[]
+  /** Marks of the books that it agrees with: the one they had and the one they got; none where it was not told. */
+  readonly marks: readonly string[]
 }
 
 /** Balances of one tenant as the ledger has them, to fill a bucket with. */
@@ -145,14 +172,16 @@ export interface SharedLimits extends Limits {
 
   // A bucket's life. All but `state` and `serverRuns` are idempotent, and refuse (false) an epoch that is not the bucket's.
   state(buckets: readonly number[]): Promise<readonly BucketState[]>
-  /** `run_id` of the server that each bucket is on now, asked of every server once; null for buckets that are nowhere. */
+  /** `run_id` of the server that each bucket is on now, asked of every server once; null for those on none that answers. Rejects if none does. */
   serverRuns(): Promise<(bucket: number) => string | null>
-  /** Closes buckets that are of an older epoch, deletes everything in them, and lets nodes report. */
-  beginEpoch(buckets: readonly number[], epoch: number): Promise<void>
+  /** Closes buckets that are of an older epoch, deletes everything in them, and lets nodes report. @returns those where that failed */
+  beginEpoch(buckets: readonly number[], epoch: number): Promise<BucketFailures>
   /** Registers this process's open holds in a bucket that is `filling`, and reports the node. */
   report(bucket: number, epoch: number, node: string): Promise<boolean>
   fill(bucket: number, epoch: number, accounts: readonly AccountBooks[], meters: readonly MeterBooks[]): Promise<boolean>
   openBucket(bucket: number, epoch: number): Promise<boolean>
+  /** Remembers by which marks the books of an open bucket are known from now on. */
+  mark(bucket: number, epoch: number, marks: readonly [string, string]): Promise<boolean>
 }
 
 /** What settles left for the ledger, one stream per bucket. */
@@ -217,6 +246,30 @@ export interface OutboxRow {
   readonly delta: bigint
 }
 
+/** Which tenants' rows are asked for, in the order of their ids, so that none can be in the others' way. */
+export interface OutboxQuery {
+  /** Tenants after this one. */
+  readonly after: string
+  /** Buckets whose tenants are passed over. */
+  readonly without: readonly number[]
+  /** At most so many tenants, and so many rows of each: their oldest. */
+  readonly tenants: number
+  readonly rows_each: number
+}
+export interface OutboxSlice {
+  readonly rows: readonly OutboxRow[]
+  /** The last tenant looked at; null where there is none after it. */
+  readonly last: string | null
+}
+
+/** By which books are told from an older copy of themselves. */
+export interface BooksMark {
+  /** Another one after a standby has taken over: it may lack the last commits. */
+  readonly server: string
+  /** Null before the first. */
+  readonly mark: string | null
+}
+
 export interface BucketEpoch {
   readonly bucket: number
   /** 0 before the first. */
@@ -249,6 +302,10 @@ export interface SharedLedger extends Ledger {
   known(keys: readonly EventKey[]): Promise<ReadonlyArray<{ readonly node: string; readonly seq: number } | null>>
   /** The oldest rows that limits have not been told of, by tenant and number; of one tenant or of all. */
   outbox(limit: number, tenant?: string): Promise<readonly OutboxRow[]>
+  /** The oldest rows of each of some tenants. */
+  outboxSlice(query: OutboxQuery): Promise<OutboxSlice>
+  /** How many rows limits have not been told of, counted up to `most`. */
+  outboxWaiting(most: number): Promise<number>
   /** Rows of a tenant with a number above `after`, up to and with `last`, whether limits have been told of them or not; kept for an hour. */
   outboxBetween(tenant: string, after: number, last: number): Promise<readonly OutboxRow[]>
   /** Limits have applied every row of the tenant up to and with `seq`. */
@@ -264,6 +321,9 @@ export interface SharedLedger extends Ledger {
   beginEpoch(buckets: readonly number[], above?: number): Promise<number>
   /** @returns false, changing nothing, unless all of them are in this epoch */
   openEpoch(buckets: readonly number[], epoch: number): Promise<boolean>
+  mark(): Promise<BooksMark>
+  /** Sets the mark, unless it is not `current` any more. */
+  setMark(mark: string, current: string | null): Promise<void>
   /** Runs `work` under the bucket's lock. Waits for it at most some seconds. */
   withBucket<Result>(bucket: number, work: (bucket: LockedBucket) => Promise<Result>): Promise<Result>
   /** Runs `work` while no other process runs work of this name. Waits for its turn at most some seconds. */

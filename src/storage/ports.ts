@@ -451,6 +451,8 @@ export interface Credits {
   makeUp(id: string): Promise<void>
   /** The same for everything that was doubted, or could not be delivered. */
   makeUpAll(): Promise<void>
+  /** Whether the ledger has something for a tenant of which limits have not been told yet. */
+  owes(tenant: string): Promise<boolean>
   /** The terms under which admission spends a grant are these now. */
   changeTerms(grant: GrantRecord): Promise<void>
   /** Puts right what admission believes of a grant; the ledger stays as it is. */

@@ -9,6 +9,8 @@ export interface ExpireDeps {
   readonly records: Pick<Records, 'expiredGrants'>
   readonly ledger: Pick<Ledger, 'transaction'>
   readonly limits: Pick<Limits, 'balance'>
+  /** Of tenants that are owed something, limits say what was left before: their grants lapse later. */
+  readonly owes: (tenant: string) => Promise<boolean>
   readonly clock: Clock
   /** A tenant's grants change in its turn. */
   readonly turns: Turns
@@ -49,6 +51,7 @@ async function tryOne(grant: GrantRecord, deps: ExpireDeps): Promise<boolean> {
 }
 
 async function expireOne(grant: GrantRecord, deps: ExpireDeps): Promise<boolean> {
+  if (await deps.owes(grant.tenant)) return false
   const now_ms = deps.clock.now_ms()
   const view = (await deps.limits.balance(grant.tenant)).grants.find(({ id }) => id === grant.id)
   // Its expiry may have been moved after the slice was read.

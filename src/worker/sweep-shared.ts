@@ -1,7 +1,7 @@
 import { assert } from '../base/assert.ts'
 import type { Clock } from '../base/clock.ts'
 import type { TradingCalendar } from '../money/price.ts'
-import { BUCKETS, LimitsUnavailable, type SharedLimits, type SweptRequest } from '../storage/cluster-ports.ts'
+import { LimitsUnavailable, type SharedLimits, type SweptRequest } from '../storage/cluster-ports.ts'
 import type { Closing, UnfinishedRequest } from '../storage/ports.ts'
 import { type FindPrice, sweptEvent } from './sweep.ts'
 
@@ -9,6 +9,7 @@ import { type FindPrice, sweptEvent } from './sweep.ts'
 const MOST_OF_BUCKET = 100
 
 export interface SharedSweepDeps {
+  readonly buckets: readonly number[]
   readonly limits: Pick<SharedLimits, 'sweepBucket' | 'release'>
   readonly closing: Closing
   readonly clock: Clock
@@ -26,7 +27,7 @@ export interface SharedSweepDeps {
 export async function sweepShared(deps: SharedSweepDeps): Promise<number> {
   const failures: unknown[] = []
   let closed = 0
-  for (let bucket = 0; bucket < BUCKETS; bucket += 1) {
+  for (const bucket of deps.buckets) {
     try {
       closed += await sweepBucket(bucket, deps)
     } catch (error) {
@@ -58,7 +59,7 @@ function unfinishedOf({ receipt, context, last }: SweptRequest): UnfinishedReque
   return { open: { ...context, hold: receipt }, last }
 }
 
-export interface OrphanDeps extends Omit<SharedSweepDeps, 'limits'> {
+export interface OrphanDeps extends Omit<SharedSweepDeps, 'limits' | 'buckets'> {
   readonly unfinished: () => Promise<readonly UnfinishedRequest[]>
 }
 

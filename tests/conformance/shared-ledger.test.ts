@@ -187,6 +187,31 @@ describe.skipIf(noPostgres !== null)('shared ledger: PostgreSQL', () => {
       expect(await outboxOf(ledger, 'acme')).toEqual(['acme 3 wallet-acme 1'])
     })
 
+    it('gives the oldest rows of each of some tenants, those of named buckets left out, and says where it has come to', async () => {
+      for (const tenant of ['acme', 'bolt', 'zeta', 'omega'])
+        for (const n of [1, 2, 3]) await ledger.transact(topUp(`${tenant}-${n}`, 1n, tenant))
+      await ledger.delivered('acme', 1)
+      const slice = async (after: string, tenants: number, without: readonly number[] = []): Promise<unknown> => {
+        const { rows, last } = await ledger.outboxSlice({ after, without, tenants, rows_each: 2 })
+        return [rows.map(({ tenant, seq }) => `${tenant} ${seq}`), last]
+      }
+      expect(await slice('', 2)).toEqual([['acme 2', 'acme 3', 'bolt 1', 'bolt 2'], 'bolt'])
+      expect(await slice('bolt', 3)).toEqual([['omega 1', 'omega 2', 'zeta 1', 'zeta 2'], null])
+      expect(await slice('', 2, [bucketOf('acme'), bucketOf('omega')])).toEqual([['bolt 1', 'bolt 2', 'zeta 1', 'zeta 2'], 'zeta'])
+      expect(await slice('zeta', 2)).toEqual([[], null])
+      expect([await ledger.outboxWaiting(5), await ledger.outboxWaiting(100)]).toEqual([5, 11])
+    })
+
+    it('has the mark that was set last by those who knew the one before', async () => {
+      const { server: of, mark } = await ledger.mark()
+      expect([of, mark]).toEqual([expect.stringMatching(/^[0-9A-F]{8}$/), null])
+      await ledger.setMark('first', null)
+      for (const current of [null, 'other']) await ledger.setMark('lost', current)
+      expect(await ledger.mark()).toEqual({ server: of, mark: 'first' })
+      await ledger.setMark('second', 'first')
+      expect(await ledger.mark()).toEqual({ server: of, mark: 'second' })
+    })
+
     it('lets limits know of terms alone, also of a grant that is not on record', async () => {
       await ledger.tell(termsOf(walletOf('acme')), 0n)
       expect(await ledger.outbox(5)).toMatchObject([{ seq: 1, delta: 0n, grant: { id: 'wallet-acme', priority: 100, created_at: 5 } }])

@@ -139,12 +139,12 @@ function lifeTests(the: () => Subject): void {
   it('a bucket is wiped, reported to, filled and opened, each step once and in its epoch alone', async () => {
     const { one, other } = the()
     expect(await one.state([ACME, BOLT])).toEqual([
-      { state: 'absent', epoch: null, run_id: null, reported: [] },
-      { state: 'absent', epoch: null, run_id: null, reported: [] },
+      { state: 'absent', epoch: null, run_id: null, reported: [], marks: [] },
+      { state: 'absent', epoch: null, run_id: null, reported: [], marks: [] },
     ])
     expect([await one.report(ACME, 3, 'n1'), await one.fill(ACME, 3, [], []), await one.openBucket(ACME, 3)]).toEqual([false, false, false])
     await one.beginEpoch([ACME], 3)
-    expect(await one.state([ACME])).toEqual([{ state: 'filling', epoch: 3, run_id: null, reported: [] }])
+    expect(await one.state([ACME])).toEqual([{ state: 'filling', epoch: 3, run_id: null, reported: [], marks: [] }])
     for (const epoch of [2, 4]) {
       expect(await one.report(ACME, epoch, 'n1')).toBe(false)
       expect(await one.fill(ACME, epoch, [books([[grant('wallet'), 5n]])], [])).toBe(false)
@@ -158,8 +158,14 @@ function lifeTests(the: () => Subject): void {
     expect(await one.fill(ACME, 3, [books([[grant('wallet'), 7n]])], [])).toBe(true)
     expect([await one.openBucket(ACME, 3), await other.openBucket(ACME, 3)]).toEqual([true, true])
     const [state] = await other.state([ACME])
-    expect(state).toEqual({ state: 'open', epoch: 3, run_id: (await one.serverRuns())(ACME), reported: expect.any(Array) })
+    expect(state).toEqual({ state: 'open', epoch: 3, run_id: (await one.serverRuns())(ACME), reported: expect.any(Array), marks: [] })
     expect(state?.reported.toSorted()).toEqual(['n1', 'n2'])
+    expect([await one.mark(ACME, 2, ['a', 'b']), await one.mark(BOLT, 3, ['a', 'b']), await one.mark(ACME, 3, ['a', 'b'])]).toEqual([
+      false,
+      false,
+      true,
+    ])
+    expect(await other.state([ACME, BOLT])).toMatchObject([{ marks: ['a', 'b'] }, { state: 'absent', marks: [] }])
     expect([await one.report(ACME, 3, 'n3'), await one.fill(ACME, 3, [books([])], [])]).toEqual([false, false])
     expect((await one.balance('acme')).available_nano).toBe(7n)
   })

@@ -49,11 +49,12 @@ async function pay(control: TestControl, parts: readonly PaymentPart[], id = uui
 }
 
 async function expire({ storage, deps }: TestControl, slice_grants?: number): Promise<number> {
-  const { records, ledger, limits } = storage
+  const { records, ledger, limits, credits } = storage
   const expire_deps = {
     records,
     ledger,
     limits,
+    owes: (tenant: string) => credits.owes(tenant),
     clock: deps.clock,
     turns: storage.turns,
     apply: (transaction: LedgerTransaction) => applyTransaction(transaction, deps),
@@ -303,11 +304,12 @@ describe('expiry', () => {
     await give({ id: 'pack', amount: '1', expires_at: '2026-11-23' })
     const id = await pay(control, [{ grant: 'acme/pack', unit: 'nano_cny', amount: CNY / 4n }])
     clock.advance(DAY_MS)
-    const { records, ledger, limits } = control.storage
+    const { records, ledger, limits, credits } = control.storage
     await expireGrants(0, {
       records,
       ledger,
       limits,
+      owes: (tenant) => credits.owes(tenant),
       clock,
       turns: control.storage.turns,
       apply: (transaction) => ledger.transact(transaction),

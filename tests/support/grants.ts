@@ -4,7 +4,7 @@ import type { GrantRecord } from '../../src/storage/records.ts'
 
 /** Gives a tenant a grant as the control plane does: record, ledger, limits. A pack of tokens that pays for everything, unless told otherwise. */
 export async function giveGrant(
-  { storage }: { readonly storage: Storage },
+  { storage }: { readonly storage: Pick<Storage, 'records' | 'ledger' | 'credits'> },
   tenant: string,
   id: string,
   changes: Partial<Omit<GrantRecord, 'id' | 'tenant'>> = {},

@@ -1,53 +1,101 @@
+import type { Clock } from '../../base/clock.ts'
 import { grantDeltas } from '../accounts.ts'
-import { LimitsUnavailable, type OutboxRow, type SharedLedger, type SharedLimits } from '../cluster-ports.ts'
+import { bucketOf, LimitsUnavailable, type OutboxRow, type SharedLedger, type SharedLimits } from '../cluster-ports.ts'
 import { termsOf } from '../grants.ts'
 import type { Credits, GrantTerms, LedgerTransaction } from '../ports.ts'
 import type { GrantRecord } from '../records.ts'
 
-/** Rows delivered in one step. */
+/** Rows of one tenant that are delivered in one step. */
 const SLICE_ROWS = 500
+/** Of all tenants: so many at one time, and so many rows of each. */
+const SLICE_TENANTS = 50
+const ROWS_EACH = 20
+/** Rows that wait are counted no further. */
+const MOST_COUNTED = 100_000
+/** A bucket that took nothing is passed over for so long. */
+const PASSED_OVER_MS = 2000
 
 export interface OutboxDeps {
-  readonly limits: SharedLimits
-  readonly ledger: SharedLedger
+  readonly limits: Pick<SharedLimits, 'credit' | 'shift'>
+  readonly ledger: Pick<SharedLedger, 'outbox' | 'outboxSlice' | 'outboxWaiting' | 'delivered' | 'tell'>
+  readonly clock: Pick<Clock, 'monotonic_ms'>
   /** Hears that limits are away: they are told later. */
   readonly on_trouble: (error: Error) => void
 }
 
 /**
  * Brings the ledger's outbox to limits: rows of a tenant in the order of their numbers, each once, whichever process brings it. What
- * cannot be brought now waits in the ledger.
+ * cannot be brought now waits in the ledger, in nobody else's way: tenants take their turns, and buckets that took nothing are passed
+ * over for a while.
  */
 export class Outbox {
   readonly #deps: OutboxDeps
-
+  /** Where the turn of all tenants has come to. */
+  #after = ''
+  /** Until when buckets are passed over. */
+  readonly #passed_over = new Map<number, number>()
   #waiting = 0
 
   constructor(deps: OutboxDeps) {
     this.#deps = deps
   }
 
-  /** Rows that waited when those of all tenants were looked at last, at most one slice. */
+  /** Rows that waited when those of all tenants were looked at last. */
   get waiting(): number {
     return this.#waiting
   }
 
   /**
-   * Delivers what waits, of one tenant or of all, at most one slice.
-   * @returns whether there may be more
-   * @throws LimitsUnavailable, LedgerUnavailable
+   * Delivers the oldest rows of the tenants whose turn it is.
+   * @returns whether there may be more that can be delivered
+   * @throws LedgerUnavailable; LimitsUnavailable or what else was wrong with one, after the others were tried
    */
-  async deliver(tenant?: string): Promise<boolean> {
-    const rows = await this.#deps.ledger.outbox(SLICE_ROWS, tenant)
-    if (tenant === undefined) this.#waiting = rows.length
-    const by_tenant = [...Map.groupBy(rows, (row) => row.tenant)]
-    const outcomes = await Promise.allSettled(by_tenant.map(([of, list]) => this.#deliverTenant(of, list)))
-    const failed = outcomes.find((outcome) => outcome.status === 'rejected')
-    if (failed !== undefined) throw failed.reason
-    return rows.length === SLICE_ROWS
+  async deliver(): Promise<boolean> {
+    const { ledger } = this.#deps
+    if (this.#after === '') this.#waiting = await ledger.outboxWaiting(MOST_COUNTED)
+    const query = { after: this.#after, without: this.#bucketsPassedOver(), tenants: SLICE_TENANTS, rows_each: ROWS_EACH }
+    const { rows, last } = await ledger.outboxSlice(query)
+    this.#after = last ?? ''
+    const unfinished = await this.#deliverEach(rows)
+    return last !== null || unfinished
   }
 
-  async #deliverTenant(tenant: string, rows: readonly OutboxRow[]): Promise<void> {
+  /** Delivers all that waits for one tenant. @throws LimitsUnavailable, LedgerUnavailable */
+  async deliverTo(tenant: string): Promise<void> {
+    for (;;) {
+      const rows = await this.#deps.ledger.outbox(SLICE_ROWS, tenant)
+      const done = await this.#deliverTenant(tenant, rows)
+      if (rows.length < SLICE_ROWS || done !== rows.at(-1)?.seq) return
+    }
+  }
+
+  #bucketsPassedOver(): readonly number[] {
+    const now_ms = this.#deps.clock.monotonic_ms()
+    for (const [bucket, until_ms] of this.#passed_over) if (until_ms <= now_ms) this.#passed_over.delete(bucket)
+    return [...this.#passed_over.keys()]
+  }
+
+  /** @returns whether one who has taken all that was asked for may have more */
+  async #deliverEach(rows: readonly OutboxRow[]): Promise<boolean> {
+    const by_tenant = [...Map.groupBy(rows, (row) => row.tenant)]
+    const failures: unknown[] = []
+    let unfinished = false
+    const one = async ([tenant, list]: (typeof by_tenant)[number]): Promise<void> => {
+      try {
+        const done = await this.#deliverTenant(tenant, list)
+        if (list.length === ROWS_EACH && done === list.at(-1)?.seq) unfinished = true
+      } catch (error) {
+        failures.push(error)
+        if (error instanceof LimitsUnavailable) this.#passed_over.set(bucketOf(tenant), this.#deps.clock.monotonic_ms() + PASSED_OVER_MS)
+      }
+    }
+    await Promise.all(by_tenant.map(one))
+    if (failures.length > 0) throw failures[0]
+    return unfinished
+  }
+
+  /** @returns the number of the last row delivered, 0 for none */
+  async #deliverTenant(tenant: string, rows: readonly OutboxRow[]): Promise<number> {
     let done = 0
     try {
       for (const { grant, delta, seq } of rows) {
@@ -59,6 +107,7 @@ export class Outbox {
     } finally {
       if (done > 0) await this.#deps.ledger.delivered(tenant, done)
     }
+    return done
   }
 }
 
@@ -88,6 +137,10 @@ export class OutboxCredits implements Credits {
     // As above.
   }
 
+  async owes(tenant: string): Promise<boolean> {
+    return (await this.#deps.ledger.outbox(1, tenant)).length > 0
+  }
+
   async changeTerms(grant: GrantRecord): Promise<void> {
     await this.correct(termsOf(grant), 0n)
   }
@@ -103,7 +156,7 @@ export class OutboxCredits implements Credits {
 
   async #bring(tenant: string): Promise<void> {
     try {
-      while (await this.#outbox.deliver(tenant));
+      await this.#outbox.deliverTo(tenant)
     } catch (error) {
       // Limits that are away hear of it once they are back: the ledger has it.
       if (!(error instanceof LimitsUnavailable)) this.#deps.on_trouble(error instanceof Error ? error : new Error(String(error)))

@@ -43,16 +43,17 @@ export class Forwarder {
   /**
    * Goes once through the events that the ledger may lack. Calls take their turns.
    * @param patient false leaves nothing to posters and handlers that may have died
+   * @param buckets whose events are looked at; all others count as not in the ledger
    * @returns how many are still not in the ledger
    * @throws LedgerUnavailable
    */
-  run(patient: boolean): Promise<number> {
-    const turn = this.#running.then(() => this.#run(patient))
+  run(patient: boolean, buckets?: ReadonlySet<number>): Promise<number> {
+    const turn = this.#running.then(() => this.#run(patient, buckets))
     this.#running = turn.catch(() => undefined)
     return turn
   }
 
-  async #run(patient: boolean): Promise<number> {
+  async #run(patient: boolean, buckets?: ReadonlySet<number>): Promise<number> {
     const { journal, notes } = this.#deps
     await notes.flush()
     let after = 0
@@ -60,7 +61,8 @@ export class Forwarder {
     let left = 0
     for (;;) {
       const rows = await journal.ask<'unposted'>({ what: 'unposted', after, limit: SLICE_ROWS })
-      const done = rows.length === 0 ? new Set<number>() : await this.#slice(rows, patient)
+      const wanted = buckets === undefined ? rows : rows.filter(({ body }) => buckets.has(bucketOf(decodeEvent(body).tenant)))
+      const done = wanted.length === 0 ? new Set<number>() : await this.#slice(wanted, patient)
       const first_left = rows.find(({ seq }) => !done.has(seq))
       left += rows.length - done.size
       const last = rows.at(-1)

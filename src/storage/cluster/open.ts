@@ -19,7 +19,7 @@ import { clusterCut } from './cut.ts'
 import { EpochFollower } from './epochs.ts'
 import { Forwarder } from './forward.ts'
 import { ChargeNotes } from './notes.ts'
-import { StreamPoster } from './post.ts'
+import { ALL_BUCKETS, StreamPoster } from './post.ts'
 
 /** How long a start waits for Redis: it goes on without, since it may come. */
 const REDIS_START_MS = 5000
@@ -122,14 +122,15 @@ async function connect(options: ClusterOptions, journal: Journal, books: Postgre
   const limits = new AwayLimits({ shared: redis, clock, liveNodes: () => Math.max(1, known.nodes.filter(isLiveGateway).length) })
   const notes = new ChargeNotes(journal, on_trouble)
   const forwarder = new Forwarder({ journal, notes, limits, ledger, clock })
-  const outbox = new Outbox({ limits: redis, ledger, on_trouble })
+  const told = { limits: redis, ledger, clock, on_trouble }
+  const outbox = new Outbox(told)
   return {
     limits,
     shared: redis,
     streams: redis,
     log: journal,
     closing: createClusterClosing({ limits, journal, notes, on_trouble }),
-    credits: new OutboxCredits({ limits: redis, ledger, on_trouble }, outbox),
+    credits: new OutboxCredits(told, outbox),
     turns: { run: (name, work) => ledger.inTurn(name, work) },
     ledger,
     records,
@@ -140,7 +141,7 @@ async function connect(options: ClusterOptions, journal: Journal, books: Postgre
     rebuilder: books.rebuilder,
     cut: (rules = []) => clusterCut(rules, journal.node, { limits: redis, streams: redis, ledger, tenantOf }),
     forwarder,
-    epochs: new EpochFollower({ limits: redis, ledger, forwarder, node: journal.node }),
+    epochs: new EpochFollower({ limits: redis, ledger, forwarder, node: journal.node, on_trouble }),
     outbox,
     poster: new StreamPoster({ streams: redis, ledger }),
     beat: async (beat) => {
@@ -163,10 +164,11 @@ async function connect(options: ClusterOptions, journal: Journal, books: Postgre
   }
 }
 
-async function isUp(limits: Pick<SharedLimits, 'state'>): Promise<boolean> {
+/** Whether every server answers that has buckets. */
+async function isUp(limits: Pick<SharedLimits, 'serverRuns'>): Promise<boolean> {
   try {
-    await limits.state([0])
-    return true
+    const runOf = await limits.serverRuns()
+    return ALL_BUCKETS.every((bucket) => runOf(bucket) !== null)
   } catch (error) {
     if (error instanceof LimitsUnavailable) return false
     throw error

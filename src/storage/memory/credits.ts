@@ -57,6 +57,11 @@ export class MemoryCredits implements Credits {
     }
   }
 
+  /** They are told in the same turn; where that failed, {@link makeUpAll} has told them before anybody relies on it. */
+  async owes(): Promise<boolean> {
+    return false
+  }
+
   async changeTerms(grant: Parameters<Credits['changeTerms']>[0]): Promise<void> {
     await this.correct(termsOf(grant), 0n)
   }

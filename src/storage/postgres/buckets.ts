@@ -1,5 +1,5 @@
 import { assert } from '../../base/assert.ts'
-import { type AccountBooks, BUCKETS, type BucketEpoch, LedgerUnavailable, type LockedBucket } from '../cluster-ports.ts'
+import { type AccountBooks, type BooksMark, BUCKETS, type BucketEpoch, LedgerUnavailable, type LockedBucket } from '../cluster-ports.ts'
 import type { GrantUnit } from '../../money/grant.ts'
 import { bigOf, numberOf, type SqlRow, textOf } from '../sql/executor.ts'
 import { grantOf } from '../sql/tables.ts'
@@ -63,6 +63,16 @@ export class Buckets {
     }
   }
 
+  async mark(): Promise<BooksMark> {
+    const [rows = []] = await this.#database.read([{ sql: READ_MARK, params: [] }])
+    const [row = {}] = rows
+    return { server: textOf(row, 'server'), mark: row['mark'] === null ? null : textOf(row, 'mark') }
+  }
+
+  async setMark(mark: string, current: string | null): Promise<void> {
+    await this.#database.transaction((session) => session.run(SET_MARK, [mark, current]))
+  }
+
   async withBucket<Result>(bucket: number, work: (bucket: LockedBucket) => Promise<Result>): Promise<Result> {
     checked([bucket])
     return await underLock(this.#locks, lockKey(this.#schema, bucketLock(bucket)), 'wait', async (session) => {
@@ -78,6 +88,12 @@ export class Buckets {
     })
   }
 }
+
+/** A server that was promoted, or restored up to a moment, writes another timeline: the first eight digits of its log's file names. */
+const READ_MARK =
+  'SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8) AS server, ' + "(SELECT value FROM meta WHERE name = 'books_mark') AS mark"
+const SET_MARK =
+  "INSERT INTO meta (name, value) VALUES ('books_mark', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE meta.value = $2"
 
 class OtherEpoch extends Error {}
 

@@ -3,7 +3,18 @@ import { madeAt } from '../../base/ids.ts'
 import { decodeEvent } from '../../money/event-json.ts'
 import type { UsageEvent } from '../../money/event.ts'
 import type { AuditFacts, UsageMark } from '../books.ts'
-import type { BucketBatch, BucketEpoch, EventKey, LockedBucket, OutboxRow, PostedBatch, SharedLedger } from '../cluster-ports.ts'
+import type {
+  BooksMark,
+  BucketBatch,
+  BucketEpoch,
+  EventKey,
+  LockedBucket,
+  OutboxQuery,
+  OutboxRow,
+  OutboxSlice,
+  PostedBatch,
+  SharedLedger,
+} from '../cluster-ports.ts'
 import type { NodeBeat, NodeState } from '../nodes.ts'
 import type {
   EventPage,
@@ -144,6 +155,14 @@ export class PostgresLedger implements SharedLedger {
     return this.#outbox.waiting(limit, tenant)
   }
 
+  outboxSlice(query: OutboxQuery): Promise<OutboxSlice> {
+    return this.#outbox.slice(query)
+  }
+
+  outboxWaiting(most: number): Promise<number> {
+    return this.#outbox.count(most)
+  }
+
   delivered(tenant: string, seq: number): Promise<void> {
     return this.#outbox.delivered(tenant, seq)
   }
@@ -175,6 +194,14 @@ export class PostgresLedger implements SharedLedger {
 
   openEpoch(buckets: readonly number[], epoch: number): Promise<boolean> {
     return this.#buckets.open(buckets, epoch)
+  }
+
+  mark(): Promise<BooksMark> {
+    return this.#buckets.mark()
+  }
+
+  setMark(mark: string, current: string | null): Promise<void> {
+    return this.#buckets.setMark(mark, current)
   }
 
   withBucket<Result>(bucket: number, work: (bucket: LockedBucket) => Promise<Result>): Promise<Result> {

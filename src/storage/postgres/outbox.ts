@@ -1,5 +1,5 @@
 import type { GrantUnit } from '../../money/grant.ts'
-import { bucketOf, type OutboxRow } from '../cluster-ports.ts'
+import { bucketOf, type OutboxQuery, type OutboxRow, type OutboxSlice } from '../cluster-ports.ts'
 import { plainTerms, termsOf } from '../grants.ts'
 import type { GrantTerms } from '../ports.ts'
 import { bigOf, numberOf, type SqlRow, textOf } from '../sql/executor.ts'
@@ -54,6 +54,19 @@ const WAITING = (tenant: boolean): string =>
   `SELECT * FROM outbox WHERE delivered_at IS NULL${tenant ? ' AND tenant = $2' : ''} ORDER BY tenant, seq LIMIT $1) AS o ` +
   'LEFT JOIN grants AS g ON g.id = o.grant_id AND g.tenant = o.tenant ORDER BY o.tenant, o.seq'
 
+/** From one tenant that waits to the next, whatever lies between: as many steps as tenants, not as rows. */
+const SLICE =
+  'WITH RECURSIVE waiting (tenant) AS (' +
+  '(SELECT tenant FROM outbox WHERE delivered_at IS NULL AND tenant > $1 ORDER BY tenant LIMIT 1) UNION ALL ' +
+  'SELECT (SELECT o.tenant FROM outbox AS o WHERE o.delivered_at IS NULL AND o.tenant > w.tenant ORDER BY o.tenant LIMIT 1) ' +
+  'FROM waiting AS w WHERE w.tenant IS NOT NULL), ' +
+  'chosen AS (SELECT tenant FROM waiting WHERE tenant IS NOT NULL AND NOT bucket_of(tenant) = ANY ($2::bigint[]) LIMIT $3) ' +
+  'SELECT o.tenant AS of_tenant, o.seq, o.grant_id, o.unit AS of_unit, o.delta, o.terms, g.* FROM chosen CROSS JOIN LATERAL (' +
+  'SELECT * FROM outbox WHERE tenant = chosen.tenant AND delivered_at IS NULL ORDER BY seq LIMIT $4) AS o ' +
+  'LEFT JOIN grants AS g ON g.id = o.grant_id AND g.tenant = o.tenant ORDER BY o.tenant, o.seq'
+
+const COUNT = 'SELECT COUNT(*) AS waiting FROM (SELECT 1 FROM outbox WHERE delivered_at IS NULL LIMIT $1) AS w'
+
 const BETWEEN =
   'SELECT o.tenant AS of_tenant, o.seq, o.grant_id, o.unit AS of_unit, o.delta, o.terms, g.* FROM outbox AS o ' +
   'LEFT JOIN grants AS g ON g.id = o.grant_id AND g.tenant = o.tenant WHERE o.tenant = $1 AND o.seq > $2 AND o.seq <= $3 ORDER BY o.seq'
@@ -70,6 +83,18 @@ export class Outbox {
     const values = tenant === undefined ? [limit] : [limit, tenant]
     const { rows } = await this.#database.use((session) => session.run(WAITING(tenant !== undefined), values))
     return rows.map(rowOf)
+  }
+
+  async slice({ after, without, tenants, rows_each }: OutboxQuery): Promise<OutboxSlice> {
+    const values = [after, bigints(without), tenants, rows_each]
+    const rows = (await this.#database.use((session) => session.run(SLICE, values))).rows.map(rowOf)
+    const seen = new Set(rows.map(({ tenant }) => tenant)).size
+    return { rows, last: seen < tenants ? null : (rows.at(-1)?.tenant ?? null) }
+  }
+
+  async count(most: number): Promise<number> {
+    const { rows } = await this.#database.use((session) => session.run(COUNT, [most]))
+    return Number(bigOf(rows[0] ?? {}, 'waiting'))
   }
 
   async delivered(tenant: string, seq: number): Promise<void> {

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import type { AccountBooks, BucketState, MeterBooks } from '../cluster-ports.ts'
+import { type AccountBooks, type BucketFailures, type BucketState, type MeterBooks, ofEachBucket } from '../cluster-ports.ts'
 import { burnOrder } from '../memory/account.ts'
 import type { BucketScripts } from './bucket-scripts.ts'
 import { UnknownVersion } from './failures.ts'
@@ -44,17 +44,20 @@ export class Epochs {
   }
 
   /** Each step may be cut short: begun again with the same epoch, it goes on where it was. */
-  async beginEpoch(buckets: readonly number[], epoch: number): Promise<void> {
-    const begun = await Promise.all(
-      buckets.map(async (bucket) => {
-        const keys = [this.#scripts.keys.of(bucket).meta] as const
-        return (await this.#scripts.runLife('begin', keys, [epoch])) ? bucket : null
-      }),
-    )
-    const wiped = new Set(begun.filter((bucket) => bucket !== null))
-    if (wiped.size === 0) return
-    await this.#scripts.link.eachMaster((redis) => this.#wipe(redis, wiped, epoch))
-    await Promise.all([...wiped].map((bucket) => this.#scripts.runLife('await', [this.#scripts.keys.of(bucket).meta], [epoch])))
+  async beginEpoch(buckets: readonly number[], epoch: number): Promise<BucketFailures> {
+    const metaOf = (bucket: number): string => this.#scripts.keys.of(bucket).meta
+    const begun = await ofEachBucket(buckets, (bucket) => this.#scripts.runLife('begin', [metaOf(bucket)], [epoch]))
+    const failures = new Map(begun.failures)
+    const wiped = new Set([...begun.done].filter(([, is_to_be_wiped]) => is_to_be_wiped).map(([bucket]) => bucket))
+    if (wiped.size === 0) return failures
+    const failureAt = await this.#scripts.link.eachMaster((redis) => this.#wipe(redis, wiped, epoch))
+    for (const bucket of wiped) {
+      const failure = failureAt(metaOf(bucket))
+      if (failure !== null) failures.set(bucket, failure)
+    }
+    const ready = [...wiped].filter((bucket) => !failures.has(bucket))
+    const waiting = await ofEachBucket(ready, (bucket) => this.#scripts.runLife('await', [metaOf(bucket)], [epoch]))
+    return new Map([...failures, ...waiting.failures])
   }
 
   async report(bucket: number, epoch: number, node: string): Promise<boolean> {
@@ -78,6 +81,10 @@ export class Epochs {
 
   openBucket(bucket: number, epoch: number): Promise<boolean> {
     return this.#scripts.runLife('open', [this.#scripts.keys.of(bucket).meta], [epoch])
+  }
+
+  mark(bucket: number, epoch: number, marks: readonly [string, string]): Promise<boolean> {
+    return this.#scripts.runLife('mark', [this.#scripts.keys.of(bucket).meta], [epoch, ...marks])
   }
 
   /** One pass over the keys of a server, for all buckets together. */
@@ -153,11 +160,12 @@ function reportWords({ receipt, rules, counters, ends, credit_line_nano, lease_m
 
 /** What a bucket's hash says. One that is being wiped is as good as absent. */
 function stateOf(fields: Readonly<Record<string, string>>): BucketState {
-  const { v, state, epoch, run } = fields
-  if (v === undefined) return { state: 'absent', epoch: null, run_id: null, reported: [] }
+  const { v, state, epoch, run, mark, next_mark } = fields
+  if (v === undefined) return { state: 'absent', epoch: null, run_id: null, reported: [], marks: [] }
   if (v !== '1') throw new UnknownVersion(`a bucket has version ${v}, which this release does not read`)
   const reported = Object.keys(fields)
     .filter((name) => name.startsWith('n:'))
     .map((name) => name.slice(2))
-  return { state: state === 'open' || state === 'filling' ? state : 'absent', epoch: Number(epoch), run_id: run ?? null, reported }
+  const marks = [mark, next_mark].filter((one) => one !== undefined)
+  return { state: state === 'open' || state === 'filling' ? state : 'absent', epoch: Number(epoch), run_id: run ?? null, reported, marks }
 }

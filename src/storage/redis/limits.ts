@@ -82,6 +82,7 @@ export function createRedisLimits(link: RedisLink, options: RedisLimitsOptions):
     report: (bucket, epoch, node) => epochs.report(bucket, epoch, node),
     fill: (bucket, epoch, accounts, meters) => epochs.fill(bucket, epoch, accounts, meters),
     openBucket: (bucket, epoch) => epochs.openBucket(bucket, epoch),
+    mark: (bucket, epoch, marks) => epochs.mark(bucket, epoch, marks),
     close: () => doubts.close(),
   }
 }

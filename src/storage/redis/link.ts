@@ -36,9 +36,13 @@ export interface RedisLink {
   run(script: ScriptName, keys: readonly [string, ...string[]], words: readonly Word[], now_ms?: number): Promise<unknown>
   /** Sends a command to the master that has `key`. @throws LimitsUnavailable */
   ask<Reply>(key: string, command: (client: Redis | Cluster) => Promise<Reply>): Promise<Reply>
-  /** Sends commands to every master in turn. @throws LimitsUnavailable `away` unless all of them can be reached */
-  eachMaster(work: (redis: Redis) => Promise<void>): Promise<void>
-  /** `run_id` of the server that each key is on, asked of every master once; null for keys that none has. @throws LimitsUnavailable */
+  /**
+   * Sends commands to every master.
+   * @returns why that failed at the master that has a key, or null where it did not
+   * @throws the failure if it failed at all of them: LimitsUnavailable `away` if none can be reached
+   */
+  eachMaster(work: (redis: Redis) => Promise<void>): Promise<(key: string) => unknown>
+  /** `run_id` of the server that each key is on, asked of every master once; null where that gave no answer. @throws as `eachMaster` */
   serverRuns(): Promise<(key: string) => string | null>
   /** Hears what is published to a channel, on a connection of its own, also after that was lost. @returns what ends it */
   subscribe(channel: string, onMessage: (message: string) => void): () => void
@@ -99,11 +103,25 @@ class Link implements RedisLink {
     return await this.#answer(() => command(this.#servers.client))
   }
 
-  async eachMaster(work: (redis: Redis) => Promise<void>): Promise<void> {
+  async eachMaster(work: (redis: Redis) => Promise<void>): Promise<(key: string) => unknown> {
     const masters = this.#servers.masters()
-    if (masters.length === 0) throw this.#away()
-    for (const master of masters) this.#usable(master)
-    for (const { redis } of masters) await this.#answer(() => work(redis))
+    const outcomes = new Map<Redis, unknown>()
+    const ask = async (master: Server): Promise<void> => {
+      try {
+        this.#usable(master)
+        await this.#answer(() => work(master.redis))
+        outcomes.set(master.redis, null)
+      } catch (error) {
+        outcomes.set(master.redis, error)
+      }
+    }
+    await Promise.all(masters.map(ask))
+    if (![...outcomes.values()].includes(null)) throw [...outcomes.values()][0] ?? this.#away()
+    return (key) => {
+      const server = this.#servers.serverOf(key)
+      // One that has become a master meanwhile was not asked.
+      return server === undefined || !outcomes.has(server.redis) ? this.#away() : outcomes.get(server.redis)
+    }
   }
 
   async serverRuns(): Promise<(key: string) => string | null> {

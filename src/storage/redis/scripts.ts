@@ -16,6 +16,7 @@ const SCRIPT_NAMES = [
   'fill-account',
   'fill-meters',
   'hold',
+  'mark',
   'open',
   'publish',
   'release',

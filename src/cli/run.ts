@@ -1,5 +1,6 @@
 import { ACCOUNT_COMMANDS } from './accounts.ts'
 import { helpOf, overview, readArguments, type Command } from './command.ts'
+import { FILING_COMMANDS } from './filings.ts'
 import { GRANT_COMMANDS } from './grants.ts'
 import { CommandFailed, UsageError, type CliContext } from './io.ts'
 import { LEDGER_COMMANDS } from './ledger.ts'
@@ -29,6 +30,7 @@ export async function run(args: readonly string[], context: CliContext, options:
     ...GRANT_COMMANDS,
     ...LEDGER_COMMANDS,
     ...REPORT_COMMANDS,
+    ...FILING_COMMANDS,
     ...UPKEEP_COMMANDS,
     ...NODE_COMMANDS,
     moveCommand(options.moveBooks),

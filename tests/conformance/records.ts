@@ -6,8 +6,10 @@ import {
   PriceVersionConflict,
   type PriceVersionRecord,
   type ProjectRecord,
+  PublicSlugTaken,
   type RecordChange,
   type Records,
+  TENANT_DEFAULTS,
   type TenantRecord,
 } from '../../src/storage/records.ts'
 import type { StorageSubject } from './usage-log.ts'
@@ -24,6 +26,11 @@ const TENANT: TenantRecord = {
   on_limits_away: 'closed',
   credit_line_nano: 9_007_199_254_740_993n,
   limits: [{ kind: 'requests_per_minute', model: null, limit: '600', window: null }],
+  registration_number: 'Hunan-Sibionics-20250905S0006',
+  public_slug: 'acme-app',
+  label: 'explicit',
+  label_text: '（AI生成）',
+  label_place: 'end',
   created_at: 1_700_000_000_000,
 }
 const PROJECT: ProjectRecord = { id: 'web', tenant: 'acme', name: 'Web', limits: [], zones: null, created_at: 2 }
@@ -182,6 +189,19 @@ export function recordsConformance(name: string, make: () => Promise<StorageSubj
       expect(await records.key('key-1')).toEqual(revoked)
       expect(await records.changesAfter(0, 4)).toEqual(ALL.map((change, index) => ({ seq: index + 1, change })))
       expect(await records.changesAfter(4, 10)).toEqual([{ seq: 5, change: { kind: 'key', record: revoked } }])
+    })
+
+    it('a public slug is of one tenant, which may go on with it or give it up', async () => {
+      const { records } = subject.storage
+      const other: TenantRecord = { ...TENANT, id: 'beta' }
+      await records.put({ kind: 'tenant', record: TENANT })
+      await expect(records.put({ kind: 'tenant', record: other })).rejects.toBeInstanceOf(PublicSlugTaken)
+      expect([await records.tenants(), await records.changesAfter(1, 10)]).toEqual([[TENANT], []])
+      const without = { ...TENANT, ...TENANT_DEFAULTS }
+      for (const record of [{ ...TENANT, name: 'Acme' }, without, { ...without, id: 'gamma' }, other])
+        await records.put({ kind: 'tenant', record })
+      expect(await records.tenants()).toEqual([without, other, { ...without, id: 'gamma' }])
+      await expect(records.put({ kind: 'tenant', record: TENANT })).rejects.toBeInstanceOf(PublicSlugTaken)
     })
 
     it('a refused write leaves neither record nor change', async () => {

@@ -9,6 +9,7 @@ import {
   PriceVersionConflict,
   type PriceVersionRecord,
   type ProjectRecord,
+  PublicSlugTaken,
   type RecordChange,
   type Records,
   type TenantRecord,
@@ -48,10 +49,22 @@ export class SqlRecords implements Records {
       .insertInto('changes')
       .values({ kind: change.kind, body: changeBody(change) })
       .returning('seq')
-    const results = await this.#executor.write([upsert(change, sql), statementOf(log)])
+    const results = await this.#written([upsert(change, sql), statementOf(log)], change)
     const [row] = results[1] ?? []
     if (row === undefined) throw new TypeError('a change was written without a number')
     return numberOf(row, 'seq')
+  }
+
+  async #written(statements: readonly SqlStatement[], change: RecordChange): ReturnType<SqlExecutor['write']> {
+    try {
+      return await this.#executor.write(statements)
+    } catch (error) {
+      const slug = change.kind === 'tenant' ? change.record.public_slug : null
+      if (slug === null) throw error
+      const tenants = this.#dialect.queries.selectFrom('tenants').select('id').where('public_slug', '=', slug)
+      const taken = (await this.#read(tenants)).some((row) => textOf(row, 'id') !== change.record.id)
+      throw taken ? new PublicSlugTaken(slug) : error
+    }
   }
 
   async tenant(id: string): Promise<TenantRecord | null> {

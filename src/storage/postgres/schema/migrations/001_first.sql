@@ -177,6 +177,11 @@ CREATE TABLE tenants (
   on_limits_away text NOT NULL,
   credit_line_nano bigint NOT NULL,
   limits text NOT NULL,
+  registration_number text,
+  public_slug text COLLATE "C" UNIQUE,
+  label text NOT NULL,
+  label_text text,
+  label_place text NOT NULL,
   created_at bigint NOT NULL
 );
 CREATE TABLE projects (

@@ -5,7 +5,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { systemClock } from '../../src/base/clock.ts'
 import { hashKey } from '../../src/base/ids.ts'
 import { walletOf } from '../../src/money/grant.ts'
-import type { GrantRecord, KeyRecord, LimitSetting, TenantRecord } from '../../src/storage/records.ts'
+import { type GrantRecord, type KeyRecord, type LimitSetting, TENANT_DEFAULTS, type TenantRecord } from '../../src/storage/records.ts'
 import { openEmbedded, type Storage } from '../../src/storage/open.ts'
 
 const TENANT = 'bench'
@@ -77,7 +77,7 @@ async function seedTenant({ records, ledger }: Storage): Promise<void> {
   const created_at = Date.now()
   const tenant: TenantRecord = {
     ...{ id: TENANT, name: TENANT, audience: 'internal', status: 'active', locale: 'en', time_zone: 'Asia/Shanghai', zones: ['private'] },
-    ...{ on_client_abort: 'cancel', on_limits_away: 'closed', credit_line_nano: 0n, limits: LIMITS, created_at },
+    ...{ on_client_abort: 'cancel', on_limits_away: 'closed', credit_line_nano: 0n, limits: LIMITS, ...TENANT_DEFAULTS, created_at },
   }
   const wallet: GrantRecord = {
     ...{ id: walletOf(TENANT), tenant: TENANT, kind: 'wallet', unit: 'nano_cny', amount: 0n, priority: 100 },

@@ -95,8 +95,8 @@ const TABLE = {
     status: 403,
     type: 'permission_error',
     retry: 'never',
-    en: 'The model {model} has no filing (备案) that this gateway knows, and this tenant serves the public. Choose a filed model, or ask the operator to set the tenant audience to internal if the service is not offered to the public.',
-    zh: '模型 {model} 没有已知的备案号，而该租户面向公众提供服务。请选择已备案的模型；若服务不面向公众，请联系运营方将租户受众设为 internal。',
+    en: 'The model {model} has no filing number (备案号) in the registry of this gateway, and this tenant serves the public. Choose a filed model (GET /v1/models lists those that you can call), or, if the service is not offered to the public, ask the operator to set the audience of the tenant to internal.',
+    zh: '模型 {model} 在本网关的备案名录中没有备案号，而该租户面向公众提供服务。请选择已备案的模型（GET /v1/models 列出可用模型）；若服务不面向公众，请联系运营方将租户受众设为 internal。',
   },
   zone_not_allowed: {
     status: 403,

@@ -70,6 +70,9 @@ const Tenant = z.object({
   audience: z.string(),
   status: z.string(),
   time_zone: z.string(),
+  registration_number: z.string().nullable(),
+  public_slug: z.string().nullable(),
+  label: z.string(),
   created_at: z.string(),
 })
 
@@ -80,6 +83,11 @@ const TENANT_OPTIONS: Readonly<Record<string, OptionSpec>> = {
   locale: { value: 'zh|en', help: 'language of error messages (zh)' },
   'on-client-abort': { value: 'cancel|drain', help: 'when a client leaves: stop the provider (cancel), or read on for the exact figure' },
   'credit-line': { value: 'CNY', help: 'how far below zero its wallet may go (0)' },
+  registration: { value: 'NUMBER', help: 'its own registration (登记号) or filing (备案号), shown at /filings; "none" takes it away' },
+  'public-slug': { value: 'NAME', help: 'its page /filings/NAME, which anybody may read; "none" takes it away' },
+  label: { value: 'none|explicit', help: 'explicit: each generated answer says so in its text (none)' },
+  'label-text': { value: 'TEXT', help: 'what it says: （AI生成） or (AI-generated), by locale; "none" goes back to that' },
+  'label-place': { value: 'start|end', help: 'where it says so (start)' },
 }
 
 function tenantFields(args: Arguments): object {
@@ -90,7 +98,17 @@ function tenantFields(args: Arguments): object {
     locale: args.text('locale'),
     on_client_abort: args.text('on-client-abort'),
     credit_line_cny: args.text('credit-line'),
+    registration_number: textOrNone(args, 'registration'),
+    public_slug: textOrNone(args, 'public-slug'),
+    label: args.text('label'),
+    label_text: textOrNone(args, 'label-text'),
+    label_place: args.text('label-place'),
   }
+}
+
+function textOrNone(args: Arguments, option: string): string | null | undefined {
+  const text = args.text(option)
+  return text === 'none' ? null : text
 }
 
 const tenantCreate: Command = {
@@ -139,8 +157,11 @@ const tenantList: Command = {
       else {
         const rows = List(Tenant)
           .parse(answer)
-          .data.map((tenant) => [tenant.id, tenant.name, tenant.audience, tenant.status, tenant.time_zone])
-        context.out(table(['TENANT', 'NAME', 'AUDIENCE', 'STATUS', 'TIME ZONE'], rows))
+          .data.map((tenant) => [
+            ...[tenant.id, tenant.name, tenant.audience, tenant.status, tenant.time_zone],
+            ...[tenant.registration_number ?? '', tenant.public_slug === null ? '' : `/filings/${tenant.public_slug}`, tenant.label],
+          ])
+        context.out(table(['TENANT', 'NAME', 'AUDIENCE', 'STATUS', 'TIME ZONE', 'REGISTRATION', 'PAGE', 'LABEL'], rows))
       }
       return 0
     }),

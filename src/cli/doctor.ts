@@ -165,7 +165,7 @@ function judge(
 
 const ANSWER_CONTEXT: AnswerContext = {
   ...{ model_asked: 'doctor', usage_asked: false, prompt_tokens: 0, tokenizer: 'general', max_event_bytes: MAX_BODY_BYTES },
-  ...{ created_s: 0, request_id: 'doctor' },
+  ...{ created_s: 0, request_id: 'doctor', label: null },
 }
 
 function adviceFor(

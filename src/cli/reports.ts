@@ -1,5 +1,6 @@
 import * as z from 'zod'
 import { formatIssues, summarise } from '../config/check.ts'
+import { checkFilings, filingsText } from '../config/filings-check.ts'
 import type { Configuration } from '../config/model.ts'
 import { createTransport } from '../upstream/pool.ts'
 import { PROVIDERS } from '../upstream/providers/registry.ts'
@@ -91,10 +92,22 @@ const check: Command = {
   options: { 'config-dir': { value: 'DIR', help: 'instead of WEIR_CONFIG_DIR or ./config' } },
   run: (args, context) => {
     const result = readConfiguration(context, args.text('config-dir'))
-    if (result.ok) context.out(summarise(result.configuration, context.clock.now_ms()))
-    else context.err(formatIssues(result.issues))
-    return Promise.resolve(result.ok ? 0 : 1)
+    if (!result.ok) {
+      context.err(formatIssues(result.issues))
+      return Promise.resolve(1)
+    }
+    context.out(summarise(result.configuration, context.clock.now_ms()))
+    return Promise.resolve(reportFilings(result.configuration, context))
   },
+}
+
+/** Prints what is to say of a configuration's filings. @returns 1 if a number is in no registry, else 0 */
+export function reportFilings(configuration: Configuration, context: CliContext): number {
+  const entities = new Map([...PROVIDERS].map(([id, facts]) => [id, facts.entities]))
+  const report = checkFilings(configuration, context.clock.now_ms(), entities)
+  context.out(filingsText(report))
+  for (const error of report.errors) context.err(`error: ${error}\n`)
+  return report.errors.length === 0 ? 0 : 1
 }
 
 const doctorCommand: Command = {

@@ -1,6 +1,7 @@
 import { ACCOUNT_COMMANDS } from './accounts.ts'
 import { ESTIMATE_COMMAND } from './estimate/command.ts'
 import { helpOf, overview, readArguments, type Command } from './command.ts'
+import { FILING_COMMANDS } from './filings.ts'
 import { GRANT_COMMANDS } from './grants.ts'
 import { CommandFailed, UsageError, type CliContext } from './io.ts'
 import { LEDGER_COMMANDS } from './ledger.ts'
@@ -33,6 +34,7 @@ export async function run(args: readonly string[], context: CliContext, options:
     ...LEDGER_COMMANDS,
     ...REPORT_COMMANDS,
     ESTIMATE_COMMAND,
+    ...FILING_COMMANDS,
     ...UPKEEP_COMMANDS,
     ...NODE_COMMANDS,
     moveCommand(options.moveBooks),

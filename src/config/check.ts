@@ -1,7 +1,7 @@
 import { dayOf } from '../base/clock.ts'
 import type { PriceVersion } from '../money/price.ts'
 import type { RouteCandidate, VirtualModel } from '../routing/virtual.ts'
-import type { ConfigIssue, Configuration, Endpoint, Model, PriceBook } from './model.ts'
+import type { ConfigIssue, Configuration, Endpoint, Model, PriceBook, Settings } from './model.ts'
 import { DOMAINS } from './schema.ts'
 
 /** Mistakes as text, one per line and its correction below it, in the order given. */
@@ -28,6 +28,7 @@ export function summarise(configuration: Configuration, now_ms: number): string 
   const lines = [
     `configuration ${configuration.digest}`,
     `mode ${settings.mode}, data in ${settings.data_dir}`,
+    operatorLine(settings),
     `API on ${settings.host}:${settings.port}, admin on ${settings.admin_host}:${settings.admin_port}`,
     `${models.length} models, ${active} active endpoints`,
     ...models.flatMap((model) => modelLines(model, aliasesOf(configuration, model.id), prices, now_ms)),
@@ -40,6 +41,12 @@ export function summarise(configuration: Configuration, now_ms: number): string 
       : [`not sold, for want of a price under sell in price-book.yaml: ${unpriced.map(({ id }) => id).join(', ')}`]),
   ]
   return `${lines.join('\n')}\n`
+}
+
+function operatorLine({ operator }: Settings): string {
+  if (operator === null) return 'operator not given: write operator in weir.yaml, which /filings and the labels of answers name'
+  const { name, registration, contact } = operator
+  return `operator ${[name, registration ?? 'without a registration', ...(contact === null ? [] : [contact])].join(', ')}`
 }
 
 function aliasesOf(configuration: Configuration, id: string): readonly string[] {

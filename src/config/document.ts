@@ -34,7 +34,7 @@ export class IssueList {
 export const ENVIRONMENT: Place = { name: 'environment', lineOf: () => null }
 
 /** Largest configuration file that is read. */
-const MAX_FILE_BYTES = 8 * 1024 * 1024
+export const MAX_FILE_BYTES = 8 * 1024 * 1024
 /** Deepest nesting; also what ends a document whose aliases contain themselves. */
 const MAX_DEPTH = 32
 
@@ -92,7 +92,8 @@ export function yamlOf(value: unknown): string {
   return stringify(value, { lineWidth: 0 })
 }
 
-function readContents(path: string, name: string, issues: IssueList): Buffer | null {
+/** The bytes of a file, if they are UTF-8 and not too many; else null, and an issue. */
+export function readContents(path: string, name: string, issues: IssueList): Buffer | null {
   const place: Place = { name, lineOf: () => null }
   try {
     if (statSync(path).size > MAX_FILE_BYTES) {

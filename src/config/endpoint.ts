@@ -63,7 +63,7 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
     upstream_model,
     api_key: address.auth === 'none' || api_key instanceof Unset ? null : api_key,
     zone: given.zone ?? provider.zone ?? (facts.base_url === null ? 'private' : 'domestic'),
-    filing: given.filing ?? null,
+    filing: given.filing === undefined ? null : { ...given.filing, registration: given.filing.registration ?? null, row: null },
     tier: given.tier,
     weight: given.weight,
     timeouts: timeoutsOf(given, provider, facts),

@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { VirtualModel } from '../routing/virtual.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
 import { buildCatalogue } from './catalogue.ts'
+import { type FilingRegistry, lookUpFiling } from '../routing/filings.ts'
 import { IssueList, readOptionalSource, readSource } from './document.ts'
 import type { SourceFile } from './document.ts'
-import type { Catalogue, ConfigIssue, Configuration, Model, PriceBook } from './model.ts'
+import { FILINGS_FILE, readFilings } from './filings-file.ts'
+import type { Catalogue, ConfigIssue, Configuration, Endpoint, Model, PriceBook } from './model.ts'
 import { buildPriceBook } from './price-book.ts'
 import { resolveReferences } from './references.ts'
 import { buildRoutes } from './routes.ts'
@@ -15,8 +17,10 @@ import { buildSettings } from './settings.ts'
 const REQUIRED_FILES = ['weir.yaml', 'catalogue.yaml', 'price-book.yaml'] as const
 /** Without it there are no virtual models. */
 const ROUTES_FILE = 'routes.yaml'
+/** Files that need not be there. */
+const OPTIONAL_FILES = [ROUTES_FILE, FILINGS_FILE] as const
 /** The files of a configuration directory, in the order in which they are read and reported. */
-export const CONFIG_FILES = [...REQUIRED_FILES, ROUTES_FILE] as const
+export const CONFIG_FILES = [...REQUIRED_FILES, ...OPTIONAL_FILES] as const
 
 /** A configuration, or every mistake that keeps it from being one. */
 export type LoadResult =
@@ -41,8 +45,9 @@ export function configDirectory(env: Readonly<Record<string, string | undefined>
 }
 
 /**
- * Reads `weir.yaml`, `catalogue.yaml`, `price-book.yaml` and, where it is, `routes.yaml`, and checks them against each other. Every mistake is
- * reported at once. The result is deeply frozen, its maps and sets only by type. Throws nothing for what a user wrote.
+ * Reads `weir.yaml`, `catalogue.yaml`, `price-book.yaml` and, where they are, `routes.yaml` and `filings.csv`, and checks them against each other. Every
+ * mistake is reported at once. Without `filings.csv` no number counts as filed. The result is deeply frozen, its maps and sets only by type. Throws
+ * nothing for what a user wrote.
  */
 export function loadConfiguration(options: LoadOptions): LoadResult {
   const list = new IssueList()
@@ -53,11 +58,24 @@ export function loadConfiguration(options: LoadOptions): LoadResult {
   const catalogue = catalogue_file ? buildCatalogue(catalogue_file, resolved(catalogue_file), options, list) : null
   const prices = price_file ? buildPriceBook(price_file, resolved(price_file), catalogue?.names ?? null, list) : null
   const routes = routes_file ? buildRoutes(routes_file, resolved(routes_file), catalogue, list) : new Map<string, VirtualModel>()
+  const { registry, source: filings_file } = readFilings(options.config_dir, list)
   if (list.issues.length > 0 || settings === null || catalogue === null || prices === null) {
     return { ok: false, issues: Object.freeze(inFileOrder(list.issues)) }
   }
-  const digest = digestOf([weir, catalogue_file, price_file, routes_file])
-  return { ok: true, configuration: deepFreeze({ settings, catalogue: sellable(catalogue.catalogue, prices), prices, routes, digest }) }
+  const digest = digestOf([weir, catalogue_file, price_file, routes_file, filings_file])
+  const known = withFilings(sellable(catalogue.catalogue, prices), registry)
+  return { ok: true, configuration: deepFreeze({ settings, catalogue: known, prices, routes, filings: registry, digest }) }
+}
+
+/** Each endpoint with what the registry has under its number. */
+function withFilings(catalogue: Catalogue, registry: FilingRegistry): Catalogue {
+  const filed = (endpoint: Endpoint): Endpoint =>
+    endpoint.filing === null ? endpoint : { ...endpoint, filing: lookUpFiling(endpoint.filing, registry) }
+  const models = [...catalogue.models].map(([id, model]): [string, Model] => {
+    const inactive = model.inactive.map((entry) => ({ ...entry, target: filed(entry.target) }))
+    return [id, { ...model, endpoints: model.endpoints.map(filed), inactive }]
+  })
+  return { ...catalogue, models: new Map(models) }
 }
 
 /** A model without a price is known, and not served: nobody could say what an answer costs. */
@@ -74,12 +92,10 @@ function sellable(catalogue: Catalogue, prices: PriceBook): Catalogue {
 /** The digest that a load of the directory's present contents would have, without reading what they mean; null if one cannot be read. */
 export function digestOnDisk(config_dir: string): string | null {
   try {
-    const required = REQUIRED_FILES.map((name) => ({ name, contents: readFileSync(join(config_dir, name)) }))
-    const routes = statSync(join(config_dir, ROUTES_FILE), { throwIfNoEntry: false })
-    return digestOf([
-      ...required,
-      routes === undefined ? null : { name: ROUTES_FILE, contents: readFileSync(join(config_dir, ROUTES_FILE)) },
-    ])
+    const present = CONFIG_FILES.filter(
+      (name) => !OPTIONAL_FILES.some((optional) => optional === name) || existsSync(join(config_dir, name)),
+    )
+    return digestOf(present.map((name) => ({ name, contents: readFileSync(join(config_dir, name)) })))
   } catch (error) {
     if (error instanceof Error && 'code' in error) return null
     throw error

@@ -1,5 +1,6 @@
 import type { Attachments } from '../money/estimate.ts'
 import type { PriceVersion, TradingCalendar } from '../money/price.ts'
+import type { EndpointFiling, FilingRegistry } from '../routing/filings.ts'
 import type { VirtualModel } from '../routing/virtual.ts'
 import type { DialectName } from '../upstream/dialects/names.ts'
 import type { AuthScheme, RequestRules } from '../upstream/providers/provider.ts'
@@ -12,6 +13,8 @@ export interface Configuration {
   readonly prices: PriceBook
   /** Names that choose among models, by name. */
   readonly routes: ReadonlyMap<string, VirtualModel>
+  /** `config/filings.csv`: which filing numbers exist. Empty where there is no such file. */
+  readonly filings: FilingRegistry
   /** SHA-256 of the files' contents, hex: what is running, in logs and `/readyz`. */
   readonly digest: string
 }
@@ -35,8 +38,19 @@ export interface Settings {
   readonly cluster: ClusterSettings | null
   readonly log: { readonly level: 'fatal' | 'error' | 'warn' | 'info' | 'debug' }
   readonly cors: { readonly origins: readonly string[] }
+  /** Who runs this gateway; null where nobody said. */
+  readonly operator: Operator | null
   /** From HTTPS_PROXY, HTTP_PROXY and NO_PROXY. */
   readonly proxy: { readonly https: string | null; readonly http: string | null; readonly no_proxy: string | null }
+}
+
+/** Who answers for the service, as `/filings` shows it and answers are labelled. */
+export interface Operator {
+  readonly name: string
+  /** The operator's own number: a registration, or a filing. Null where there is none. */
+  readonly registration: string | null
+  /** Where complaints go: a telephone number, an address, a page. */
+  readonly contact: string | null
 }
 
 export type Role = 'gateway' | 'control' | 'worker'
@@ -93,7 +107,7 @@ export interface Endpoint {
   /** Resolved secret, or null when the endpoint needs none. Never logged: non-enumerable toJSON is not relied upon, callers log ids only. */
   readonly api_key: string | null
   readonly zone: 'private' | 'domestic' | 'overseas'
-  readonly filing: { readonly number: string; readonly evidence: string } | null
+  readonly filing: EndpointFiling | null
   /** Targets of a lower tier are tried first; within a tier the weights decide. */
   readonly tier: number
   readonly weight: number

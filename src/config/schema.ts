@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { nanoFromCny, picoFromCnyPerMillion } from '../money/amount.ts'
 import { ATTACHMENT_BOUNDS } from '../money/estimate.ts'
+import { type FilingKind, parseFilingNumber } from '../routing/filings.ts'
 import { formatPath, valueAt } from './document.ts'
 import type { IssueList, Path, SourceFile } from './document.ts'
 import { Unset } from './references.ts'
@@ -28,6 +29,7 @@ const DAY_MS = 86_400_000
 
 // Every leaf's error text is what would have been right; parseShape adds what was found.
 const text = (expected: string) => z.string({ error: expected }).regex(/^[^\p{Cc}]{1,1024}$/u, { error: expected })
+const short_text = (expected: string) => text(expected).max(200, { error: `${expected}, at most 200 characters` })
 const whole = (least: number, most: number, unit: string) => {
   const error = `a whole number of ${unit} from ${least} to ${most}`
   return z.int({ error }).min(least, { error }).max(most, { error })
@@ -110,6 +112,11 @@ const secret = z.custom<string | Unset>(
 const NAME = 'a name of letters, digits and . _ : / -, 128 characters at most, beginning with a letter or digit'
 const name = z.string({ error: NAME }).regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/, { error: NAME })
 const file = text('the path of a file')
+const FILED = 'a filing number such as "Beijing-DeepseekChat-202404280016"'
+const REGISTERED = 'a registration number such as "Hunan-Sibionics-20250905S0006"'
+/** A filing or registration number of one of these kinds. */
+const numberOf = (kinds: readonly FilingKind[], error: string) =>
+  z.string({ error }).refine((value) => kinds.some((kind) => kind === parseFilingNumber(value)?.kind), { error })
 
 /** `weir.yaml`. */
 export const SETTINGS = shape({
@@ -158,6 +165,11 @@ export const SETTINGS = shape({
   cors: shape({
     origins: z.array(text('an origin such as "https://app.example.cn", or "*"'), { error: 'a list of origins' }).default(['*']),
   }).prefault({}),
+  operator: shape({
+    name: short_text('the name of who runs this gateway'),
+    registration: numberOf(['filed', 'registered'], `${FILED}, or ${REGISTERED}`).optional(),
+    contact: short_text('where complaints go: a telephone number, an address, a page').optional(),
+  }).optional(),
 })
 
 const connection = {
@@ -202,7 +214,6 @@ export const MODEL = shape({
   endpoints: z.array(z.unknown(), { error: 'a list of endpoints' }).min(1, { error: 'at least one endpoint' }),
 })
 export const MODEL_ID = name
-const FILING = 'a filing number such as "Beijing-DeepseekChat-202404280016"'
 export const ENDPOINT = shape({
   ...connection,
   id: name.optional(),
@@ -214,7 +225,8 @@ export const ENDPOINT = shape({
   tier: whole(1, 100, 'a tier').default(1),
   weight: whole(1, 1_000_000, 'parts').default(1),
   filing: shape({
-    number: z.string({ error: FILING }).regex(/^[A-Za-z]+-[\p{L}\p{N}_.-]+-\d{8}(S?\d{4}|\d{6})?$/u, { error: FILING }),
+    number: numberOf(['filed'], FILED),
+    registration: numberOf(['registered'], REGISTERED).optional(),
     evidence: text('where the pairing of model and number was published'),
   }).optional(),
 })

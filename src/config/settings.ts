@@ -34,6 +34,10 @@ export function buildSettings(source: SourceFile, value: unknown, env: Environme
     cluster: from_env.urls === null ? null : { ...from_env.urls, ...file.cluster },
     log: file.log,
     cors: file.cors,
+    operator:
+      file.operator === undefined
+        ? null
+        : { ...file.operator, registration: file.operator.registration ?? null, contact: file.operator.contact ?? null },
     proxy: from_env.proxy,
   }
   if (complete) crossCheck(settings, source, issues)

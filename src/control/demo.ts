@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
-import type { ProjectRecord, Records, TenantRecord } from '../storage/records.ts'
+import { type ProjectRecord, type Records, TENANT_DEFAULTS, type TenantRecord } from '../storage/records.ts'
 import { creditWallet } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
 import { makeKey } from './keys.ts'
@@ -62,6 +62,7 @@ function demoTenant(created_at: number): TenantRecord {
     on_limits_away: 'closed',
     credit_line_nano: 0n,
     limits: [],
+    ...TENANT_DEFAULTS,
     created_at,
   }
 }

@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
-import type { ProjectRecord, TenantRecord } from '../storage/records.ts'
+import { parseFilingNumber } from '../routing/filings.ts'
+import { type ProjectRecord, PublicSlugTaken, TENANT_DEFAULTS, type TenantRecord } from '../storage/records.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import { ensureWallet } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
@@ -14,6 +15,19 @@ const DEFAULT_PROJECT = 'default'
 const TimeZone = z.string().max(64).refine(isTimeZone, 'is not a time zone; write an IANA name such as Asia/Shanghai')
 const Zones = z.array(z.enum(['private', 'domestic', 'overseas'])).min(1)
 
+const RegistrationNumber = z
+  .string()
+  .refine((text) => parseFilingNumber(text) !== null, 'write a number such as Hunan-Sibionics-20250905S0006 or Beijing-ChatGLM-20230821')
+
+/** GB 45438-2025: the label names artificial intelligence and that it generated; "AI" alone is none. */
+const LabelText = z
+  .string()
+  .trim()
+  .max(64)
+  .regex(/^[^\p{Cc}]+$/u, 'must be one line of text')
+  .regex(/AI|人工智能|artificial intelligence/i, 'must name artificial intelligence: AI or 人工智能')
+  .regex(/生成|合成|generated|synthesi[sz]ed/i, 'must say that it generated the text: 生成, 合成 or generated')
+
 const TenantFields = {
   name: DisplayName,
   audience: z.enum(['public', 'internal']),
@@ -24,6 +38,11 @@ const TenantFields = {
   on_limits_away: z.enum(['closed', 'open']),
   credit_line_cny: CnyAmount.refine((nano) => nano >= 0n, 'must not be negative'),
   limits: LimitList,
+  registration_number: RegistrationNumber.nullable(),
+  public_slug: ChosenId.nullable(),
+  label: z.enum(['none', 'explicit']),
+  label_text: LabelText.nullable(),
+  label_place: z.enum(['start', 'end']),
 }
 const NewTenant = z.strictObject({
   id: ChosenId,
@@ -36,6 +55,11 @@ const NewTenant = z.strictObject({
   on_limits_away: TenantFields.on_limits_away.default('closed'),
   credit_line_cny: TenantFields.credit_line_cny.default(0n),
   limits: TenantFields.limits.default([]),
+  registration_number: TenantFields.registration_number.default(TENANT_DEFAULTS.registration_number),
+  public_slug: TenantFields.public_slug.default(TENANT_DEFAULTS.public_slug),
+  label: TenantFields.label.default(TENANT_DEFAULTS.label),
+  label_text: TenantFields.label_text.default(TENANT_DEFAULTS.label_text),
+  label_place: TenantFields.label_place.default(TENANT_DEFAULTS.label_place),
 })
 const TenantChange = z.strictObject({ ...TenantFields, status: z.enum(['active', 'suspended']) }).partial()
 
@@ -50,7 +74,7 @@ const NewProject = z.strictObject({
 /**
  * Creates a tenant with an empty wallet and the project `default`, or completes one whose creation was cut short, given the same content.
  *
- * @throws AdminProblem `invalid_request`, also when the id is taken
+ * @throws AdminProblem `invalid_request`, also when the id is taken; `conflict` when another tenant has the public slug
  */
 export async function createTenant(body: unknown, deps: ControlDeps): Promise<object> {
   const { credit_line_cny, name, ...given } = parse(NewTenant, body)
@@ -66,7 +90,7 @@ export async function createTenant(body: unknown, deps: ControlDeps): Promise<ob
 
 async function storeTenant(record: TenantRecord, deps: ControlDeps): Promise<object> {
   const known = await deps.records.tenant(record.id)
-  if (known === null) await deps.records.put({ kind: 'tenant', record })
+  if (known === null) await putTenant(record, deps)
   else await refuseWhole(known, record, deps)
   await ensureWallet(record.id, deps)
   // Last: a tenant without it was not created to its end.
@@ -82,6 +106,16 @@ async function storeTenant(record: TenantRecord, deps: ControlDeps): Promise<obj
   return tenantView(known ?? record)
 }
 
+/** @throws AdminProblem `conflict` where another tenant has the public slug */
+async function putTenant(record: TenantRecord, { records }: ControlDeps): Promise<number> {
+  try {
+    return await records.put({ kind: 'tenant', record })
+  } catch (error) {
+    if (error instanceof PublicSlugTaken) throw new AdminProblem('conflict', error.message, 'public_slug')
+    throw error
+  }
+}
+
 async function refuseWhole(known: TenantRecord, wanted: TenantRecord, { records }: ControlDeps): Promise<void> {
   const { id } = known
   if ((await records.projects(id)).length > 0) throw new AdminProblem('invalid_request', `tenant ${id} exists already`, 'id')
@@ -93,7 +127,7 @@ async function refuseWhole(known: TenantRecord, wanted: TenantRecord, { records 
 /**
  * Changes the named fields of a tenant. A suspension holds before this resolves.
  *
- * @throws AdminProblem `invalid_request`, `not_found`
+ * @throws AdminProblem `invalid_request`, `not_found`, `conflict` when another tenant has the public slug
  */
 export async function changeTenant(id: string, body: unknown, deps: ControlDeps): Promise<object> {
   const { credit_line_cny, ...changes } = parse(TenantChange, body)
@@ -101,7 +135,7 @@ export async function changeTenant(id: string, body: unknown, deps: ControlDeps)
   const changed = await deps.turns.run(id, async () => {
     const known = await tenantOrThrow(id, deps)
     const record: TenantRecord = { ...known, ...given, credit_line_nano: credit_line_cny ?? known.credit_line_nano }
-    const seq = await deps.records.put({ kind: 'tenant', record })
+    const seq = await putTenant(record, deps)
     await deps.limits.block('tenant', id, record.status === 'suspended')
     await announce(seq, deps)
     return record

@@ -8,6 +8,7 @@ import type { ByteSource, UpstreamResponse } from '../upstream/source.ts'
 import type { Admission } from './admit.ts'
 import type { Call } from './call.ts'
 import type { Answer, StreamedAnswer } from './forward.ts'
+import { answerLabel } from './label.ts'
 import { joinAnswers } from '../upstream/requests/embeddings.ts'
 import { outboundRequest, outgoingBodies } from './outbound.ts'
 import type { Plane } from './plane.ts'
@@ -149,6 +150,7 @@ function contextOf({ call, admission, target }: Exchange): AnswerContext {
     max_event_bytes: admission.snapshot.configuration.settings.limits.max_event_bytes,
     created_s: Math.floor(admission.receipt.admitted_at / 1000),
     request_id: call.id,
+    label: answerLabel(admission),
   }
 }
 

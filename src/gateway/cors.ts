@@ -7,6 +7,8 @@ const EXPOSED = [
   'x-weir-route',
   'x-weir-filing',
   'x-weir-sandbox',
+  'x-weir-aigc',
+  'x-weir-label',
   'x-weir-max-tokens',
   'x-should-retry',
   'retry-after',

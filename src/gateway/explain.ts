@@ -127,7 +127,7 @@ const OBSTACLE_WORDS: Readonly<Record<Obstacle, string>> = {
   no_price: 'it has no price',
   not_allowed: 'the key may not use it',
   zone: 'it is served from zones that the key may not use',
-  filing: 'it has no filing and the tenant serves the public',
+  filing: 'it has no filing that is in the registry, and the tenant serves the public',
   price_ceiling: 'it is dearer than the ceiling',
   tools: 'it calls no tools, as far as the catalogue knows',
   json: 'it has no JSON mode, as far as the catalogue knows',

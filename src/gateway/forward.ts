@@ -1,5 +1,6 @@
 import { WeirError } from '../base/errors.ts'
 import type { Endpoint } from '../config/model.ts'
+import { sameFiling } from '../routing/filings.ts'
 import type { StreamTranslator } from '../upstream/dialects/dialect.ts'
 import { FAILURES, UpstreamFailure } from '../upstream/failure.ts'
 import type { ByteSource } from '../upstream/source.ts'
@@ -79,7 +80,8 @@ export function countRetry(plane: Plane): void {
 
 /** Once a keep-alive has committed the headers, only targets that they describe may follow. */
 function mayTry(call: Call, admission: Admission, target: Endpoint, plane: Plane): boolean {
-  if (call.reply.committed && target.filing?.number !== admission.route.targets[0]?.filing?.number) return false
+  const [first = target] = admission.route.targets
+  if (call.reply.committed && !sameFiling(target, first)) return false
   return plane.breakers.begin(target.id, plane.clock.now_ms())
 }
 

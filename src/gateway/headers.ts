@@ -1,7 +1,9 @@
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { Endpoint } from '../config/model.ts'
+import { filingText } from '../routing/filings.ts'
 import type { RateStates } from '../storage/ports.ts'
 import type { Admission } from './admit.ts'
+import { labelHeaders } from './label.ts'
 
 export const SSE_HEADERS: OutgoingHttpHeaders = Object.freeze({
   'content-type': 'text/event-stream; charset=utf-8',
@@ -10,16 +12,18 @@ export const SSE_HEADERS: OutgoingHttpHeaders = Object.freeze({
   'x-accel-buffering': 'no',
 })
 
-/** Headers of an answer: which model, why, under which filing, and what of the request was changed for it. */
+/** Headers of an answer: which model, why, under which filing, what of the request was changed for it, and that it was generated. */
 export function answerHeaders(admission: Admission, target: Endpoint, adjusted: string | null): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = {
     'x-weir-model': admission.route.model.id,
     'x-weir-route': admission.route.reason,
   }
   if (target.sandbox) headers['x-weir-sandbox'] = '1'
-  else if (target.filing !== null) headers['x-weir-filing'] = target.filing.number
+  const filing = filingText(target)
+  if (filing !== null) headers['x-weir-filing'] = filing
   if (admission.capped_tokens !== null) headers['x-weir-max-tokens'] = String(admission.capped_tokens)
   if (adjusted !== null) headers['x-weir-adjusted'] = adjusted
+  Object.assign(headers, labelHeaders(admission, target))
   return headers
 }
 

@@ -22,6 +22,7 @@ import { corsHeaders, PREFLIGHT_HEADERS } from './cors.ts'
 import { isStorageUnavailable } from './ending.ts'
 import { explainRoute } from './explain.ts'
 import { balanceView, findModel, findUsage, listModels, listUsage } from './lookup.ts'
+import { noticeHtml, noticeJson, noticeOf, type Page } from './notice.ts'
 import type { Plane } from './plane.ts'
 import { localeOf, refuse } from './refuse.ts'
 import { Reply } from './reply.ts'
@@ -41,6 +42,9 @@ export function createGatewayApp(plane: Plane): Hono<Env> {
   app.get('/v1/usage', (c) => lookup(c, plane, (caller) => listUsage(c.req.query(), caller, plane)))
   app.get('/v1/usage/:id', (c) => lookup(c, plane, (caller) => findUsage(c.req.param('id'), caller, plane)))
   app.get('/v1/balance', (c) => lookup(c, plane, (caller) => balanceView(caller, plane)))
+  app.get('/filings', (c) => publicNotice(c, plane))
+  app.get('/filings.json', (c) => publicNotice(c, plane))
+  app.get('/filings/:page', (c) => publicNotice(c, plane))
   app.get('/healthz', (c) => c.json({ status: 'ok' }, 200, lastAnswer(plane)))
   app.get('/readyz', (c) => readiness(c, plane))
   app.options('*', (c) => {
@@ -204,6 +208,39 @@ async function lookup(
   return RESPONSE_ALREADY_SENT
 }
 
+const PAGE_NAME = /^\/filings(?:\/([a-z0-9][a-z0-9_-]{0,62}))?(\.json)?$/
+/** In the count of open requests: visitors of public pages together, which no tenant can be called. */
+const VISITORS = ''
+
+/** `GET /filings`, and a tenant's page below it: for anybody, without a key. */
+async function publicNotice(c: Context<Env>, plane: Plane): Promise<Response> {
+  const { incoming, outgoing } = c.env
+  const call = newCall('chat_completions', incoming, outgoing, plane)
+  try {
+    const { limits } = settingsOf(plane)
+    const leave = plane.open.enter(VISITORS, limits.max_open_requests, limits.tenant_share_percent)
+    call.reply.whenClosed(leave)
+    const [, slug, json] = PAGE_NAME.exec(c.req.path) ?? []
+    const tenant = slug === undefined ? null : plane.keys.tenantOfPage(slug)
+    const wrong_page = c.req.path.startsWith('/filings/') && (tenant === null || tenant.status === 'suspended')
+    if (wrong_page) throw new WeirError('not_found', { values: { path: printable(c.req.path) } })
+    const notice = noticeOf(plane.snapshot(), tenant)
+    const accept = incoming.headers.accept ?? ''
+    const wants_json = json !== undefined || (accept.includes('application/json') && !accept.includes('text/html'))
+    sendPage(call, wants_json ? noticeJson(notice) : noticeHtml(notice, call.locale))
+  } catch (error) {
+    await refuseLookup(call, error, plane)
+  }
+  return RESPONSE_ALREADY_SENT
+}
+
+function sendPage({ headers, reply }: Call, page: Page): void {
+  const known = headers['if-none-match']?.split(',').map((tag) => tag.trim().replace(/^W\//, '')) ?? []
+  if (!known.includes(page.etag)) return reply.send(200, page.headers, page.body)
+  reply.head(304, page.headers)
+  reply.end()
+}
+
 async function refuseLookup(call: Call, error: unknown, plane: Plane): Promise<void> {
   if (isStorageUnavailable(error)) {
     plane.logger.debug({ request_id: call.id, err: error }, 'storage had no answer for a lookup')
@@ -245,15 +282,19 @@ function lastAnswer(plane: Plane): Record<string, string> {
 }
 
 const POSTED: ReadonlySet<string> = new Set([...METERED_PATHS.keys(), '/v1/route'])
-const READ = /^\/(healthz|readyz|v1\/(models|usage|balance)|v1\/models\/.+|v1\/usage\/[^/]+)$/
+const READ = /^\/(healthz|readyz|filings(\.json|\/[^/]+)?|v1\/(models|usage|balance)|v1\/models\/.+|v1\/usage\/[^/]+)$/
 
 /** The refusal of what no handler takes. With `Allow`, as RFC 9110 §15.5.6 wants, where only the method is wrong. */
 function unknownPath(c: Context<Env>): WeirError {
-  const path = c.req.path.replaceAll(/[^\x21-\x7e]/g, '?').slice(0, 128)
+  const path = printable(c.req.path)
   const allow = POSTED.has(c.req.path) ? 'POST, OPTIONS' : READ.test(c.req.path) ? 'GET, HEAD, OPTIONS' : null
   if (allow === null) return new WeirError('not_found', { values: { path } })
   c.env.outgoing.setHeader('allow', allow)
   return new WeirError('method_not_allowed', { values: { path, method: c.req.method } })
+}
+
+function printable(path: string): string {
+  return path.replaceAll(/[^\x21-\x7e]/g, '?').slice(0, 128)
 }
 
 function settingsOf(plane: Plane): Settings {

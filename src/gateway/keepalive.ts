@@ -1,6 +1,7 @@
 import type { Admission } from './admit.ts'
 import type { Call } from './call.ts'
 import { answerHeaders, SSE_HEADERS } from './headers.ts'
+import { commonProducer, labelHeaders } from './label.ts'
 import type { Lease } from './lease.ts'
 
 const COMMENT = ': keepalive\n\n'
@@ -15,8 +16,13 @@ export function keepClientAlive(call: Call, admission: Admission, lease: Lease):
   lease.whenTicked((now_ms) => {
     const heard_ms = Math.max(reply.wrote_at_ms, admission.receipt.admitted_at)
     if (reply.busy || now_ms - heard_ms < keepalive_after_ms) return
-    const first = admission.route.targets[0]
-    if (first !== undefined) reply.head(200, { ...SSE_HEADERS, ...answerHeaders(admission, first, null) })
+    const { targets } = admission.route
+    const [first] = targets
+    if (first !== undefined) {
+      // Who will answer is not known yet.
+      const label = labelHeaders(admission, commonProducer(targets))
+      reply.head(200, { ...SSE_HEADERS, ...answerHeaders(admission, first, null), ...label })
+    }
     reply.write(COMMENT, now_ms)
   })
 }

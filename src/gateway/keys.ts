@@ -19,6 +19,8 @@ export class KeyTable {
   readonly #projects = new Map<string, ProjectRecord>()
   readonly #tenants = new Map<string, TenantRecord>()
   readonly #routing = new Map<string, { readonly version: number; readonly prepared: TenantRouting | null }>()
+  /** Public slug → tenant. */
+  readonly #slugs = new Map<string, string>()
   #seq = 0
   #following: Promise<void> = Promise.resolve()
 
@@ -34,6 +36,12 @@ export class KeyTable {
 
   tenant(id: string): TenantRecord | null {
     return this.#tenants.get(id) ?? null
+  }
+
+  /** The tenant whose public page has this name, or null. */
+  tenantOfPage(slug: string): TenantRecord | null {
+    const id = this.#slugs.get(slug)
+    return id === undefined ? null : this.tenant(id)
   }
 
   /** Number of the last change that it has. */
@@ -60,7 +68,7 @@ export class KeyTable {
         for (const record of routing) this.#prepare(record)
       },
     )
-    for (const tenant of all.tenants) this.#tenants.set(tenant.id, tenant)
+    for (const tenant of all.tenants) this.#setTenant(tenant)
     for (const project of all.projects) this.#projects.set(project.id, project)
     this.#seq = all.seq
     return all
@@ -88,12 +96,20 @@ export class KeyTable {
     }
   }
 
+  #setTenant(tenant: TenantRecord): void {
+    const before = this.#tenants.get(tenant.id)?.public_slug ?? null
+    // It may be another tenant's by now, where changes are told again.
+    if (before !== null && this.#slugs.get(before) === tenant.id) this.#slugs.delete(before)
+    if (tenant.public_slug !== null) this.#slugs.set(tenant.public_slug, tenant.id)
+    this.#tenants.set(tenant.id, tenant)
+  }
+
   #misses(changes: readonly NumberedChange[]): boolean {
     return changes.some(({ seq }, index) => seq !== this.#seq + 1 + index)
   }
 
   #apply(change: RecordChange): void {
-    if (change.kind === 'tenant') this.#tenants.set(change.record.id, change.record)
+    if (change.kind === 'tenant') this.#setTenant(change.record)
     if (change.kind === 'project') this.#projects.set(change.record.id, change.record)
     if (change.kind === 'key') this.#keys.set(change.record.hash, change.record)
     if (change.kind === 'routing') this.#prepare(change.record)

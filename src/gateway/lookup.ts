@@ -11,6 +11,7 @@ import { BadCursor, MAX_PERIODS, type Period, type UsageFilter, type UsageRow } 
 import { grantDeltas } from '../storage/accounts.ts'
 import { amountText, balanceGrants, reversalId, unitName } from '../storage/grants.ts'
 import { everyRuleOf, viewLimit } from '../storage/rules.ts'
+import { type EndpointFiling, shownFiling } from '../routing/filings.ts'
 import type { Caller } from './call.ts'
 import type { Plane } from './plane.ts'
 import { isVisible } from './route.ts'
@@ -68,7 +69,7 @@ function virtualView({ id, domain, prefer, candidates }: VirtualModel, caller: C
 }
 
 function modelView(model: Model): object {
-  const filing = model.endpoints.find((endpoint) => endpoint.filing !== null && !endpoint.sandbox)?.filing?.number
+  const [filing = null] = model.endpoints.flatMap((endpoint) => shownFiling(endpoint) ?? [])
   return {
     id: model.id,
     object: 'model',
@@ -79,7 +80,16 @@ function modelView(model: Model): object {
     context_tokens: model.context_tokens,
     max_output_tokens: model.max_output_tokens,
     capabilities: model.capabilities,
-    ...(filing === undefined ? {} : { filing }),
+    ...(filing === null ? {} : filingView(filing)),
+  }
+}
+
+/** What an application must show of the model that it uses (备案公示). */
+function filingView({ number, registration, row }: EndpointFiling): object {
+  return {
+    filing: number,
+    ...(registration === null ? {} : { registration }),
+    ...(row === null || row.entity === '' ? {} : { filing_entity: row.entity }),
   }
 }
 

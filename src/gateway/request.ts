@@ -54,6 +54,8 @@ export interface RequestFacts extends RequestView {
   readonly inputs: number
   readonly user: string | null
   readonly thinking: boolean
+  /** `machine`: the caller wants a form that any other text in it would break, such as JSON. */
+  readonly answer_form: 'text' | 'machine'
   readonly body: RequestBody
 }
 
@@ -116,6 +118,7 @@ function chatFacts(body: Buffer, parsed: unknown): ReadRequest {
     max_tokens_fields: given.length === 0 ? ['max_tokens'] : given.map(([name]) => name),
     user: chat.user ?? null,
     thinking: asksForThinking(chat),
+    answer_form: asksForForm(chat) ? 'machine' : 'text',
     inputs: 0,
     given: givenIn(chat),
     history: viewHistory(chat.messages),
@@ -128,6 +131,7 @@ function chatFacts(body: Buffer, parsed: unknown): ReadRequest {
 const ONE_ANSWER = {
   ...{ stream: false, usage_asked: false, stream_options: null, n: 1, max_tokens: null, max_tokens_fields: [], thinking: false },
   ...{ given: {}, history: NO_HISTORY },
+  answer_form: 'text',
 } as const
 
 function embeddingsFacts(body: Buffer, parsed: unknown): ReadRequest {
@@ -175,6 +179,15 @@ function asksForThinking(body: Readonly<Record<string, unknown>>): boolean {
   if (body['enable_thinking'] === true) return true
   const thinking = body['thinking']
   return typeof thinking === 'object' && thinking !== null && 'type' in thinking && thinking.type === 'enabled'
+}
+
+/** Beside OpenAI's, what servers such as vLLM, SGLang and Ollama call an answer that is bound to a form. */
+const FORMS = ['guided_json', 'guided_regex', 'guided_choice', 'guided_grammar', 'structured_outputs', 'regex', 'ebnf', 'grammar', 'format']
+
+function asksForForm(body: Readonly<Record<string, unknown>>): boolean {
+  const format = body['response_format'] ?? null
+  const is_text = format === null || format === 'text' || (typeof format === 'object' && Reflect.get(format, 'type') === 'text')
+  return !is_text || FORMS.some((name) => (body[name] ?? null) !== null)
 }
 
 function parseJson(body: Buffer, max_json_depth: number): unknown {

@@ -1,6 +1,7 @@
 import { WeirError } from '../base/errors.ts'
 import type { Endpoint, Model } from '../config/model.ts'
 import { type Chance, drawOrder } from '../routing/draw.ts'
+import { mayServePublic } from '../routing/filings.ts'
 import { shown } from '../routing/reason.ts'
 import type { Caller, Protocol } from './call.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -78,9 +79,8 @@ export function allowsZone(caller: Caller, endpoint: Endpoint): boolean {
   return [caller.tenant.zones, caller.project.zones, caller.key.zones].every((zones) => zones === null || zones.includes(endpoint.zone))
 }
 
-/** Traffic that serves the public goes to filed models only (Interim Measures for Generative AI Services, art. 2 and 17). */
 export function mayServeAudience(caller: Caller, endpoint: Endpoint): boolean {
-  return caller.tenant.audience === 'internal' || endpoint.filing !== null
+  return caller.tenant.audience === 'internal' || mayServePublic(endpoint)
 }
 
 /** As long as a name may be. */

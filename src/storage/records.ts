@@ -15,8 +15,27 @@ export interface TenantRecord {
   readonly on_limits_away: 'closed' | 'open'
   readonly credit_line_nano: bigint
   readonly limits: readonly LimitSetting[]
+  /** The tenant's own number, of its application (登记号) or its model (备案号), as `/filings` shows it. */
+  readonly registration_number: string | null
+  /** Names the tenant's page under `/filings`; no two tenants have the same. Null where it has none. */
+  readonly public_slug: string | null
+  /** Whether Weir puts a text that says so into each generated answer, or leaves that to the tenant's application. */
+  readonly label: 'none' | 'explicit'
+  /** That text; null for the one of the tenant's locale. */
+  readonly label_text: string | null
+  readonly label_place: 'start' | 'end'
   readonly created_at: number
 }
+
+/** What a tenant shows and labels as long as nobody said otherwise, also in what releases before these members wrote. */
+export const TENANT_DEFAULTS = {
+  registration_number: null,
+  public_slug: null,
+  label: 'none',
+  label_text: null,
+  label_place: 'start',
+} as const satisfies Partial<TenantRecord>
+
 /** A limit as stored: the window is named, its boundaries are computed at admission. */
 export interface LimitSetting {
   readonly kind: LimitKind
@@ -138,7 +157,7 @@ export interface LoadedRecords {
 
 /** Tenants, projects, keys, grants, routing and price versions. Every write appends its numbered change in the same transaction. */
 export interface Records {
-  /** Creates or replaces the record; resolves with the change's number. */
+  /** Creates or replaces the record; resolves with the change's number. Throws {@link PublicSlugTaken}. */
   put(change: RecordChange): Promise<number>
   tenant(id: string): Promise<TenantRecord | null>
   tenants(): Promise<readonly TenantRecord[]>
@@ -162,6 +181,14 @@ export interface Records {
   /** Stores versions that are new. Throws {@link PriceVersionConflict} if an id exists with another body. */
   putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void>
   priceVersions(): Promise<readonly PriceVersionRecord[]>
+}
+
+/** Another tenant's page has this name. */
+export class PublicSlugTaken extends Error {
+  override name = 'PublicSlugTaken'
+  constructor(slug: string) {
+    super(`another tenant has the public slug ${slug}`)
+  }
 }
 
 /** A price version was edited in place. Prices change by adding a version. */

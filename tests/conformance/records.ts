@@ -6,9 +6,11 @@ import {
   PriceVersionConflict,
   type PriceVersionRecord,
   type ProjectRecord,
+  PublicSlugTaken,
   type RecordChange,
   type Records,
   type RoutingRecord,
+  TENANT_DEFAULTS,
   type TenantRecord,
 } from '../../src/storage/records.ts'
 import type { StorageSubject } from './usage-log.ts'
@@ -25,6 +27,11 @@ const TENANT: TenantRecord = {
   on_limits_away: 'closed',
   credit_line_nano: 9_007_199_254_740_993n,
   limits: [{ kind: 'requests_per_minute', model: null, limit: '600', window: null }],
+  registration_number: 'Hunan-Sibionics-20250905S0006',
+  public_slug: 'acme-app',
+  label: 'explicit',
+  label_text: '（AI生成）',
+  label_place: 'end',
   created_at: 1_700_000_000_000,
 }
 const PROJECT: ProjectRecord = { id: 'web', tenant: 'acme', name: 'Web', limits: [], zones: null, created_at: 2 }
@@ -226,6 +233,19 @@ export function recordsConformance(name: string, make: () => Promise<StorageSubj
       const many = Array.from({ length: 45 }, (_, index): RoutingRecord => ({ ...ROUTING, tenant: `t${100 + index}` }))
       await Promise.all(many.map((record) => records.put({ kind: 'routing', record })))
       expect((await loadAll(records)).routing).toEqual([emptied, other, ...many])
+    })
+
+    it('a public slug is of one tenant, which may go on with it or give it up', async () => {
+      const { records } = subject.storage
+      const other: TenantRecord = { ...TENANT, id: 'beta' }
+      await records.put({ kind: 'tenant', record: TENANT })
+      await expect(records.put({ kind: 'tenant', record: other })).rejects.toBeInstanceOf(PublicSlugTaken)
+      expect([await records.tenants(), await records.changesAfter(1, 10)]).toEqual([[TENANT], []])
+      const without = { ...TENANT, ...TENANT_DEFAULTS }
+      for (const record of [{ ...TENANT, name: 'Acme' }, without, { ...without, id: 'gamma' }, other])
+        await records.put({ kind: 'tenant', record })
+      expect(await records.tenants()).toEqual([without, other, { ...without, id: 'gamma' }])
+      await expect(records.put({ kind: 'tenant', record: TENANT })).rejects.toBeInstanceOf(PublicSlugTaken)
     })
 
     it('a refused write leaves neither record nor change', async () => {

@@ -9,6 +9,7 @@ import { readFacts } from '../../src/gateway/request.ts'
 import { buildSnapshot, type Snapshot } from '../../src/gateway/snapshot.ts'
 import { tenantRoutingOf } from '../../src/gateway/tenant-routing.ts'
 import { createDomainClassifier, type DomainClassifier } from '../../src/routing/domain.ts'
+import { TENANT_DEFAULTS } from '../../src/storage/records.ts'
 import { BREAKER_RULES, BreakerBoard } from '../../src/upstream/breaker.ts'
 import { FAILURES, type FailureKind } from '../../src/upstream/failure.ts'
 import { LatencyBoard } from '../../src/upstream/latency.ts'
@@ -237,6 +238,7 @@ function callerOf(tenant: string): Caller {
   return {
     tenant: {
       ...base,
+      ...TENANT_DEFAULTS,
       ...{ id: tenant, name: tenant, audience: tenant === 'tenant-9' ? 'public' : 'internal', status: 'active', locale: 'en' },
       ...{
         time_zone: 'Asia/Shanghai',

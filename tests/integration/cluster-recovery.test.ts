@@ -14,7 +14,7 @@ import { ChargeNotes } from '../../src/storage/cluster/notes.ts'
 import { StreamPoster } from '../../src/storage/cluster/post.ts'
 import { Journal } from '../../src/storage/journal/client.ts'
 import type { PostgresBooks } from '../../src/storage/postgres/open.ts'
-import type { TenantRecord } from '../../src/storage/records.ts'
+import { TENANT_DEFAULTS, type TenantRecord } from '../../src/storage/records.ts'
 import { Keys, slotOf } from '../../src/storage/redis/keys.ts'
 import type { RedisLimits } from '../../src/storage/redis/limits.ts'
 import { recover, type RecoverDeps } from '../../src/worker/recover.ts'
@@ -73,7 +73,7 @@ function depsOf(limits: RedisLimits, { ledger, records }: PostgresBooks, clock: 
 function tenant(id: string, status: TenantRecord['status']): TenantRecord {
   const rest = { on_client_abort: 'cancel', on_limits_away: 'closed', zones: ['domestic'], limits: [] } as const
   const settings = { locale: 'en', time_zone: 'Asia/Shanghai', audience: 'internal', credit_line_nano: 0n, created_at: 1 } as const
-  return { id, name: id, status, ...rest, ...settings }
+  return { id, name: id, status, ...rest, ...settings, ...TENANT_DEFAULTS }
 }
 
 async function stateOf(limits: RedisLimits, bucket: number): Promise<BucketState | undefined> {

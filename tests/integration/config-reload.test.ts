@@ -105,6 +105,17 @@ it('a directory that is replaced as a whole is noticed, and watched again', asyn
   expect(await applied(42)).toBe(42)
 })
 
+it('the registry of filing numbers is watched from before it exists, and is in the digest', async () => {
+  const dir = copyOfSound()
+  const { changes } = watched(dir)
+  const sizes = (): readonly number[] => changes.map(({ filings }) => filings.rows.size)
+  writeFileSync(join(dir, 'filings.csv'), '# as_of: 2026-08-24\nnumber\nBeijing-A-20240101\n')
+  await waitFor(() => sizes().at(-1) === 1, { timeout_ms: TIMEOUT_MS, what: 'the registry to be read' })
+  rmSync(join(dir, 'filings.csv'))
+  await waitFor(() => sizes().at(-1) === 0, { timeout_ms: TIMEOUT_MS, what: 'the registry to be gone' })
+  expect(changes.at(-1)?.digest).not.toBe(changes[0]?.digest)
+})
+
 it('a configuration with mistakes keeps the old one, is reported, and its repair is applied', async () => {
   const dir = copyOfSound()
   const { applied, changes, issues } = watched(dir)

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest'
 import { DataDirectoryInUse } from '../../src/storage/journal/lock.ts'
 import { migrate, SchemaError } from '../../src/storage/sql/migrate.ts'
 import { rebuildLimits } from '../../src/storage/memory/rebuild.ts'
+import { TENANT_DEFAULTS } from '../../src/storage/records.ts'
 import { spawnNode } from '../support/processes.ts'
 import { ADMITTED_AT, testClock } from '../support/clock.ts'
 import { closingEvent, openRow, openTest } from '../support/storage.ts'
@@ -156,6 +157,7 @@ function tenant(id: string) {
     on_limits_away: 'closed',
     credit_line_nano: 0n,
     limits: [{ kind: 'budget', model: null, limit: '2000', window: null }],
+    ...TENANT_DEFAULTS,
     created_at: 1,
   } as const
 }

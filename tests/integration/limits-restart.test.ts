@@ -2,7 +2,7 @@ import { expect, it } from 'vitest'
 import type { HoldReceipt } from '../../src/money/event.ts'
 import { windowAround } from '../../src/money/window.ts'
 import { rebuildLimits } from '../../src/storage/memory/rebuild.ts'
-import type { LimitSetting } from '../../src/storage/records.ts'
+import { type LimitSetting, TENANT_DEFAULTS } from '../../src/storage/records.ts'
 import { everyRuleOf, rulesFor } from '../../src/storage/rules.ts'
 import { grant, holdRequest } from '../conformance/limits-requests.ts'
 import { ADMITTED_AT, testClock } from '../support/clock.ts'
@@ -34,6 +34,7 @@ const tenant = {
   on_limits_away: 'closed',
   credit_line_nano: 0n,
   limits: LIMITS,
+  ...TENANT_DEFAULTS,
   created_at: 1,
 } as const
 const project = { id: 'web', tenant: 'acme', name: 'web', limits: LIMITS, zones: null, created_at: 1 }

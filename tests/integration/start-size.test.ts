@@ -1,7 +1,14 @@
 import { expect, it, vi } from 'vitest'
 import { windowAround } from '../../src/money/window.ts'
 import { rebuildLimits } from '../../src/storage/memory/rebuild.ts'
-import type { KeyRecord, LoadedRecords, ProjectRecord, Records, TenantRecord } from '../../src/storage/records.ts'
+import {
+  type KeyRecord,
+  type LoadedRecords,
+  type ProjectRecord,
+  type Records,
+  TENANT_DEFAULTS,
+  type TenantRecord,
+} from '../../src/storage/records.ts'
 import { SqlRecords } from '../../src/storage/sql/records.ts'
 import { ADMITTED_AT, testClock } from '../support/clock.ts'
 import { openTest } from '../support/storage.ts'
@@ -24,6 +31,7 @@ function tenantOf(id: string): TenantRecord {
     on_limits_away: 'closed',
     credit_line_nano: 0n,
     limits: [{ kind: 'budget', model: null, limit: '9000', window: null }],
+    ...TENANT_DEFAULTS,
     created_at: 1,
   }
 }

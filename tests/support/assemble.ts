@@ -21,7 +21,7 @@ import { createLogger } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { createDomainClassifier } from '../../src/routing/domain.ts'
 import { openEmbedded, type EmbeddedStorage } from '../../src/storage/open.ts'
-import type { KeyRecord, LimitSetting, TenantRecord } from '../../src/storage/records.ts'
+import { type KeyRecord, type LimitSetting, TENANT_DEFAULTS, type TenantRecord } from '../../src/storage/records.ts'
 import { BreakerBoard } from '../../src/upstream/breaker.ts'
 import { LatencyBoard } from '../../src/upstream/latency.ts'
 import { createTransport } from '../../src/upstream/pool.ts'
@@ -172,6 +172,7 @@ async function createAccount(storage: EmbeddedStorage, keys: KeyTable, options: 
     on_limits_away: 'closed',
     credit_line_nano: 0n,
     limits: [],
+    ...TENANT_DEFAULTS,
     created_at,
     ...options.tenant,
   }

@@ -21,6 +21,8 @@ export interface GatewayOptions extends AccountOptions {
   readonly models?: Readonly<Record<string, Members>>
   /** Virtual models of `routes.yaml`, by name; without them there is no such file. */
   readonly routes?: Readonly<Record<string, Members>>
+  /** Numbers of the registry, of 2026-08-24; by default those that {@link models} name. */
+  readonly filings?: readonly string[]
   /** Origin in front of endpoints instead of the sandbox's. */
   readonly upstream?: string
 }
@@ -96,7 +98,7 @@ export const HELLO = [{ role: 'user', content: 'hello' }]
 /** The directories of a gateway whose endpoints are below `origin`. */
 export function writeConfiguration(
   origin: string,
-  options: Pick<GatewayOptions, 'models' | 'routes' | 'settings' | 'timeouts'>,
+  options: Pick<GatewayOptions, 'models' | 'routes' | 'settings' | 'timeouts' | 'filings'>,
 ): { config_dir: string; data_dir: string } {
   const root = tempDir()
   const config_dir = join(root, 'config')
@@ -104,7 +106,10 @@ export function writeConfiguration(
   // JSON is YAML.
   const write = (file: string, value: unknown): void => writeFileSync(join(config_dir, file), JSON.stringify(value))
   write('weir.yaml', { drain: { delay_ms: 0, timeout_ms: 20_000 }, ...options.settings })
-  write('catalogue.yaml', { models: modelsAt(origin, options) })
+  const catalogue = { models: modelsAt(origin, options) }
+  write('catalogue.yaml', catalogue)
+  const named = [...JSON.stringify(catalogue).matchAll(/"number":"([^"]+)"/g)].map(([, number = '']) => number)
+  if (options.filings !== undefined || named.length > 0) writeFilings(config_dir, options.filings ?? [...new Set(named)])
   if (options.routes !== undefined) write('routes.yaml', { models: options.routes })
   writePrices(config_dir, options, [])
   return { config_dir, data_dir: join(root, 'data') }
@@ -140,6 +145,12 @@ function modelsAt(origin: string, { models = {}, timeouts = {} }: Pick<GatewayOp
   for (const [id, changes] of Object.entries(models))
     known[id] = { ...(known[id] ?? (changes['kind'] === undefined ? new_model(id) : {})), ...changes }
   return known
+}
+
+/** The registry; `Of <number> 公司` filed each. */
+export function writeFilings(config_dir: string, numbers: readonly string[]): void {
+  const rows = numbers.map((number) => `${number},Name of ${number},Of ${number} 公司,北京市,2024-01-02,test\n`)
+  writeFileSync(join(config_dir, 'filings.csv'), `# as_of: 2026-08-24\nnumber,name,entity,province,filed_on,source\n${rows.join('')}`)
 }
 
 function priceVersion(version: string, effective_from: string, input: string, output: string): Members {

@@ -19,6 +19,7 @@ export function answerContext(changes: Partial<AnswerContext> = {}): AnswerConte
     max_event_bytes: 1 << 20,
     created_s: 1_795_000_000,
     request_id: '0197-test',
+    label: null,
     ...changes,
   }
 }

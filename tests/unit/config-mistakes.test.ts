@@ -99,6 +99,25 @@ const MISTAKES: Readonly<Record<string, readonly Row[]>> = {
   holiday_and_workday: [['price-book.yaml', 'calendar.workdays', 5, '2026-10-03 is a holiday as well', 'each date in one list']],
   empty_file: [['catalogue.yaml', 'models', 1, 'is missing', 'a mapping of model ids']],
   missing_file: [['price-book.yaml', '', null, 'cannot be read (ENOENT)', 'price-book.yaml']],
+  filings_mistakes: [
+    ['filings.csv', 'as_of', 2, 'is "2026-02-30"', 'a line "# as_of: '],
+    ['filings.csv', 'number', 5, 'is "Beijing-A-2024"', 'a number such as'],
+    ['filings.csv', 'number', 6, 'is the same as in line 4', 'each number once'],
+    ['filings.csv', 'filed_on', 6, 'is "soon"', 'a date such as'],
+    ['filings.csv', '', 7, 'has 7 cells', '6 cells, quoted where they hold commas'],
+    ['filings.csv', 'filed_on', 7, 'is "北京市"', 'a date such as'],
+  ],
+  filings_unknown_column: [['filings.csv', '', 2, 'the unknown or repeated column "备案编号"', 'weir filings import']],
+  filings_not_dated: [['filings.csv', 'as_of', 1, 'is missing', 'the date of the list']],
+  filings_open_quote: [['filings.csv', '', 3, 'never closed', 'comma-separated values']],
+  filing_and_registration_swapped: [
+    ['catalogue.yaml', 'models.deepseek-flash.endpoints[0].filing.number', 15, 'is "Hunan-', 'a filing number'],
+    ['catalogue.yaml', 'models.deepseek-flash.endpoints[0].filing.registration', 15, 'is "Beijing-', 'a registration number'],
+  ],
+  operator_without_name: [
+    ['weir.yaml', 'operator.name', 4, 'is missing', 'who runs this gateway'],
+    ['weir.yaml', 'operator.registration', 4, 'is "none"', 'a registration number'],
+  ],
   two_mistakes_in_two_files: [
     ['weir.yaml', 'limits.max_open_requests', 2, 'is "lots"', 'a whole number of requests'],
     ['catalogue.yaml', 'models.deepseek-flash.kind', 7, 'is "caht"', 'did you mean "chat"?'],

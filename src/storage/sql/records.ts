@@ -9,6 +9,7 @@ import {
   PriceVersionConflict,
   type PriceVersionRecord,
   type ProjectRecord,
+  PublicSlugTaken,
   type RecordChange,
   type Records,
   type RoutingRecord,
@@ -52,10 +53,22 @@ export class SqlRecords implements Records {
       .insertInto('changes')
       .values({ kind: change.kind, body: changeBody(change) })
       .returning('seq')
-    const results = await this.#executor.write([upsert(change, sql), statementOf(log)])
+    const results = await this.#written([upsert(change, sql), statementOf(log)], change)
     const [row] = results[1] ?? []
     if (row === undefined) throw new TypeError('a change was written without a number')
     return numberOf(row, 'seq')
+  }
+
+  async #written(statements: readonly SqlStatement[], change: RecordChange): ReturnType<SqlExecutor['write']> {
+    try {
+      return await this.#executor.write(statements)
+    } catch (error) {
+      if (change.kind !== 'tenant' || change.record.public_slug === null) throw error
+      const { id, public_slug: slug } = change.record
+      const tenants = this.#dialect.queries.selectFrom('tenants').select('id').where('public_slug', '=', slug)
+      const taken = (await this.#read(tenants)).some((row) => textOf(row, 'id') !== id)
+      throw taken ? new PublicSlugTaken(slug) : error
+    }
   }
 
   async tenant(id: string): Promise<TenantRecord | null> {

@@ -1,4 +1,5 @@
 import type { GrantUnit } from '../../money/grant.ts'
+import { TENANT_DEFAULTS } from '../records.ts'
 import type { GrantRecord, KeyRecord, PriceVersionRecord, ProjectRecord, RecordChange, RoutingRecord, TenantRecord } from '../records.ts'
 import { bigOf, numberOf, type SqlRow, textOf } from './executor.ts'
 
@@ -67,6 +68,11 @@ export function tenantOf(row: SqlRow): TenantRecord {
     on_limits_away: textOf(row, 'on_limits_away') as TenantRecord['on_limits_away'],
     credit_line_nano: bigOf(row, 'credit_line_nano'),
     limits: fromJson<TenantRecord['limits']>(row, 'limits'),
+    registration_number: textOrNull(row, 'registration_number'),
+    public_slug: textOrNull(row, 'public_slug'),
+    label: textOf(row, 'label') as TenantRecord['label'],
+    label_text: textOrNull(row, 'label_text'),
+    label_place: textOf(row, 'label_place') as TenantRecord['label_place'],
     created_at: numberOf(row, 'created_at'),
   }
 }
@@ -236,7 +242,7 @@ export function changeOf(kind: string, body: string): RecordChange | null {
   switch (kind) {
     case 'tenant': {
       const plain = record as Omit<TenantRecord, 'credit_line_nano'> & { credit_line_nano: string }
-      return { kind, record: { ...plain, credit_line_nano: BigInt(plain.credit_line_nano) } }
+      return { kind, record: { ...TENANT_DEFAULTS, ...plain, credit_line_nano: BigInt(plain.credit_line_nano) } }
     }
     case 'grant': {
       // A release before `models` wrote bodies without it.
@@ -262,6 +268,10 @@ function fromJson<T>(row: SqlRow, column: string): T {
 
 function fromJsonOrNull<T>(row: SqlRow, column: string): T | null {
   return row[column] === null ? null : fromJson<T>(row, column)
+}
+
+function textOrNull(row: SqlRow, column: string): string | null {
+  return row[column] === null ? null : textOf(row, column)
 }
 
 function timeOrNull(row: SqlRow, column: string): number | null {

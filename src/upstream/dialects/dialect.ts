@@ -1,6 +1,7 @@
 import type { Tokenizer } from '../../money/estimate.ts'
 import type { PaidCalls, TokenUsage } from '../../money/usage.ts'
 import type { UpstreamFailure } from '../failure.ts'
+import type { AnswerLabel } from './label.ts'
 
 /** What a dialect needs to know of the call it translates an answer for. */
 export interface AnswerContext {
@@ -18,6 +19,8 @@ export interface AnswerContext {
   readonly created_s: number
   /** Unique, for ids of tool calls that have none. */
   readonly request_id: string
+  /** What is put into the answer's text to say that it was generated; null for nothing. */
+  readonly label: AnswerLabel | null
 }
 
 /** What has been observed of an answer so far. Read at any time; cheap. */

@@ -2,6 +2,7 @@ import { readText, unknownText } from './answer-text.ts'
 import type { ChoiceState } from './openai-observer.ts'
 import { brokenOff, finishOf, saysFinished } from './finish-reason.ts'
 import type { Finish } from './finish-reason.ts'
+import type { AnswerLabel } from './label.ts'
 import { isFields } from './openai-usage.ts'
 import { MAX_TOOL_CALLS, readToolCall } from './tool-calls.ts'
 import type { Placement, ToolPiece } from './tool-calls.ts'
@@ -31,6 +32,8 @@ export interface ChoiceMeaning {
   readonly reasoning_field: string | null
   /** The content must be set rather than passed. */
   readonly content_changed: boolean
+  /** What is to be put into the content to say that it was generated. */
+  readonly label: AnswerLabel | null
   readonly reasoning_changed: boolean
   /** Null where nothing was said of tool calls; empty if what was said is a repetition. */
   readonly calls: readonly PlacedCall[] | null
@@ -62,6 +65,7 @@ export function meaningOf(choice: Fields, position: number, state: ChoiceState, 
     reasoning_field: text.reasoning_field,
     content_changed: text.content_in_parts || content !== text.content,
     reasoning_changed: reasoning !== text.reasoning,
+    label: state.label.take(content, ends || whole),
     unknown: unknownText(body),
   }
 }

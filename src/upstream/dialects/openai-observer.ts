@@ -2,8 +2,9 @@ import { createCounter } from '../../money/estimate.ts'
 import type { TokenCounter, Tokenizer } from '../../money/estimate.ts'
 import { NO_CALLS } from '../../money/usage.ts'
 import type { TokenUsage } from '../../money/usage.ts'
-import type { Observation } from './dialect.ts'
+import type { AnswerContext, Observation } from './dialect.ts'
 import { brokenOff, finishOf, saysFinished } from './finish-reason.ts'
+import { type AnswerLabel, PendingLabel } from './label.ts'
 import { isFields, isStandardUsage, readUsage, usageJson } from './openai-usage.ts'
 import { GrowingText, SentText } from './sent-text.ts'
 import { indexOf, ToolCallTracker } from './tool-calls.ts'
@@ -23,14 +24,16 @@ export class ChoiceState {
   readonly sent = new SentText()
   readonly reasoning_sent = new SentText()
   readonly tools: ToolCallTracker
+  readonly label: PendingLabel
   readonly #tokenizer: Tokenizer
   readonly #answer = new Map<string, TokenCounter>()
   #content: TokenCounter | null = null
   #reasoning: TokenCounter | null = null
   #growing: GrowingText | null = null
 
-  constructor(index: number, tokenizer: Tokenizer, id_prefix: string) {
+  constructor(index: number, tokenizer: Tokenizer, id_prefix: string, label: AnswerLabel | null) {
     this.index = index
+    this.label = new PendingLabel(label)
     this.#tokenizer = tokenizer
     this.tools = new ToolCallTracker(`${id_prefix}_${index}`)
   }
@@ -41,6 +44,7 @@ export class ChoiceState {
 
   addContent(text: string): void {
     if (text === '') return
+    this.label.see(text)
     this.sent.add(text)
     ;(this.#content ??= createCounter(this.#tokenizer)).add(text)
   }
@@ -86,6 +90,7 @@ export class OpenaiObserver {
   readonly repairs = new Set<string>()
   readonly #tokenizer: Tokenizer
   readonly #id_prefix: string
+  readonly #label: AnswerLabel | null
   readonly #choices = new Map<number, ChoiceState>()
   #top: TokenUsage | null = null
   /** The last report that clients do not find, as JSON. */
@@ -94,10 +99,10 @@ export class OpenaiObserver {
   #reports = 0
   #text_after_report = false
 
-  /** @param id_prefix of ids for tool calls that have none */
-  constructor(tokenizer: Tokenizer, id_prefix: string) {
+  constructor({ tokenizer, request_id, label }: Pick<AnswerContext, 'tokenizer' | 'request_id' | 'label'>) {
     this.#tokenizer = tokenizer
-    this.#id_prefix = id_prefix
+    this.#id_prefix = `call_${request_id.replaceAll('-', '')}`
+    this.#label = label
   }
 
   get states(): Iterable<ChoiceState> {
@@ -110,7 +115,7 @@ export class OpenaiObserver {
     const known = this.#choices.get(index)
     if (known !== undefined) return known
     if (this.#choices.size >= MAX_CHOICES) return null
-    const state = new ChoiceState(index, this.#tokenizer, this.#id_prefix)
+    const state = new ChoiceState(index, this.#tokenizer, this.#id_prefix, this.#label)
     this.#choices.set(index, state)
     return state
   }

@@ -2,6 +2,7 @@ import { ObjectEdits } from '../../base/json-edits.ts'
 import { arrayElements, keyIs, objectMembers, removeMembers } from '../../base/json-spans.ts'
 import type { Edit, JsonLimits, MemberSpan } from '../../base/json-spans.ts'
 import type { ChoiceMeaning, PlacedCall } from './openai-choice.ts'
+import { labelled } from './label.ts'
 import { isFields, isStandardUsage, readUsage, usageJson } from './openai-usage.ts'
 
 type Fields = Readonly<Record<string, unknown>>
@@ -116,7 +117,13 @@ function needsEdit(meaning: ChoiceMeaning, plan: ChunkPlan): boolean {
   if (finish !== null && finish.native !== null) return true
   if (!plan.usage_asked && !plan.whole && choice['usage'] !== undefined) return true
   if (container !== (plan.whole ? 'message' : 'delta')) return true
-  return meaning.role !== 'keep' || meaning.content_changed || needsReasoning(meaning) || (calls !== null && needsCalls(meaning, plan))
+  return (
+    meaning.role !== 'keep' ||
+    meaning.content_changed ||
+    meaning.label !== null ||
+    needsReasoning(meaning) ||
+    (calls !== null && needsCalls(meaning, plan))
+  )
 }
 
 function needsReasoning({ reasoning_field, reasoning_changed }: ChoiceMeaning): boolean {
@@ -162,7 +169,9 @@ function choiceEdits(data: Buffer, start: number, meaning: ChoiceMeaning, plan: 
   }
   const wanted = plan.whole ? 'message' : 'delta'
   if (container === null || container === 'text') {
-    object.set(wanted, JSON.stringify(container === null ? {} : { content: meaning.content }))
+    const content = labelled(meaning.content, meaning.label)
+    object.set(wanted, JSON.stringify(container === null && meaning.label === null ? {} : { content }))
+    if (meaning.label !== null) repairs.add('aigc_label')
     repairs.add(container === null ? 'delta_missing' : 'message_or_delta')
     if (container === 'text') object.remove('text')
   } else {
@@ -182,13 +191,28 @@ function bodyEdits(data: Buffer, member: MemberSpan, meaning: ChoiceMeaning, pla
   if (meaning.role === 'remove') object.remove('role')
   else if (meaning.role === 'assistant' || meaning.role === 'add') object.set('role', '"assistant"')
   if (meaning.role !== 'keep') repairs.add('role')
-  if (meaning.content_changed) {
-    object.set('content', JSON.stringify(meaning.content))
-    repairs.add(meaning.content === '' ? 'repeated_text' : 'content_text')
-  }
+  contentEdits(data, object, meaning, repairs, edits)
   if (needsReasoning(meaning)) reasoningEdits(object, meaning, repairs)
   if (meaning.calls !== null && needsCalls(meaning, plan)) callsEdits(data, object, meaning, plan, repairs, edits)
   object.finish(edits)
+}
+
+function contentEdits(
+  data: Buffer,
+  object: ObjectEdits,
+  { content, content_changed, label }: ChoiceMeaning,
+  repairs: Set<string>,
+  edits: Edit[],
+): void {
+  if (content_changed) repairs.add(content === '' ? 'repeated_text' : 'content_text')
+  if (label !== null) repairs.add('aigc_label')
+  const given = object.find('content')
+  if (content_changed || (label !== null && (given === null || data[given.value_start] !== QUOTE))) {
+    object.set('content', JSON.stringify(labelled(content, label)))
+  } else if (label !== null && given !== null) {
+    const at = label.place === 'start' ? given.value_start + 1 : given.value_end - 1
+    edits.push({ start: at, end: at, replacement: Buffer.from(JSON.stringify(label.text).slice(1, -1)) })
+  }
 }
 
 /** The reasoning under the one name that all clients know, beside the upstream's own. */

@@ -73,7 +73,7 @@ export class OpenaiStream implements StreamTranslator {
     this.#context = context
     this.#facts = facts
     this.#framer = createFramer({ max_event_bytes: context.max_event_bytes })
-    this.#observer = new OpenaiObserver(context.tokenizer, `call_${context.request_id.replaceAll('-', '')}`)
+    this.#observer = new OpenaiObserver(context)
     this.#plan = { model: Buffer.from(JSON.stringify(context.model_asked)), usage_asked: context.usage_asked, whole: false }
     this.#reader = facts.protocol?.reader() ?? null
   }
@@ -404,7 +404,8 @@ function endingOf(chunk: Fields): 'stop' | 'length' | 'content_filter' {
 function isPlain(meanings: readonly ChoiceMeaning[]): boolean {
   const [meaning, second] = meanings
   if (meaning === undefined || second !== undefined) return false
-  const { container, content_changed, reasoning_changed, calls, unknown, role, body } = meaning
+  const { container, content, content_changed, reasoning_changed, calls, unknown, role, body, label, state } = meaning
+  if (label !== null || (content !== '' && state.label.waits_for_text)) return false
   const says_role_once = role !== 'remove' && body['role'] !== undefined
   return container === 'delta' && !content_changed && !reasoning_changed && !says_role_once && (calls?.length ?? 0) === 0 && unknown === ''
 }

@@ -65,7 +65,7 @@ function otherProtocol(value: Fields, configured: NativeProtocol | null): Fields
 }
 
 function answerOf(json: Buffer, value: Fields, context: AnswerContext, known_repairs: readonly string[]): TranslatedAnswer {
-  const observer = new OpenaiObserver(context.tokenizer, `call_${context.request_id.replaceAll('-', '')}`)
+  const observer = new OpenaiObserver(context)
   for (const repair of known_repairs) observer.repairs.add(repair)
   const choices = value['choices'] === undefined || value['choices'] === null ? null : choicesOf(value)
   // Without a choice there is no answer, and another target may have one.

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const baichuan: ProviderFacts = {
   id: 'baichuan',
   company: 'Baichuan 百川智能',
+  entities: ['北京百川智能科技有限公司'],
   base_url: 'https://api.baichuan-ai.com/v1',
   key_variable: 'BAICHUAN_API_KEY',
   auth: 'bearer',

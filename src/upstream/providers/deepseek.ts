@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const deepseek: ProviderFacts = {
   id: 'deepseek',
   company: 'DeepSeek 深度求索',
+  entities: ['北京深度求索人工智能基础技术研究有限公司'],
   base_url: 'https://api.deepseek.com',
   key_variable: 'DEEPSEEK_API_KEY',
   auth: 'bearer',

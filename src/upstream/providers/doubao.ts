@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const doubao: ProviderFacts = {
   id: 'doubao',
   company: 'ByteDance 火山引擎方舟 Ark',
+  entities: ['北京抖音信息服务有限公司'],
   base_url: 'https://ark.cn-beijing.volces.com/api/v3',
   key_variable: 'ARK_API_KEY',
   auth: 'bearer',

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const hunyuan: ProviderFacts = {
   id: 'hunyuan',
   company: 'Tencent 腾讯混元 / TokenHub',
+  entities: ['深圳市腾讯计算机系统有限公司', '腾讯云计算（北京）有限责任公司'],
   base_url: 'https://tokenhub.tencentmaas.com/v1',
   key_variable: 'HUNYUAN_API_KEY',
   auth: 'bearer',

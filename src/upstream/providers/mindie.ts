@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const mindie: ProviderFacts = {
   id: 'mindie',
   company: 'Huawei MindIE (Ascend 昇腾)',
+  entities: [],
   base_url: null,
   key_variable: null,
   auth: 'optional_bearer',

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const minimax: ProviderFacts = {
   id: 'minimax',
   company: 'MiniMax 稀宇科技',
+  entities: ['上海稀宇科技有限公司', '上海稀宇极智科技有限公司'],
   base_url: 'https://api.minimaxi.com/v1',
   key_variable: 'MINIMAX_API_KEY',
   auth: 'bearer',

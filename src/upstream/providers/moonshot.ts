@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const moonshot: ProviderFacts = {
   id: 'moonshot',
   company: 'Moonshot AI 月之暗面 Kimi',
+  entities: ['北京月之暗面科技有限公司'],
   base_url: 'https://api.moonshot.cn/v1',
   key_variable: 'MOONSHOT_API_KEY',
   auth: 'bearer',

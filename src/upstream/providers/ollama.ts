@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const ollama: ProviderFacts = {
   id: 'ollama',
   company: 'self-hosted Ollama',
+  entities: [],
   base_url: null,
   key_variable: null,
   auth: 'none',

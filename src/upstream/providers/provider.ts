@@ -102,6 +102,8 @@ export interface RuleVariant {
 export interface ProviderFacts {
   readonly id: string
   readonly company: string
+  /** The legal persons that it files its services as, as the regulator's list spells them; empty where none is known. */
+  readonly entities: readonly string[]
   /** Default base URL, without a trailing slash; null for self-hosted ones, whose base URL must be configured. */
   readonly base_url: string | null
   /** Environment variable conventionally holding the key, for messages; null when none is needed. */

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const qianfan: ProviderFacts = {
   id: 'qianfan',
   company: 'Baidu 百度千帆 ERNIE',
+  entities: ['北京百度网讯科技有限公司'],
   base_url: 'https://qianfan.baidubce.com/v2',
   key_variable: 'QIANFAN_API_KEY',
   auth: 'bearer',

@@ -7,6 +7,7 @@ const HOST = 'https://dashscope.aliyuncs.com'
 export const qwen: ProviderFacts = {
   id: 'qwen',
   company: 'Alibaba 阿里云百炼 DashScope',
+  entities: ['阿里巴巴达摩院（杭州）科技有限公司'],
   base_url: `${HOST}/compatible-mode/v1`,
   key_variable: 'DASHSCOPE_API_KEY',
   auth: 'bearer',

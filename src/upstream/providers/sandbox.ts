@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const sandbox: ProviderFacts = {
   id: 'sandbox',
   company: 'Weir sandbox',
+  entities: [],
   base_url: null,
   key_variable: null,
   auth: 'none',

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const sensenova: ProviderFacts = {
   id: 'sensenova',
   company: 'SenseTime 商汤 日日新',
+  entities: ['上海商汤智能科技有限公司'],
   base_url: 'https://api.sensenova.cn/compatible-mode/v1',
   key_variable: 'SENSENOVA_API_KEY',
   auth: 'jwt_iss',

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const sglang: ProviderFacts = {
   id: 'sglang',
   company: 'self-hosted SGLang',
+  entities: [],
   base_url: null,
   key_variable: null,
   auth: 'optional_bearer',

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const siliconflow: ProviderFacts = {
   id: 'siliconflow',
   company: 'SiliconFlow 硅基流动',
+  entities: [],
   base_url: 'https://api.siliconflow.cn/v1',
   key_variable: 'SILICONFLOW_API_KEY',
   auth: 'bearer',

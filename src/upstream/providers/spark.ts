@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const spark: ProviderFacts = {
   id: 'spark',
   company: 'iFlytek 科大讯飞 星火',
+  entities: ['科大讯飞股份有限公司'],
   base_url: 'https://spark-api-open.xf-yun.com/v1',
   key_variable: 'SPARK_API_PASSWORD',
   auth: 'bearer',

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const stepfun: ProviderFacts = {
   id: 'stepfun',
   company: 'StepFun 阶跃星辰',
+  entities: ['上海阶跃星辰智能科技有限公司'],
   base_url: 'https://api.stepfun.com/v1',
   key_variable: 'STEPFUN_API_KEY',
   auth: 'bearer',

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const vllm: ProviderFacts = {
   id: 'vllm',
   company: 'self-hosted vLLM',
+  entities: [],
   base_url: null,
   key_variable: null,
   auth: 'optional_bearer',

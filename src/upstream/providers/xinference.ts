@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const xinference: ProviderFacts = {
   id: 'xinference',
   company: 'self-hosted Xinference',
+  entities: [],
   base_url: null,
   key_variable: null,
   auth: 'optional_bearer',

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const yi: ProviderFacts = {
   id: 'yi',
   company: '01.AI 零一万物',
+  entities: ['北京零一万物科技有限公司'],
   base_url: 'https://api.lingyiwanwu.com/v1',
   key_variable: 'YI_API_KEY',
   auth: 'bearer',

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const zhinao360: ProviderFacts = {
   id: 'zhinao360',
   company: '360 智脑',
+  entities: ['三六零科技集团有限公司'],
   base_url: 'https://api.360.cn/v1',
   key_variable: 'ZHINAO_API_KEY',
   auth: 'bearer',

@@ -5,6 +5,7 @@ import type { ProviderFacts } from './provider.ts'
 export const zhipu: ProviderFacts = {
   id: 'zhipu',
   company: 'Zhipu 智谱 (Z.ai) GLM',
+  entities: ['北京智谱华章科技有限公司'],
   base_url: 'https://open.bigmodel.cn/api/paas/v4',
   key_variable: 'ZHIPU_API_KEY',
   auth: 'jwt_zhipu',

@@ -90,8 +90,7 @@ export class Buckets {
 }
 
 /** A server that was promoted, or restored up to a moment, writes another timeline: the first eight digits of its log's file names. */
-const READ_MARK =
-  'SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8) AS server, ' + "(SELECT value FROM meta WHERE name = 'books_mark') AS mark"
+const READ_MARK = `SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8) AS server, (SELECT value FROM meta WHERE name = 'books_mark') AS mark`
 const SET_MARK =
   "INSERT INTO meta (name, value) VALUES ('books_mark', $1) ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE meta.value = $2"
 

@@ -144,6 +144,7 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
     logger: createLogger({ level: 'error', destination: { write: context.err } }),
     token,
     offline: true,
+    configuration: () => (loaded.ok ? loaded.configuration : null),
     knowsModel: (name) => !loaded.ok || loaded.configuration.catalogue.models.has(name) || loaded.configuration.catalogue.aliases.has(name),
     modelOf: (name) => {
       // Without a readable catalogue names are taken as they are.

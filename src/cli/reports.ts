@@ -6,6 +6,7 @@ import { PROVIDERS } from '../upstream/providers/registry.ts'
 import { JSON_OPTION, printJson, withClient } from './accounts.ts'
 import { readConfiguration, type AdminClient } from './client.ts'
 import type { Arguments, Command } from './command.ts'
+import { explain } from './explain.ts'
 import { doctor, inactiveDiagnoses, type Diagnosis } from './doctor.ts'
 import { CommandFailed, Unreachable, UsageError, type CliContext } from './io.ts'
 import { grouped } from './table.ts'
@@ -88,8 +89,17 @@ const check: Command = {
   name: 'check',
   summary: 'Check the configuration without starting anything.',
   positionals: [],
-  options: { 'config-dir': { value: 'DIR', help: 'instead of WEIR_CONFIG_DIR or ./config' } },
+  options: {
+    'config-dir': { value: 'DIR', help: 'instead of WEIR_CONFIG_DIR or ./config' },
+    explain: { value: 'TENANT', help: "print every address that this tenant's prompts can go to, and why the others are closed" },
+    json: JSON_OPTION,
+  },
   run: (args, context) => {
+    const tenant = args.text('explain')
+    if (tenant !== undefined && args.text('config-dir') !== undefined) {
+      throw new UsageError('--explain goes by the configuration of the running server, so it takes no --config-dir')
+    }
+    if (tenant !== undefined) return explain(tenant, args.flag('json'), context)
     const result = readConfiguration(context, args.text('config-dir'))
     if (result.ok) context.out(summarise(result.configuration, context.clock.now_ms()))
     else context.err(formatIssues(result.issues))

@@ -5,6 +5,7 @@ import type { ProviderFacts } from '../upstream/providers/provider.ts'
 import { valueAt } from './document.ts'
 import type { IssueList, Path, SourceFile } from './document.ts'
 import { buildEndpoint, type EndpointEntry, type ProviderEntry } from './endpoint.ts'
+import { checkDates, checkSuccessors, lifeMembers } from './lives.ts'
 import type { Catalogue, Endpoint, InactiveEndpoint, Model } from './model.ts'
 import { CATALOGUE, ENDPOINT, MODEL, MODEL_ID, parseShape, PROVIDER } from './schema.ts'
 import { expectedOneOf } from './suggest.ts'
@@ -72,6 +73,7 @@ export function buildCatalogue(
     addAliases(id, entry, { model_ids, aliases }, building)
     models.set(id, buildModel(id, entry, building))
   }
+  checkSuccessors(models, { ids: model_ids, aliases }, source, issues)
   const names = { models: model_ids, endpoints: building.endpoints, aliases, incomplete: building.incomplete }
   return { catalogue: { models, aliases }, names }
 }
@@ -127,13 +129,15 @@ function buildModel(id: string, entry: ModelEntry, building: Building): Model {
   if (entry.kind === 'chat' && entry.max_output_tokens === 0) {
     building.issues.add(building.source, ['models', id, 'max_output_tokens'], 'is 0', 'at least 1 for a chat model')
   }
+  checkDates(id, entry, building.source, building.issues)
   const { endpoints, inactive } = buildEndpoints(id, entry, entry.endpoints, building)
   const { kind, domain, owned_by, context_tokens, tokenizer, attachment_tokens, capabilities } = entry
   const created = Date.parse(entry.created) / 1000
   const max_output_tokens = kind === 'chat' ? (entry.max_output_tokens ?? null) : 0
   return {
     ...{ id, kind, domain, owned_by, context_tokens, max_output_tokens, tokenizer, attachment_tokens, capabilities },
-    ...{ thinking: entry.thinking ?? null, created, endpoints, inactive },
+    ...lifeMembers(entry),
+    ...{ thinking: entry.thinking ?? null, tenants: entry.tenants ?? null, created, endpoints, inactive },
   }
 }
 

@@ -63,6 +63,7 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
     upstream_model,
     api_key: address.auth === 'none' || api_key instanceof Unset ? null : api_key,
     zone: given.zone ?? provider.zone ?? (facts.base_url === null ? 'private' : 'domestic'),
+    tenants: given.tenants ?? null,
     filing: given.filing ?? null,
     tier: given.tier,
     weight: given.weight,

@@ -90,6 +90,8 @@ export interface Endpoint {
   /** Resolved secret, or null when the endpoint needs none. Never logged: non-enumerable toJSON is not relied upon, callers log ids only. */
   readonly api_key: string | null
   readonly zone: 'private' | 'domestic' | 'overseas'
+  /** The tenants that it is reserved for: to others it does not exist. Null: for everybody. */
+  readonly tenants: readonly string[] | null
   readonly filing: { readonly number: string; readonly evidence: string } | null
   /** Targets of a lower tier are tried first; within a tier the weights decide. */
   readonly tier: number
@@ -104,7 +106,17 @@ export interface Model {
   readonly id: string
   readonly kind: 'chat' | 'embeddings' | 'rerank'
   readonly domain: string
+  /** The tenants that it is reserved for: to others it does not exist. Null: for everybody. */
+  readonly tenants: readonly string[] | null
   readonly owned_by: string
+  /** As written; what it is on a day is for `lifeOf` in `src/routing/lives.ts` to say. */
+  readonly life: 'preview' | 'ga' | 'deprecated' | 'retired'
+  /** From when on it is deprecated, ms since the epoch; null where no date was given. */
+  readonly deprecated_at: number | null
+  /** From when on it is not served any more; null where no date was given. */
+  readonly retires_at: number | null
+  /** The id of the model to use instead. */
+  readonly replaced_by: string | null
   readonly context_tokens: number
   /** Null where no limit is known: then the context bounds an answer. */
   readonly max_output_tokens: number | null

@@ -50,6 +50,9 @@ export function isDate(value: string): boolean {
 const DATE = 'a date such as "2026-08-17"'
 const date = z.string({ error: DATE }).refine(isDate, { error: DATE })
 
+/** A day from its beginning in Asia/Shanghai, in ms. */
+const day = date.transform((value) => Date.parse(`${value}T00:00:00+08:00`))
+
 const INSTANT = 'a date ("2026-08-17", from 00:00 Asia/Shanghai) or a date and time with offset ("2026-08-17T09:00:00+08:00")'
 const instant = z.string({ error: INSTANT }).transform((value, context) => {
   const at_ms = isDate(value) ? Date.parse(`${value}T00:00:00+08:00`) : Date.parse(value)
@@ -174,15 +177,29 @@ const connection = {
   proxy: proxy.optional(),
 }
 
+const TENANT = 'the id of a tenant, as weir tenant list shows it'
+const tenants = z
+  .array(z.string({ error: TENANT }).regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, { error: TENANT }), { error: 'a list of tenant ids' })
+  .min(1, { error: 'at least one tenant' })
+  .max(1000, { error: 'at most 1000 tenants' })
+
 /** `catalogue.yaml`; its entries are parsed one by one, so that a mistake in one hides none in another. */
 export const CATALOGUE = shape({
   providers: table('a mapping of provider ids').default({}),
   models: table('a mapping of model ids'),
 })
 export const PROVIDER = shape(connection)
+const life = {
+  life: oneOf(['preview', 'ga', 'deprecated', 'retired']).default('ga'),
+  deprecated_on: day.optional(),
+  retires_on: day.optional(),
+  replaced_by: text('the id of a model').optional(),
+}
 export const MODEL = shape({
+  ...life,
   kind: oneOf(['chat', 'embeddings', 'rerank']),
   domain: oneOf(DOMAINS).default('general'),
+  tenants: tenants.optional(),
   owned_by: text('who made the model'),
   context_tokens: whole(1, 100_000_000, 'tokens'),
   max_output_tokens: whole(0, 100_000_000, 'tokens').optional(),
@@ -211,6 +228,7 @@ export const ENDPOINT = shape({
   embeddings_batch: whole(1, 100_000, 'inputs').optional(),
   tier: whole(1, 100, 'a tier').default(1),
   weight: whole(1, 1_000_000, 'parts').default(1),
+  tenants: tenants.optional(),
   filing: shape({
     number: z.string({ error: FILING }).regex(/^[A-Za-z]+-[\p{L}\p{N}_.-]+-\d{8}(S?\d{4}|\d{6})?$/u, { error: FILING }),
     evidence: text('where the pairing of model and number was published'),

@@ -18,6 +18,7 @@ import { ledgerBalances, listTransactions } from './ledger.ts'
 import { listLimits, removeLimit, setLimit } from './limits.ts'
 import { listNodes, retireNode } from './nodes.ts'
 import { AdminProblem, parse, problemBody } from './problem.ts'
+import { reachOf } from './reach.ts'
 import { reverse } from './reversals.ts'
 import { rebuild } from './rebuild.ts'
 import { fetchServed, ServedUnavailable } from './served.ts'
@@ -73,6 +74,7 @@ function routeAccounts(app: Hono, deps: ControlDeps): void {
   app.post('/admin/v1/tenants', async (c) => c.json(await createTenant(await bodyOf(c), deps), 201))
   app.patch('/admin/v1/tenants/:id', async (c) => c.json(await changeTenant(c.req.param('id'), await bodyOf(c), deps)))
   app.post('/admin/v1/tenants/:id/credit', async (c) => c.json(await creditTenant(c.req.param('id'), await bodyOf(c), deps)))
+  app.get('/admin/v1/tenants/:id/reach', async (c) => c.json(await reachOf(c.req.param('id'), deps)))
   app.get('/admin/v1/balance/:tenant', async (c) => c.json(await balanceOf(c.req.param('tenant'), deps)))
   app.get('/admin/v1/projects', async (c) => c.json(await listProjects(parse(ProjectQuery, c.req.query()).tenant, deps)))
   app.post('/admin/v1/projects', async (c) => c.json(await createProject(await bodyOf(c), deps), 201))

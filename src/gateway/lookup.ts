@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { dayOf } from '../base/clock.ts'
 import { WeirError } from '../base/errors.ts'
 import { madeAt } from '../base/ids.ts'
 import type { Model } from '../config/model.ts'
@@ -12,32 +13,37 @@ import { amountText, balanceGrants, reversalId, unitName } from '../storage/gran
 import { everyRuleOf, viewLimit } from '../storage/rules.ts'
 import type { Caller } from './call.ts'
 import type { Plane } from './plane.ts'
-import { isVisible } from './route.ts'
+import { lifeOf, successorOf } from '../routing/lives.ts'
+import { isVisible, reachableEndpoints, refuseRetired } from './route.ts'
 
 /** Answers of the read-only endpoints: plain JSON values. Every one sees its caller's tenant only. */
 
-/** `GET /v1/models`: what this key can call, a chat model first. A model that it may call by an alias alone has the alias for its id. */
+/** `GET /v1/models`: what this key can call, a chat model first; retired ones are left out. A model that it may call by an alias alone has the alias for its id. */
 export function listModels(caller: Caller, plane: Plane): object {
   const { callable, configuration } = plane.snapshot()
+  const now_ms = plane.clock.now_ms()
+  const alive = callable.filter((model) => lifeOf(model, now_ms) !== 'retired')
   const names = (model: Model): readonly string[] => {
     if (isVisible(caller, model, model.id)) return [model.id]
     const allowed = new Set(caller.key.models)
     return [...allowed].filter((name) => configuration.catalogue.aliases.get(name) === model.id && isVisible(caller, model, name))
   }
-  return { object: 'list', data: callable.flatMap((model) => names(model).map((id) => ({ ...modelView(model), id }))) }
+  return { object: 'list', data: alive.flatMap((model) => names(model).map((id) => ({ ...modelView(model, caller, plane), id }))) }
 }
 
 /** `GET /v1/models/{id}` @throws WeirError `model_not_found` */
 export function findModel(id: string, caller: Caller, plane: Plane): object {
-  const { catalogue } = plane.snapshot().configuration
+  const snapshot = plane.snapshot()
+  const { catalogue } = snapshot.configuration
   const model = catalogue.models.get(catalogue.aliases.get(id) ?? id)
+  refuseRetired(model, id, caller, { snapshot, now_ms: plane.clock.now_ms() })
   if (model === undefined || !isVisible(caller, model, id))
     throw new WeirError('model_not_found', { values: { model: 'asked for' }, param: 'model' })
-  return { ...modelView(model), id }
+  return { ...modelView(model, caller, plane), id }
 }
 
-function modelView(model: Model): object {
-  const filing = model.endpoints.find((endpoint) => endpoint.filing !== null && !endpoint.sandbox)?.filing?.number
+function modelView(model: Model, caller: Caller, plane: Plane): object {
+  const filing = reachableEndpoints(caller, model).find((endpoint) => endpoint.filing !== null && !endpoint.sandbox)?.filing?.number
   return {
     id: model.id,
     object: 'model',
@@ -48,7 +54,20 @@ function modelView(model: Model): object {
     context_tokens: model.context_tokens,
     max_output_tokens: model.max_output_tokens,
     capabilities: model.capabilities,
+    ...lifeView(model, caller, plane),
     ...(filing === undefined ? {} : { filing }),
+  }
+}
+
+function lifeView(model: Model, caller: Caller, plane: Plane): object {
+  const { deprecated_at, retires_at } = model
+  const now_ms = plane.clock.now_ms()
+  const successor = successorOf(model, plane.snapshot().configuration.catalogue, caller.tenant.id, now_ms)
+  return {
+    life: lifeOf(model, now_ms),
+    ...(deprecated_at === null ? {} : { deprecated_on: dayOf(deprecated_at) }),
+    ...(retires_at === null ? {} : { retires_on: dayOf(retires_at) }),
+    ...(successor === null ? {} : { replaced_by: successor.id }),
   }
 }
 

@@ -67,6 +67,7 @@ async function open(
   const now_ms = plane.clock.now_ms()
   const route = chooseRoute(facts.model_asked, call.protocol, caller, {
     snapshot,
+    now_ms,
     random: plane.random,
     mayTry: (endpoint) => plane.breakers.mayTry(endpoint, now_ms),
     retryInMs: (endpoint) => plane.breakers.retryAt(endpoint) - now_ms,

@@ -16,6 +16,7 @@ import { Jobs, jobView } from './jobs.ts'
 import { changeKey, createKey, listKeys, revokeKey } from './keys.ts'
 import { ledgerBalances, listTransactions } from './ledger.ts'
 import { listLimits, removeLimit, setLimit } from './limits.ts'
+import { modelUsage } from './model-usage.ts'
 import { listNodes, retireNode } from './nodes.ts'
 import { AdminProblem, parse, problemBody } from './problem.ts'
 import { reachOf } from './reach.ts'
@@ -116,6 +117,7 @@ const AuditQuery = z.strictObject({
 
 function routeReports(app: Hono, deps: ControlDeps): void {
   app.get('/admin/v1/usage', async (c) => c.json(await usageTotals(c.req.query(), deps)))
+  app.get('/admin/v1/models/usage', async (c) => c.json(await modelUsage(c.req.query(), deps)))
   app.get('/admin/v1/events', async (c) => c.json(await usageEvents(c.req.query(), deps)))
   app.get('/admin/v1/audit', async (c) => c.json(await auditView(parse(AuditQuery, c.req.query()), deps)))
   app.post('/admin/v1/reload', async (c) => {

@@ -133,6 +133,8 @@ async function examine(wanted: string | undefined, configuration: Configuration,
   const diagnoses: Diagnosis[] = []
   try {
     for (const model of catalogue.models.values()) {
+      // Its model's endpoints are asked once.
+      if (model.profile !== null) continue
       for (const endpoint of model.endpoints) {
         if (!names(endpoint.id, model.id, endpoint.provider)) continue
         diagnoses.push(await doctor(endpoint, model, { transport, providers: PROVIDERS, proxy: settings.proxy, clock: context.clock }))

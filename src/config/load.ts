@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { PriceVersion } from '../money/price.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
 import { buildCatalogue } from './catalogue.ts'
 import { IssueList, readSource } from './document.ts'
 import type { SourceFile } from './document.ts'
 import type { Catalogue, ConfigIssue, Configuration, Model, PriceBook } from './model.ts'
 import { buildPriceBook } from './price-book.ts'
+import { promptFiles } from './profiles.ts'
 import { resolveReferences } from './references.ts'
 import { buildSettings } from './settings.ts'
 
@@ -36,7 +38,7 @@ export function configDirectory(env: Readonly<Record<string, string | undefined>
 }
 
 /**
- * Reads `weir.yaml`, `catalogue.yaml` and `price-book.yaml` and checks them against each other. Every mistake is
+ * Reads `weir.yaml`, `catalogue.yaml` and `price-book.yaml`, and prompts of profiles in `profiles/`, and checks them against each other. Every mistake is
  * reported at once. The result is deeply frozen, its maps and sets only by type. Throws nothing for what a user wrote.
  */
 export function loadConfiguration(options: LoadOptions): LoadResult {
@@ -45,12 +47,22 @@ export function loadConfiguration(options: LoadOptions): LoadResult {
   const resolved = (source: SourceFile): unknown => resolveReferences(source, options, list)
   const settings = weir ? buildSettings(weir, resolved(weir), options.env, list) : null
   const catalogue = catalogue_file ? buildCatalogue(catalogue_file, resolved(catalogue_file), options, list) : null
-  const prices = price_file ? buildPriceBook(price_file, resolved(price_file), catalogue?.names ?? null, list) : null
-  if (list.issues.length > 0 || settings === null || catalogue === null || prices === null) {
+  const book = price_file ? buildPriceBook(price_file, resolved(price_file), catalogue?.names ?? null, list) : null
+  if (list.issues.length > 0 || settings === null || catalogue === null || book === null) {
     return { ok: false, issues: Object.freeze(inFileOrder(list.issues)) }
   }
-  const digest = digestOf([weir, catalogue_file, price_file])
+  const digest = digestOf([weir, catalogue_file, price_file, ...promptFiles(options.config_dir)])
+  const prices = withProfiles(book, catalogue.catalogue)
   return { ok: true, configuration: deepFreeze({ settings, catalogue: sellable(catalogue.catalogue, prices), prices, digest }) }
+}
+
+/** A profile without a price of its own has its model's. */
+function withProfiles(prices: PriceBook, { models }: Catalogue): PriceBook {
+  const inherited = [...models.values()].flatMap(({ id, profile }): [string, readonly PriceVersion[]][] => {
+    const versions = profile === null || prices.sell.has(id) ? undefined : prices.sell.get(profile.of)
+    return versions === undefined ? [] : [[id, versions]]
+  })
+  return inherited.length === 0 ? prices : { ...prices, sell: new Map([...prices.sell, ...inherited]) }
 }
 
 /** A model without a price is known, and not served: nobody could say what an answer costs. */
@@ -67,7 +79,8 @@ function sellable(catalogue: Catalogue, prices: PriceBook): Catalogue {
 /** The digest that a load of the directory's present contents would have, without reading what they mean; null if one cannot be read. */
 export function digestOnDisk(config_dir: string): string | null {
   try {
-    return digestOf(CONFIG_FILES.map((name) => ({ name, contents: readFileSync(join(config_dir, name)) })))
+    const files = CONFIG_FILES.map((name) => ({ name, contents: readFileSync(join(config_dir, name)) }))
+    return digestOf([...files, ...promptFiles(config_dir)])
   } catch (error) {
     if (error instanceof Error && 'code' in error) return null
     throw error

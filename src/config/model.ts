@@ -9,7 +9,7 @@ export interface Configuration {
   readonly settings: Settings
   readonly catalogue: Catalogue
   readonly prices: PriceBook
-  /** SHA-256 of the three files' contents, hex: what is running, in logs and `/readyz`. */
+  /** SHA-256 of the files' contents, prompts of profiles included, hex: what is running, in logs and `/readyz`. */
   readonly digest: string
 }
 
@@ -126,12 +126,27 @@ export interface Model {
   /** Tokens reserved for one attachment of each kind. */
   readonly attachment_tokens: Attachments
   readonly capabilities: readonly string[]
+  /** Null for a model that is none. */
+  readonly profile: Profile | null
   /** Unix seconds for `GET /v1/models`. */
   readonly created: number
   /** Callable endpoints: those whose key is set. */
   readonly endpoints: readonly Endpoint[]
   /** Why other endpoints are not callable, e.g. `DEEPSEEK_API_KEY is not set`. */
   readonly inactive: readonly InactiveEndpoint[]
+}
+
+/** A model that is another one with the operator's words put before the caller's: that one's endpoints serve it. */
+export interface Profile {
+  /** The model that it is a profile of. */
+  readonly of: string
+  /** The operator's system prompt. Never shown to a caller, never logged. */
+  readonly system: string
+  /** Tools as in a chat request, beside the caller's own. */
+  readonly tools: readonly Readonly<Record<string, unknown>>[]
+  /** Where the caller gives none. */
+  readonly temperature: number | null
+  readonly top_p: number | null
 }
 
 export interface InactiveEndpoint {

@@ -22,6 +22,8 @@ export const DOMAINS = [
 export const ROLES = ['gateway', 'control', 'worker'] as const
 const ZONES = ['private', 'domestic', 'overseas'] as const
 const MEBIBYTE = 1024 * 1024
+/** Longest prompt of a profile. */
+export const MAX_PROMPT_BYTES = 65_536
 const DAY_MS = 86_400_000
 
 // Every leaf's error text is what would have been right; parseShape adds what was found.
@@ -217,6 +219,40 @@ export const MODEL = shape({
   endpoints: z.array(z.unknown(), { error: 'a list of endpoints' }).min(1, { error: 'at least one endpoint' }),
 })
 export const MODEL_ID = name
+const PROMPT = 'the prompt, at most 65536 bytes, or {file: profiles/<name>.md}'
+const prompt = z.union(
+  [
+    z.string({ error: PROMPT }).refine((value) => value.trim() !== '' && Buffer.byteLength(value) <= MAX_PROMPT_BYTES, { error: PROMPT }),
+    shape({ file: z.string({ error: PROMPT }).regex(/^profiles\/[\w.-]{1,128}\.md$/, { error: PROMPT }) }),
+  ],
+  { error: PROMPT },
+)
+const TOOL = 'a tool such as {type: function, function: {name, parameters}}'
+const called = z.looseObject({ name: z.string({ error: TOOL }).regex(/^[\w-]{1,64}$/, { error: TOOL }) }, { error: TOOL })
+const tool = z.looseObject({ type: z.literal('function', { error: TOOL }), function: called }, { error: TOOL })
+const real = (least: number, most: number) => {
+  const error = `a number from ${least} to ${most}`
+  return z.number({ error }).min(least, { error }).max(most, { error })
+}
+/** A model that is a profile of another one: what it does not say is that one's. */
+export const PROFILE_MODEL = shape({
+  ...life,
+  kind: oneOf(['chat']).default('chat'),
+  domain: oneOf(DOMAINS).default('general'),
+  tenants: tenants.optional(),
+  owned_by: text('who made the profile').optional(),
+  max_output_tokens: whole(1, 100_000_000, 'tokens').optional(),
+  capabilities: z.array(text('a capability such as "tools"'), { error: 'a list of capabilities' }).optional(),
+  created: date.optional(),
+  aliases: z.array(name, { error: 'a list of names' }).default([]),
+  profile: shape({
+    of: text('the id of a model'),
+    system: prompt,
+    tools: z.array(tool, { error: 'a list of tools' }).max(64, { error: 'at most 64 tools' }).default([]),
+    temperature: real(0, 2).optional(),
+    top_p: real(0, 1).optional(),
+  }),
+})
 const FILING = 'a filing number such as "Beijing-DeepseekChat-202404280016"'
 export const ENDPOINT = shape({
   ...connection,
@@ -336,7 +372,7 @@ function reportLeaf(expected: string, found: unknown, source: SourceFile, path: 
   issues.add(source, path, describe(found === undefined ? undefined : (raw ?? found), path), hint)
 }
 
-const CONFIDENTIAL = new Set(['api_key', 'proxy', 'base_url'])
+const CONFIDENTIAL = new Set(['api_key', 'proxy', 'base_url', 'system'])
 
 /** What was found, as written (references unresolved); never the value of a confidential member. */
 function describe(raw: unknown, path: Path): string {

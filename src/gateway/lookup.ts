@@ -54,6 +54,7 @@ function modelView(model: Model, caller: Caller, plane: Plane): object {
     context_tokens: model.context_tokens,
     max_output_tokens: model.max_output_tokens,
     capabilities: model.capabilities,
+    ...(model.profile === null ? {} : { profile_of: model.profile.of }),
     ...lifeView(model, caller, plane),
     ...(filing === undefined ? {} : { filing }),
   }

@@ -5,6 +5,7 @@ import type { Call, Caller } from './call.ts'
 import { endingOf } from './ending.ts'
 import { forward } from './forward.ts'
 import type { Plane } from './plane.ts'
+import { withoutQuotes, withProfile } from './profile.ts'
 import { quoteFor } from './quote.ts'
 import { relay } from './relay.ts'
 import { readFacts } from './request.ts'
@@ -46,7 +47,7 @@ async function answer(call: Call, caller: Caller, snapshot: Snapshot, plane: Pla
     await relay(found, call, admission, settlement, plane)
   } catch (error) {
     await settlement.close(endingOf(error, settlement.progress.delivered))
-    throw error
+    throw admission.route.model.profile === null ? error : withoutQuotes(error)
   } finally {
     call.notes.event = settlement.event()
   }
@@ -61,11 +62,10 @@ async function open(
 ): Promise<{ admission: Admission; settlement: Settlement }> {
   const { settings, prices } = snapshot.configuration
   const { max_body_bytes, max_json_depth, slice_tokens } = settings.limits
-  const request = readFacts(call.protocol, await call.readBody(max_body_bytes), max_json_depth)
-  const { facts } = request
-  call.asksFor(facts)
+  const received = readFacts(call.protocol, await call.readBody(max_body_bytes), max_json_depth)
+  call.asksFor(received.facts)
   const now_ms = plane.clock.now_ms()
-  const route = chooseRoute(facts.model_asked, call.protocol, caller, {
+  const route = chooseRoute(received.facts.model_asked, call.protocol, caller, {
     snapshot,
     now_ms,
     random: plane.random,
@@ -73,7 +73,9 @@ async function open(
     retryInMs: (endpoint) => plane.breakers.retryAt(endpoint) - now_ms,
   })
   call.notes.model = route.model.id
+  const { profile } = route.model
+  const request = profile === null ? received : withProfile(received, profile)
   const quote = quoteFor(request, route, prices, slice_tokens, now_ms)
-  const admission = await admit(call, caller, facts, route, quote, plane, snapshot)
+  const admission = await admit(call, caller, request.facts, route, quote, plane, snapshot)
   return { admission, settlement: settleOnce(call, admission, plane) }
 }

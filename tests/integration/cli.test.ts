@@ -195,6 +195,7 @@ describe('doctor', () => {
     tokenizer: 'general',
     attachment_tokens: { image: 0, audio: 0, video: 0, file: 0 },
     capabilities: [],
+    profile: null,
     created: 0,
     endpoints: [],
     inactive: [],

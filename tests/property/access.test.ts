@@ -34,6 +34,8 @@ const model = fc.record({
   life: fc.constantFrom('preview', 'ga', 'deprecated', 'retired'),
   retires_on: date,
   successor: fc.option(fc.nat(), { nil: undefined }),
+  /** A profile of it, for these. */
+  profile: fc.option(fc.record({ tenants: reserved }), { nil: undefined }),
 })
 const whose = fc.record({
   tenant: fc.constantFrom(...TENANTS),
@@ -57,7 +59,10 @@ function catalogueOf(models: readonly (typeof model extends fc.Arbitrary<infer V
       },
     ),
   ])
-  return configurationOf(dir, Object.fromEntries(entries))
+  const profiles = models.flatMap(({ profile }, index) =>
+    profile === undefined ? [] : [[`profile-${index}`, { ...profile, profile: { of: `model-${index}`, system: 'x' } }] as const],
+  )
+  return configurationOf(dir, Object.fromEntries([...entries, ...profiles]))
 }
 
 function callerOf({ tenant, audience, tenant_zones, project_zones, key_zones, key_models }: Whose): Caller {
@@ -140,7 +145,7 @@ test("what is told of a tenant's reach is what routing does", () => {
           const route = routeTo(name, caller, configuration, () => 0.5)
           return route instanceof WeirError ? [] : route.targets.map(({ id }) => id)
         })
-        expect(told.map(({ endpoint: { id } }) => id).toSorted()).toEqual([...new Set(found)].toSorted())
+        expect([...new Set(told.map(({ endpoint: { id } }) => id))].toSorted()).toEqual([...new Set(found)].toSorted())
       }
     }),
     { seed, numRuns: propertyRuns(300) },

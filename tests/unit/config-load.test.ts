@@ -391,7 +391,7 @@ describe('the result', () => {
 
   it('is summarised with what is active, why the rest is not, and the prices in force', () => {
     const text = summarise(loaded(SHIPPED, { DEEPSEEK_API_KEY: 'sk-one' }), NOON)
-    expect(text).toContain('150 models, 2 active endpoints')
+    expect(text).toContain('158 models, 2 active endpoints')
     expect(text).toContain('sells by sell:deepseek-flash@2026-08-17')
     expect(text).toContain('endpoint qwen/qwen3.8-max: not active, DASHSCOPE_API_KEY is not set')
     expect(text).not.toContain('warning')

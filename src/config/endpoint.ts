@@ -80,14 +80,14 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
 
 function addressOf({ kind, given, provider, facts }: EndpointSources, complain: Complain): Address | null {
   const own_url = given.base_url ?? provider.base_url
-  const dialect = given.dialect ?? 'openai'
-  if (dialect === 'openai' || kind !== 'chat') {
+  const dialect = given.dialect ?? facts.speaks ?? 'openai'
+  if ((dialect === 'openai' && facts.speaks === undefined) || kind !== 'chat') {
     const elsewhere = kind === 'rerank' ? facts.rerank?.base_url : null
     return { dialect: 'openai', base_url: own_url ?? elsewhere ?? facts.base_url, auth: facts.auth, chat_path: facts.paths.chat }
   }
   const native = facts.natives.find((address) => address.dialect === dialect)
   if (native === undefined) {
-    const known = ['openai', ...facts.natives.map((address) => address.dialect)]
+    const known = [...(facts.speaks === undefined ? ['openai'] : []), ...facts.natives.map((address) => address.dialect)]
     complain('dialect', `${facts.id} does not speak "${dialect}"`, expectedOneOf(dialect, known))
     return null
   }

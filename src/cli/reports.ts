@@ -8,6 +8,7 @@ import { readConfiguration, type AdminClient } from './client.ts'
 import type { Arguments, Command } from './command.ts'
 import { explain } from './explain.ts'
 import { doctor, inactiveDiagnoses, type Diagnosis } from './doctor.ts'
+import { domainMatrix, findingsOf, matrixText } from './matrix.ts'
 import { CommandFailed, Unreachable, UsageError, type CliContext } from './io.ts'
 import { grouped } from './table.ts'
 import { runJob } from './upkeep.ts'
@@ -91,6 +92,7 @@ const check: Command = {
   positionals: [],
   options: {
     'config-dir': { value: 'DIR', help: 'instead of WEIR_CONFIG_DIR or ./config' },
+    models: { help: 'also list every model, endpoint, price and limit' },
     explain: { value: 'TENANT', help: "print every address that this tenant's prompts can go to, and why the others are closed" },
     json: JSON_OPTION,
   },
@@ -101,10 +103,34 @@ const check: Command = {
     }
     if (tenant !== undefined) return explain(tenant, args.flag('json'), context)
     const result = readConfiguration(context, args.text('config-dir'))
-    if (result.ok) context.out(summarise(result.configuration, context.clock.now_ms()))
+    if (args.flag('json')) printJson(checkView(result, context.clock.now_ms()), context)
+    else if (result.ok) context.out(checkText(result.configuration, context.clock.now_ms(), args.flag('models')))
     else context.err(formatIssues(result.issues))
     return Promise.resolve(result.ok ? 0 : 1)
   },
+}
+
+/** What there is, what there is for each domain, and what somebody should look at. */
+function checkText(configuration: Configuration, now_ms: number, with_models: boolean): string {
+  const warnings = findingsOf(configuration, now_ms).map(({ model, message }) => `warning: ${model}: ${message}\n`)
+  const demo = configuration.settings.mode === 'demo' ? ['a demo that is started answers from the sandbox where a key is not set\n'] : []
+  return [summarise(configuration, now_ms, with_models), '\n', matrixText(domainMatrix(configuration, now_ms)), ...demo, ...warnings].join(
+    '',
+  )
+}
+
+function checkView(result: ReturnType<typeof readConfiguration>, now_ms: number): object {
+  if (!result.ok) return { ok: false, issues: result.issues }
+  const { configuration } = result
+  const models = [...configuration.catalogue.models.values()]
+  return {
+    ok: true,
+    configuration: configuration.digest,
+    models: models.length,
+    active_endpoints: new Set(models.flatMap(({ endpoints }) => endpoints.map(({ id }) => id))).size,
+    ...domainMatrix(configuration, now_ms),
+    findings: findingsOf(configuration, now_ms),
+  }
 }
 
 const doctorCommand: Command = {

@@ -17,8 +17,10 @@ export function formatIssues(issues: readonly ConfigIssue[]): string {
 /**
  * What a configuration amounts to, for `weir check`: models with their endpoints, the prices in force at `now_ms`,
  * limits and digest. Contains no secret.
+ *
+ * @param with_models models, endpoints, prices and limits one by one, rather than their numbers alone
  */
-export function summarise(configuration: Configuration, now_ms: number): string {
+export function summarise(configuration: Configuration, now_ms: number, with_models = true): string {
   const { catalogue, prices, settings } = configuration
   const models = [...catalogue.models.values()]
   const active = models.reduce((sum, model) => sum + model.endpoints.length, 0)
@@ -28,9 +30,8 @@ export function summarise(configuration: Configuration, now_ms: number): string 
     `mode ${settings.mode}, data in ${settings.data_dir}`,
     `API on ${settings.host}:${settings.port}, admin on ${settings.admin_host}:${settings.admin_port}`,
     `${models.length} models, ${active} active endpoints`,
-    ...models.flatMap((model) => modelLines(model, aliasesOf(configuration, model.id), prices, now_ms)),
-    'limits',
-    ...Object.entries(settings.limits).map(([name, value]) => `  ${name} ${value}`),
+    ...(with_models ? models.flatMap((model) => modelLines(model, aliasesOf(configuration, model.id), prices, now_ms)) : []),
+    ...(with_models ? ['limits', ...Object.entries(settings.limits).map(([name, value]) => `  ${name} ${value}`)] : []),
     ...calendarLines(prices, now_ms),
     ...(unpriced.length === 0
       ? []

@@ -62,7 +62,7 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
     rerank_path: facts.rerank?.path ?? null,
     upstream_model,
     api_key: address.auth === 'none' || api_key instanceof Unset ? null : api_key,
-    zone: given.zone ?? provider.zone ?? (facts.base_url === null ? 'private' : 'domestic'),
+    zone: given.zone ?? provider.zone ?? usualZone(facts, address.base_url),
     tenants: given.tenants ?? null,
     filing: given.filing ?? null,
     tier: given.tier,
@@ -76,6 +76,13 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
   if (api_key instanceof Unset) return { endpoint: id, reason: api_key.reason, target }
   const needs_key = address.auth !== 'none' && address.auth !== 'optional_bearer'
   return api_key === null && needs_key ? { endpoint: id, reason: noKey(facts), target } : target
+}
+
+/** Servers of one's own are private, unless they turn out to be the hosted service abroad. */
+function usualZone({ base_url, overseas_hosts = [] }: ProviderFacts, address: string): Endpoint['zone'] {
+  const { hostname } = new URL(address)
+  if (overseas_hosts.some((host) => hostname === host || hostname.endsWith(`.${host}`))) return 'overseas'
+  return base_url === null ? 'private' : 'domestic'
 }
 
 function addressOf({ kind, given, provider, facts }: EndpointSources, complain: Complain): Address | null {

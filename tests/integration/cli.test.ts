@@ -134,11 +134,25 @@ describe('without a server', () => {
 
   test('checks the configuration', async () => {
     expect(await weir(tempDir(), 'check')).toMatchObject({ code: 0, out: expect.stringContaining('deepseek') as unknown })
+    const whole = await weir(tempDir(), 'check --models')
+    expect(whole.out).toContain('    endpoint deepseek/deepseek-flash: not active, DEEPSEEK_API_KEY is not set')
+    const short = await weir(tempDir(), 'check')
+    expect(short.out).toMatch(/^finance +finance-assistant \(profile of qwen3\.7-plus\) +no +DASHSCOPE_API_KEY is not set$/m)
+    expect(short.out).not.toMatch(/warning|nothing vertical/)
+    expect(short.out.split('\n').length).toBeLessThan(80)
+    const json = JSON.parse((await weir(tempDir(), 'check --json')).out) as { ok: boolean; without_vertical: string[]; findings: unknown[] }
+    expect(json).toMatchObject({
+      ok: true,
+      without_vertical: [],
+      findings: [],
+      domains: { legal: [{ model: 'tongyi-farui', why: 'no price' }, {}] },
+    })
     const broken = join(REPO_ROOT, 'tests/fixtures/config/duplicate_key')
     expect(await weir(tempDir(), `check --config-dir ${broken}`)).toMatchObject({
       code: 1,
       err: expect.stringContaining('1 mistake') as unknown,
     })
+    expect(JSON.parse((await weir(tempDir(), `check --json --config-dir ${broken}`)).out)).toMatchObject({ ok: false, issues: [{}] })
   })
 })
 

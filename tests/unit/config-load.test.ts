@@ -402,3 +402,12 @@ describe('the result', () => {
     )
   })
 })
+
+it('an endpoint at a service that is hosted abroad is overseas unless it says otherwise', () => {
+  const zoneOf = (lines: string): string =>
+    onlyEndpoint(loaded(edited({ 'catalogue.yaml': withEndpoint(`{id: own/a, provider: dify, api_key: x, ${lines}}`) }))).zone
+  expect(zoneOf('base_url: "https://dify.internal/v1"')).toBe('private')
+  expect(zoneOf('base_url: "https://api.dify.ai/v1"')).toBe('overseas')
+  expect(zoneOf('base_url: "https://notdify.ai/v1"')).toBe('private')
+  expect(zoneOf('base_url: "https://api.dify.ai/v1", zone: private')).toBe('private')
+})

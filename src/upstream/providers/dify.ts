@@ -3,12 +3,13 @@ import type { ProviderFacts } from './provider.ts'
 
 /**
  * Applications built with Dify. The base URL to configure ends in `/v1`, e.g. `https://dify.internal/v1`; a key belongs to one application,
- * so each endpoint has its own. The hosted service is abroad: an endpoint there must say `zone: overseas`.
+ * so each endpoint has its own.
  */
 export const dify: ProviderFacts = {
   id: 'dify',
   company: 'Dify applications',
   base_url: null,
+  overseas_hosts: ['dify.ai'],
   key_variable: null,
   auth: 'bearer',
   paths: { chat: '/chat-messages', embeddings: null, models: null },

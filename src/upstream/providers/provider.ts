@@ -112,6 +112,8 @@ export interface ProviderFacts {
   readonly company: string
   /** Default base URL, without a trailing slash; null for self-hosted ones, whose base URL must be configured. */
   readonly base_url: string | null
+  /** Names under which it is hosted abroad: endpoints there are overseas unless they say otherwise. */
+  readonly overseas_hosts?: readonly string[]
   /** Environment variable conventionally holding the key, for messages; null when none is needed. */
   readonly key_variable: string | null
   readonly auth: AuthScheme

@@ -9,6 +9,7 @@ export const ragflow: ProviderFacts = {
   id: 'ragflow',
   company: 'self-hosted RAGFlow',
   base_url: null,
+  overseas_hosts: ['ragflow.io'],
   key_variable: null,
   auth: 'bearer',
   paths: { chat: '/chats_openai/{model}/chat/completions', embeddings: null, models: null },

@@ -129,7 +129,7 @@ describe('the answer', () => {
       price_version: 'sell:bank-helper@v1',
       status: 'completed',
     })
-    const [row] = gateway.sandbox.served().served.filter(({ request_id }) => request_id === id)
+    const row = gateway.sandbox.served().served.find(({ request_id }) => request_id === id)
     expect(event?.tokens.input).toBe(row?.prompt_tokens)
     // The operator's prompt is a part of what was counted.
     expect(event?.tokens.input).toBeGreaterThan(25)

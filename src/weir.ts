@@ -231,6 +231,7 @@ class Starter {
       metrics,
       logger,
       token: adminToken(env, this.#configuration.current.settings, this.#randomBytes),
+      configuration: () => this.#configuration.current,
       knowsModel: (name) => {
         const { catalogue, routes } = this.#configuration.current
         return catalogue.models.has(name) || catalogue.aliases.has(name) || routes.has(name)

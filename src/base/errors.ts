@@ -8,6 +8,8 @@ interface ErrorRow {
   readonly retry: 'never' | 'later'
   readonly en: string
   readonly zh: string
+  /** Instead of the above where what was asked for has been there and has gone. */
+  readonly gone?: { readonly en: string; readonly zh: string }
   /** Instead of the above when waiting does not help this time. */
   readonly final?: { readonly en: string; readonly zh: string }
 }
@@ -118,6 +120,10 @@ const TABLE = {
     retry: 'never',
     en: 'The model {model} does not exist here. GET /v1/models lists what this key can call.',
     zh: '模型 {model} 不存在。请通过 GET /v1/models 查看可用模型。',
+    gone: {
+      en: 'The model {model} has been retired. {successor}',
+      zh: '模型 {model} 已下线。{successor_zh}',
+    },
   },
   not_found: {
     status: 404,
@@ -250,6 +256,8 @@ export interface ErrorDetails {
   readonly param?: string
   /** When a retry may succeed, in milliseconds from now. */
   readonly retry_after_ms?: number
+  /** What was asked for has been there and has gone. */
+  readonly gone?: boolean
   /** Waiting does not help this time, whatever the code usually says. */
   readonly final?: boolean
   readonly cause?: unknown
@@ -280,7 +288,7 @@ export class WeirError extends Error {
 export function messageOf(code: ErrorCode, locale: Locale, details: ErrorDetails = {}): string {
   const values = details.values ?? {}
   const row: ErrorRow = TABLE[code]
-  const text = details.final === true && row.final !== undefined ? row.final : row
+  const text = (details.final === true ? row.final : details.gone === true ? row.gone : undefined) ?? row
   return text[locale].replaceAll(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? '?'))
 }
 

@@ -76,12 +76,20 @@ const Tenant = z.object({
   created_at: z.string(),
 })
 
+const ZONES = 'private|domestic|overseas'
+
+function zonesOf(args: Arguments): readonly string[] | undefined {
+  const zones = args.list('zone')
+  return zones.length === 0 ? undefined : zones
+}
+
 const TENANT_OPTIONS: Readonly<Record<string, OptionSpec>> = {
   name: { value: 'TEXT', help: 'what people call it' },
   audience: { value: 'public|internal', help: 'public (default): filed models only; internal: the service is not offered to the public' },
   'time-zone': { value: 'NAME', help: 'IANA name for windows and reports (Asia/Shanghai)' },
   locale: { value: 'zh|en', help: 'language of error messages (zh)' },
   'on-client-abort': { value: 'cancel|drain', help: 'when a client leaves: stop the provider (cancel), or read on for the exact figure' },
+  zone: { value: ZONES, help: 'where its prompts may go (private, domestic); repeat or separate by commas', many: true },
   'credit-line': { value: 'CNY', help: 'how far below zero its wallet may go (0)' },
   registration: { value: 'NUMBER', help: 'its own registration (登记号) or filing (备案号), shown at /filings; "none" takes it away' },
   'public-slug': { value: 'NAME', help: 'its page /filings/NAME, which anybody may read; "none" takes it away' },
@@ -96,6 +104,7 @@ function tenantFields(args: Arguments): object {
     audience: args.text('audience'),
     time_zone: args.text('time-zone'),
     locale: args.text('locale'),
+    zones: zonesOf(args),
     on_client_abort: args.text('on-client-abort'),
     credit_line_cny: args.text('credit-line'),
     registration_number: textOrNone(args, 'registration'),
@@ -202,13 +211,20 @@ const projectCreate: Command = {
   name: 'project create',
   summary: 'Create a project (a cost centre) of a tenant.',
   positionals: ['id'],
-  options: { tenant: TENANT_OPTION, name: { value: 'TEXT', help: 'what people call it' }, ...LIMIT_OPTIONS, json: JSON_OPTION },
+  options: {
+    tenant: TENANT_OPTION,
+    name: { value: 'TEXT', help: 'what people call it' },
+    zone: { value: ZONES, help: "where its prompts may go (wherever the tenant's may)", many: true },
+    ...LIMIT_OPTIONS,
+    json: JSON_OPTION,
+  },
   run: (args, context) =>
     withClient(context, async (client) => {
       const body = withoutUndefined({
         tenant: await tenantOf(args, client),
         id: args.positional(0),
         name: args.text('name'),
+        zones: zonesOf(args),
         limits: limitsOf(args),
       })
       const answer = await client.request('POST', '/admin/v1/projects', body)
@@ -254,6 +270,7 @@ const keyCreate: Command = {
     project: { value: 'ID', help: 'its project (default)' },
     name: { value: 'TEXT', help: 'what it is for' },
     model: { value: 'ID', help: 'may call only this model; repeat or separate by commas', many: true },
+    zone: { value: ZONES, help: "where its prompts may go (wherever the project's may)", many: true },
     'expires-in-days': { value: 'N', help: 'valid for so many days' },
     ...LIMIT_OPTIONS,
     json: JSON_OPTION,
@@ -266,6 +283,7 @@ const keyCreate: Command = {
         project: args.text('project'),
         name: args.text('name'),
         models: models.length === 0 ? undefined : models,
+        zones: zonesOf(args),
         expires_in_days: args.number('expires-in-days', 1, 36_500),
         limits: limitsOf(args),
       })

@@ -144,6 +144,7 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
     logger: createLogger({ level: 'error', destination: { write: context.err } }),
     token,
     offline: true,
+    configuration: () => (loaded.ok ? loaded.configuration : null),
     knowsModel: (name) => {
       if (!loaded.ok) return true
       const { catalogue, routes } = loaded.configuration

@@ -1,13 +1,15 @@
 import * as z from 'zod'
 import { formatIssues, summarise } from '../config/check.ts'
-import { checkFilings, filingsText } from '../config/filings-check.ts'
+import { checkFilings, type FilingsReport, filingsText } from '../config/filings-check.ts'
 import type { Configuration } from '../config/model.ts'
 import { createTransport } from '../upstream/pool.ts'
 import { PROVIDERS } from '../upstream/providers/registry.ts'
 import { JSON_OPTION, printJson, withClient } from './accounts.ts'
 import { readConfiguration, type AdminClient } from './client.ts'
 import type { Arguments, Command } from './command.ts'
+import { explain } from './explain.ts'
 import { doctor, inactiveDiagnoses, type Diagnosis } from './doctor.ts'
+import { domainMatrix, findingsOf, matrixText } from './matrix.ts'
 import { CommandFailed, Unreachable, UsageError, type CliContext } from './io.ts'
 import { grouped } from './table.ts'
 import { runJob } from './upkeep.ts'
@@ -89,25 +91,69 @@ const check: Command = {
   name: 'check',
   summary: 'Check the configuration without starting anything.',
   positionals: [],
-  options: { 'config-dir': { value: 'DIR', help: 'instead of WEIR_CONFIG_DIR or ./config' } },
+  options: {
+    'config-dir': { value: 'DIR', help: 'instead of WEIR_CONFIG_DIR or ./config' },
+    models: { help: 'also list every model, endpoint, price and limit' },
+    explain: { value: 'TENANT', help: "print every address that this tenant's prompts can go to, and why the others are closed" },
+    json: JSON_OPTION,
+  },
   run: (args, context) => {
-    const result = readConfiguration(context, args.text('config-dir'))
-    if (!result.ok) {
-      context.err(formatIssues(result.issues))
-      return Promise.resolve(1)
+    const tenant = args.text('explain')
+    if (tenant !== undefined && args.text('config-dir') !== undefined) {
+      throw new UsageError('--explain goes by the configuration of the running server, so it takes no --config-dir')
     }
-    context.out(summarise(result.configuration, context.clock.now_ms()))
-    return Promise.resolve(reportFilings(result.configuration, context))
+    if (tenant !== undefined) return explain(tenant, args.flag('json'), context)
+    const result = readConfiguration(context, args.text('config-dir'))
+    if (args.flag('json')) printJson(checkView(result, context.clock.now_ms()), context)
+    else if (result.ok) context.out(checkText(result.configuration, context.clock.now_ms(), args.flag('models')))
+    else context.err(formatIssues(result.issues))
+    if (!result.ok) return Promise.resolve(1)
+    const report = filingsReport(result.configuration, context.clock.now_ms())
+    if (!args.flag('json')) printFilings(report, context)
+    return Promise.resolve(report.errors.length === 0 ? 0 : 1)
   },
 }
 
 /** Prints what is to say of a configuration's filings. @returns 1 if a number is in no registry, else 0 */
 export function reportFilings(configuration: Configuration, context: CliContext): number {
+  const report = filingsReport(configuration, context.clock.now_ms())
+  printFilings(report, context)
+  return report.errors.length === 0 ? 0 : 1
+}
+
+function filingsReport(configuration: Configuration, now_ms: number): FilingsReport {
   const entities = new Map([...PROVIDERS].map(([id, facts]) => [id, facts.entities]))
-  const report = checkFilings(configuration, context.clock.now_ms(), entities)
+  return checkFilings(configuration, now_ms, entities)
+}
+
+function printFilings(report: FilingsReport, context: CliContext): void {
   context.out(filingsText(report))
   for (const error of report.errors) context.err(`error: ${error}\n`)
-  return report.errors.length === 0 ? 0 : 1
+}
+
+/** What there is, what there is for each domain, and what somebody should look at. */
+function checkText(configuration: Configuration, now_ms: number, with_models: boolean): string {
+  const warnings = findingsOf(configuration, now_ms).map(({ model, message }) => `warning: ${model}: ${message}\n`)
+  const demo = configuration.settings.mode === 'demo' ? ['a demo that is started answers from the sandbox where a key is not set\n'] : []
+  return [summarise(configuration, now_ms, with_models), '\n', matrixText(domainMatrix(configuration, now_ms)), ...demo, ...warnings].join(
+    '',
+  )
+}
+
+function checkView(result: ReturnType<typeof readConfiguration>, now_ms: number): object {
+  if (!result.ok) return { ok: false, issues: result.issues }
+  const { configuration } = result
+  const models = [...configuration.catalogue.models.values()]
+  const filings = filingsReport(configuration, now_ms)
+  return {
+    ok: filings.errors.length === 0,
+    configuration: configuration.digest,
+    models: models.length,
+    active_endpoints: new Set(models.flatMap(({ endpoints }) => endpoints.map(({ id }) => id))).size,
+    ...domainMatrix(configuration, now_ms),
+    findings: findingsOf(configuration, now_ms),
+    filings,
+  }
 }
 
 const doctorCommand: Command = {
@@ -136,6 +182,8 @@ async function examine(wanted: string | undefined, configuration: Configuration,
   const diagnoses: Diagnosis[] = []
   try {
     for (const model of catalogue.models.values()) {
+      // Its model's endpoints are asked once.
+      if (model.profile !== null) continue
       for (const endpoint of model.endpoints) {
         if (!names(endpoint.id, model.id, endpoint.provider)) continue
         diagnoses.push(await doctor(endpoint, model, { transport, providers: PROVIDERS, proxy: settings.proxy, clock: context.clock }))

@@ -6,6 +6,7 @@ import { GRANT_COMMANDS } from './grants.ts'
 import { CommandFailed, UsageError, type CliContext } from './io.ts'
 import { LEDGER_COMMANDS } from './ledger.ts'
 import { LIMIT_COMMANDS } from './limits.ts'
+import { MODEL_COMMANDS } from './models.ts'
 import { type MoveBooks, moveCommand } from './move.ts'
 import { NODE_COMMANDS } from './nodes.ts'
 import { REPORT_COMMANDS } from './reports.ts'
@@ -35,6 +36,7 @@ export async function run(args: readonly string[], context: CliContext, options:
     ...REPORT_COMMANDS,
     ESTIMATE_COMMAND,
     ...FILING_COMMANDS,
+    ...MODEL_COMMANDS,
     ...UPKEEP_COMMANDS,
     ...NODE_COMMANDS,
     moveCommand(options.moveBooks),

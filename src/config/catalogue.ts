@@ -5,8 +5,10 @@ import type { ProviderFacts } from '../upstream/providers/provider.ts'
 import { valueAt } from './document.ts'
 import type { IssueList, Path, SourceFile } from './document.ts'
 import { buildEndpoint, type EndpointEntry, type ProviderEntry } from './endpoint.ts'
+import { checkDates, checkSuccessors, lifeMembers } from './lives.ts'
 import type { Catalogue, Endpoint, InactiveEndpoint, Model } from './model.ts'
-import { CATALOGUE, ENDPOINT, MODEL, MODEL_ID, parseShape, PROVIDER } from './schema.ts'
+import { buildProfile, type ProfileEntry } from './profiles.ts'
+import { CATALOGUE, ENDPOINT, MODEL, MODEL_ID, parseShape, PROFILE_MODEL, PROVIDER } from './schema.ts'
 import { expectedOneOf } from './suggest.ts'
 
 /** What the rest of the configuration may refer to, entries with mistakes included. */
@@ -14,6 +16,8 @@ export interface CatalogueNames {
   readonly models: ReadonlySet<string>
   readonly endpoints: ReadonlySet<string>
   readonly aliases: ReadonlyMap<string, string>
+  /** Models that have their model's price unless they have one of their own. */
+  readonly profiles: ReadonlySet<string>
   /** Whether an endpoint could not be read, so that `endpoints` may lack its id. */
   readonly incomplete: boolean
 }
@@ -56,7 +60,8 @@ export function buildCatalogue(
     endpoints: new Set(),
     incomplete: false,
   }
-  const models = new Map<string, Model>()
+  const own_models = new Map<string, Model>()
+  const profiles = new Map<string, ProfileEntry>()
   const aliases = new Map<string, string>()
   const model_ids = new Set(Object.keys(top.models))
   if (model_ids.size === 0) issues.add(source, ['models'], 'has no model', 'at least one model')
@@ -64,16 +69,46 @@ export function buildCatalogue(
     const at = ['models', id]
     parseShape(MODEL_ID, id, source, at, issues)
     refuseReserved(id, at, building)
+    if (valueAt(raw, ['profile']) !== undefined) {
+      const profile = parseShape(PROFILE_MODEL, raw, source, at, issues)
+      if (profile === null) continue
+      addAliases(id, profile, { model_ids, aliases }, building)
+      profiles.set(id, profile)
+      continue
+    }
     const entry = parseShape(MODEL, raw, source, at, issues)
     if (entry === null) {
       checkEndpointsOf(id, raw, building)
       continue
     }
     addAliases(id, entry, { model_ids, aliases }, building)
-    models.set(id, buildModel(id, entry, building))
+    own_models.set(id, buildModel(id, entry, building))
   }
-  const names = { models: model_ids, endpoints: building.endpoints, aliases, incomplete: building.incomplete }
+  const models = withProfiles(own_models, profiles, model_ids, building)
+  checkSuccessors(models, { ids: model_ids, aliases }, source, issues)
+  const names = {
+    models: model_ids,
+    endpoints: building.endpoints,
+    aliases,
+    profiles: new Set(profiles.keys()),
+    incomplete: building.incomplete,
+  }
   return { catalogue: { models, aliases }, names }
+}
+
+/** Models and profiles of them, in the order of the file. */
+function withProfiles(
+  models: ReadonlyMap<string, Model>,
+  profiles: ReadonlyMap<string, ProfileEntry>,
+  ids: ReadonlySet<string>,
+  { source, issues, config_dir }: Building,
+): ReadonlyMap<string, Model> {
+  const built = [...ids].flatMap((id): [string, Model][] => {
+    const entry = profiles.get(id)
+    const model = entry === undefined ? models.get(id) : buildProfile(id, entry, { models, ids, profiles, config_dir, source, issues })
+    return model === undefined || model === null ? [] : [[id, model]]
+  })
+  return new Map(built)
 }
 
 function readProviders(
@@ -102,7 +137,7 @@ function refuseReserved(name: string, at: Path, building: Building): void {
 
 function addAliases(
   id: string,
-  entry: ModelEntry,
+  entry: Pick<ModelEntry, 'aliases'>,
   taken: { readonly model_ids: ReadonlySet<string>; readonly aliases: Map<string, string> },
   building: Building,
 ): void {
@@ -127,13 +162,16 @@ function buildModel(id: string, entry: ModelEntry, building: Building): Model {
   if (entry.kind === 'chat' && entry.max_output_tokens === 0) {
     building.issues.add(building.source, ['models', id, 'max_output_tokens'], 'is 0', 'at least 1 for a chat model')
   }
+  checkDates(id, entry, building.source, building.issues)
   const { endpoints, inactive } = buildEndpoints(id, entry, entry.endpoints, building)
   const { kind, domain, owned_by, context_tokens, tokenizer, attachment_tokens, capabilities } = entry
   const created = Date.parse(entry.created) / 1000
   const max_output_tokens = kind === 'chat' ? (entry.max_output_tokens ?? null) : 0
   return {
     ...{ id, kind, domain, owned_by, context_tokens, max_output_tokens, tokenizer, attachment_tokens, capabilities },
-    ...{ thinking: entry.thinking ?? null, created, endpoints, inactive },
+    ...lifeMembers(entry),
+    profile: null,
+    ...{ thinking: entry.thinking ?? null, tenants: entry.tenants ?? null, created, endpoints, inactive },
   }
 }
 

@@ -19,8 +19,10 @@ export function formatIssues(issues: readonly ConfigIssue[]): string {
 /**
  * What a configuration amounts to, for `weir check`: models with their endpoints, the prices in force at `now_ms`,
  * limits and digest. Contains no secret.
+ *
+ * @param with_models models, endpoints, prices and limits one by one, rather than their numbers alone
  */
-export function summarise(configuration: Configuration, now_ms: number): string {
+export function summarise(configuration: Configuration, now_ms: number, with_models = true): string {
   const { catalogue, prices, settings } = configuration
   const models = [...catalogue.models.values()]
   const active = models.reduce((sum, model) => sum + model.endpoints.length, 0)
@@ -31,10 +33,9 @@ export function summarise(configuration: Configuration, now_ms: number): string 
     operatorLine(settings),
     `API on ${settings.host}:${settings.port}, admin on ${settings.admin_host}:${settings.admin_port}`,
     `${models.length} models, ${active} active endpoints`,
-    ...models.flatMap((model) => modelLines(model, aliasesOf(configuration, model.id), prices, now_ms)),
-    ...routesText(configuration),
-    'limits',
-    ...Object.entries(settings.limits).map(([name, value]) => `  ${name} ${value}`),
+    ...(with_models ? models.flatMap((model) => modelLines(model, aliasesOf(configuration, model.id), prices, now_ms)) : []),
+    ...routesText(configuration, with_models),
+    ...(with_models ? ['limits', ...Object.entries(settings.limits).map(([name, value]) => `  ${name} ${value}`)] : []),
     ...calendarLines(prices, now_ms),
     ...(unpriced.length === 0
       ? []
@@ -81,15 +82,16 @@ function versionText(versions: readonly PriceVersion[] | undefined, now_ms: numb
   return [current?.id ?? 'nothing today', ...coming].join(', then ')
 }
 
-/** What each virtual model can choose, why not the rest, and of which domains it has nothing of their own. */
-function routesText({ catalogue, routes, prices }: Configuration): string[] {
+/** What each virtual model can choose, and in full why not the rest, and of which domains it has nothing of their own. */
+function routesText({ catalogue, routes, prices }: Configuration, in_full: boolean): string[] {
   if (routes.size === 0) return ['no virtual models: there is no routes.yaml']
   const standing = (candidate: RouteCandidate): Standing => {
     const model = catalogue.models.get(candidate.model)
     const why = !prices.sell.has(candidate.model) ? 'no price' : model === undefined || model.endpoints.length === 0 ? 'no key' : null
     return { ...candidate, domain: candidate.domain ?? model?.domain ?? 'general', why }
   }
-  return [`${routes.size} virtual models`, ...[...routes.values()].flatMap((route) => routeLines(route, route.candidates.map(standing)))]
+  const lines = in_full ? routeLines : routeLine
+  return [`${routes.size} virtual models`, ...[...routes.values()].flatMap((route) => lines(route, route.candidates.map(standing)))]
 }
 
 interface Standing {
@@ -99,6 +101,11 @@ interface Standing {
   readonly quality: number
   /** What keeps it from being chosen by anybody; null for nothing. */
   readonly why: string | null
+}
+
+function routeLine({ id, domain, prefer }: VirtualModel, candidates: readonly Standing[]): string[] {
+  const able = candidates.filter(({ why }) => why === null).length
+  return [`  ${id} (${domain ?? 'by prompt'}, prefers ${prefer}): ${able} of ${candidates.length} candidates can be chosen`]
 }
 
 function routeLines({ id, domain, prefer, canary }: VirtualModel, candidates: readonly Standing[]): string[] {

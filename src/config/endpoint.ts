@@ -62,7 +62,8 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
     rerank_path: facts.rerank?.path ?? null,
     upstream_model,
     api_key: address.auth === 'none' || api_key instanceof Unset ? null : api_key,
-    zone: given.zone ?? provider.zone ?? (facts.base_url === null ? 'private' : 'domestic'),
+    zone: given.zone ?? provider.zone ?? usualZone(facts, address.base_url),
+    tenants: given.tenants ?? null,
     filing: given.filing === undefined ? null : { ...given.filing, registration: given.filing.registration ?? null, row: null },
     tier: given.tier,
     weight: given.weight,
@@ -77,16 +78,23 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
   return api_key === null && needs_key ? { endpoint: id, reason: noKey(facts), target } : target
 }
 
+/** Servers of one's own are private, unless they turn out to be the hosted service abroad. */
+function usualZone({ base_url, overseas_hosts = [] }: ProviderFacts, address: string): Endpoint['zone'] {
+  const { hostname } = new URL(address)
+  if (overseas_hosts.some((host) => hostname === host || hostname.endsWith(`.${host}`))) return 'overseas'
+  return base_url === null ? 'private' : 'domestic'
+}
+
 function addressOf({ kind, given, provider, facts }: EndpointSources, complain: Complain): Address | null {
   const own_url = given.base_url ?? provider.base_url
-  const dialect = given.dialect ?? 'openai'
-  if (dialect === 'openai' || kind !== 'chat') {
+  const dialect = given.dialect ?? facts.speaks ?? 'openai'
+  if ((dialect === 'openai' && facts.speaks === undefined) || kind !== 'chat') {
     const elsewhere = kind === 'rerank' ? facts.rerank?.base_url : null
     return { dialect: 'openai', base_url: own_url ?? elsewhere ?? facts.base_url, auth: facts.auth, chat_path: facts.paths.chat }
   }
   const native = facts.natives.find((address) => address.dialect === dialect)
   if (native === undefined) {
-    const known = ['openai', ...facts.natives.map((address) => address.dialect)]
+    const known = [...(facts.speaks === undefined ? ['openai'] : []), ...facts.natives.map((address) => address.dialect)]
     complain('dialect', `${facts.id} does not speak "${dialect}"`, expectedOneOf(dialect, known))
     return null
   }

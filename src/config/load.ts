@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { PriceVersion } from '../money/price.ts'
 import type { VirtualModel } from '../routing/virtual.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
 import { buildCatalogue } from './catalogue.ts'
@@ -10,6 +11,7 @@ import type { SourceFile } from './document.ts'
 import { FILINGS_FILE, readFilings } from './filings-file.ts'
 import type { Catalogue, ConfigIssue, Configuration, Endpoint, Model, PriceBook } from './model.ts'
 import { buildPriceBook } from './price-book.ts'
+import { promptFiles } from './profiles.ts'
 import { resolveReferences } from './references.ts'
 import { buildRoutes } from './routes.ts'
 import { buildSettings } from './settings.ts'
@@ -45,9 +47,9 @@ export function configDirectory(env: Readonly<Record<string, string | undefined>
 }
 
 /**
- * Reads `weir.yaml`, `catalogue.yaml`, `price-book.yaml` and, where they are, `routes.yaml` and `filings.csv`, and checks them against each other. Every
- * mistake is reported at once. Without `filings.csv` no number counts as filed. The result is deeply frozen, its maps and sets only by type. Throws
- * nothing for what a user wrote.
+ * Reads `weir.yaml`, `catalogue.yaml`, `price-book.yaml`, prompts of profiles in `profiles/` and, where they are, `routes.yaml` and `filings.csv`, and
+ * checks them against each other. Every mistake is reported at once. Without `filings.csv` no number counts as filed. The result is deeply frozen, its
+ * maps and sets only by type. Throws nothing for what a user wrote.
  */
 export function loadConfiguration(options: LoadOptions): LoadResult {
   const list = new IssueList()
@@ -56,13 +58,14 @@ export function loadConfiguration(options: LoadOptions): LoadResult {
   const resolved = (source: SourceFile): unknown => resolveReferences(source, options, list)
   const settings = weir ? buildSettings(weir, resolved(weir), options.env, list) : null
   const catalogue = catalogue_file ? buildCatalogue(catalogue_file, resolved(catalogue_file), options, list) : null
-  const prices = price_file ? buildPriceBook(price_file, resolved(price_file), catalogue?.names ?? null, list) : null
+  const book = price_file ? buildPriceBook(price_file, resolved(price_file), catalogue?.names ?? null, list) : null
   const routes = routes_file ? buildRoutes(routes_file, resolved(routes_file), catalogue, list) : new Map<string, VirtualModel>()
   const { registry, source: filings_file } = readFilings(options.config_dir, list)
-  if (list.issues.length > 0 || settings === null || catalogue === null || prices === null) {
+  if (list.issues.length > 0 || settings === null || catalogue === null || book === null) {
     return { ok: false, issues: Object.freeze(inFileOrder(list.issues)) }
   }
-  const digest = digestOf([weir, catalogue_file, price_file, routes_file, filings_file])
+  const digest = digestOf([weir, catalogue_file, price_file, routes_file, filings_file, ...promptFiles(options.config_dir)])
+  const prices = withProfiles(book, catalogue.catalogue)
   const known = withFilings(sellable(catalogue.catalogue, prices), registry)
   return { ok: true, configuration: deepFreeze({ settings, catalogue: known, prices, routes, filings: registry, digest }) }
 }
@@ -76,6 +79,15 @@ function withFilings(catalogue: Catalogue, registry: FilingRegistry): Catalogue 
     return [id, { ...model, endpoints: model.endpoints.map(filed), inactive }]
   })
   return { ...catalogue, models: new Map(models) }
+}
+
+/** A profile without a price of its own has its model's. */
+function withProfiles(prices: PriceBook, { models }: Catalogue): PriceBook {
+  const inherited = [...models.values()].flatMap(({ id, profile }): [string, readonly PriceVersion[]][] => {
+    const versions = profile === null || prices.sell.has(id) ? undefined : prices.sell.get(profile.of)
+    return versions === undefined ? [] : [[id, versions]]
+  })
+  return inherited.length === 0 ? prices : { ...prices, sell: new Map([...prices.sell, ...inherited]) }
 }
 
 /** A model without a price is known, and not served: nobody could say what an answer costs. */
@@ -95,7 +107,8 @@ export function digestOnDisk(config_dir: string): string | null {
     const present = CONFIG_FILES.filter(
       (name) => !OPTIONAL_FILES.some((optional) => optional === name) || existsSync(join(config_dir, name)),
     )
-    return digestOf(present.map((name) => ({ name, contents: readFileSync(join(config_dir, name)) })))
+    const files = present.map((name) => ({ name, contents: readFileSync(join(config_dir, name)) }))
+    return digestOf([...files, ...promptFiles(config_dir)])
   } catch (error) {
     if (error instanceof Error && 'code' in error) return null
     throw error

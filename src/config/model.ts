@@ -15,7 +15,7 @@ export interface Configuration {
   readonly routes: ReadonlyMap<string, VirtualModel>
   /** `config/filings.csv`: which filing numbers exist. Empty where there is no such file. */
   readonly filings: FilingRegistry
-  /** SHA-256 of the files' contents, hex: what is running, in logs and `/readyz`. */
+  /** SHA-256 of the files' contents, prompts of profiles included, hex: what is running, in logs and `/readyz`. */
   readonly digest: string
 }
 
@@ -107,6 +107,8 @@ export interface Endpoint {
   /** Resolved secret, or null when the endpoint needs none. Never logged: non-enumerable toJSON is not relied upon, callers log ids only. */
   readonly api_key: string | null
   readonly zone: 'private' | 'domestic' | 'overseas'
+  /** The tenants that it is reserved for: to others it does not exist. Null: for everybody. */
+  readonly tenants: readonly string[] | null
   readonly filing: EndpointFiling | null
   /** Targets of a lower tier are tried first; within a tier the weights decide. */
   readonly tier: number
@@ -121,7 +123,17 @@ export interface Model {
   readonly id: string
   readonly kind: 'chat' | 'embeddings' | 'rerank'
   readonly domain: string
+  /** The tenants that it is reserved for: to others it does not exist. Null: for everybody. */
+  readonly tenants: readonly string[] | null
   readonly owned_by: string
+  /** As written; what it is on a day is for `lifeOf` in `src/routing/lives.ts` to say. */
+  readonly life: 'preview' | 'ga' | 'deprecated' | 'retired'
+  /** From when on it is deprecated, ms since the epoch; null where no date was given. */
+  readonly deprecated_at: number | null
+  /** From when on it is not served any more; null where no date was given. */
+  readonly retires_at: number | null
+  /** The id of the model to use instead. */
+  readonly replaced_by: string | null
   readonly context_tokens: number
   /** Null where no limit is known: then the context bounds an answer. */
   readonly max_output_tokens: number | null
@@ -131,12 +143,27 @@ export interface Model {
   /** Tokens reserved for one attachment of each kind. */
   readonly attachment_tokens: Attachments
   readonly capabilities: readonly string[]
+  /** Null for a model that is none. */
+  readonly profile: Profile | null
   /** Unix seconds for `GET /v1/models`. */
   readonly created: number
   /** Callable endpoints: those whose key is set. */
   readonly endpoints: readonly Endpoint[]
   /** Why other endpoints are not callable, e.g. `DEEPSEEK_API_KEY is not set`. */
   readonly inactive: readonly InactiveEndpoint[]
+}
+
+/** A model that is another one with the operator's words put before the caller's: that one's endpoints serve it. */
+export interface Profile {
+  /** The model that it is a profile of. */
+  readonly of: string
+  /** The operator's system prompt. Never shown to a caller, never logged. */
+  readonly system: string
+  /** Tools as in a chat request, beside the caller's own. */
+  readonly tools: readonly Readonly<Record<string, unknown>>[]
+  /** Where the caller gives none. */
+  readonly temperature: number | null
+  readonly top_p: number | null
 }
 
 export interface InactiveEndpoint {

@@ -36,7 +36,7 @@ function checkSold(priced: readonly string[], names: CatalogueNames, building: B
   const { source, issues } = building
   const known = new Set(priced)
   for (const id of names.models) {
-    if (known.has(id)) continue
+    if (known.has(id) || names.profiles.has(id)) continue
     issues.add(
       source,
       ['sell', id],

@@ -25,6 +25,8 @@ const ZONES = ['private', 'domestic', 'overseas'] as const
 const MEBIBYTE = 1024 * 1024
 /** Models that one virtual model may choose among: each is looked at for each request. */
 const MAX_CANDIDATES = 32
+/** Longest prompt of a profile. */
+export const MAX_PROMPT_BYTES = 65_536
 const DAY_MS = 86_400_000
 
 // Every leaf's error text is what would have been right; parseShape adds what was found.
@@ -53,6 +55,9 @@ export function isDate(value: string): boolean {
 }
 const DATE = 'a date such as "2026-08-17"'
 const date = z.string({ error: DATE }).refine(isDate, { error: DATE })
+
+/** A day from its beginning in Asia/Shanghai, in ms. */
+const day = date.transform((value) => Date.parse(`${value}T00:00:00+08:00`))
 
 const INSTANT = 'a date ("2026-08-17", from 00:00 Asia/Shanghai) or a date and time with offset ("2026-08-17T09:00:00+08:00")'
 const instant = z.string({ error: INSTANT }).transform((value, context) => {
@@ -188,15 +193,29 @@ const connection = {
   proxy: proxy.optional(),
 }
 
+const TENANT = 'the id of a tenant, as weir tenant list shows it'
+const tenants = z
+  .array(z.string({ error: TENANT }).regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, { error: TENANT }), { error: 'a list of tenant ids' })
+  .min(1, { error: 'at least one tenant' })
+  .max(1000, { error: 'at most 1000 tenants' })
+
 /** `catalogue.yaml`; its entries are parsed one by one, so that a mistake in one hides none in another. */
 export const CATALOGUE = shape({
   providers: table('a mapping of provider ids').default({}),
   models: table('a mapping of model ids'),
 })
 export const PROVIDER = shape(connection)
+const life = {
+  life: oneOf(['preview', 'ga', 'deprecated', 'retired']).default('ga'),
+  deprecated_on: day.optional(),
+  retires_on: day.optional(),
+  replaced_by: text('the id of a model').optional(),
+}
 export const MODEL = shape({
+  ...life,
   kind: oneOf(['chat', 'embeddings', 'rerank']),
   domain: oneOf(DOMAINS).default('general'),
+  tenants: tenants.optional(),
   owned_by: text('who made the model'),
   context_tokens: whole(1, 100_000_000, 'tokens'),
   max_output_tokens: whole(0, 100_000_000, 'tokens').optional(),
@@ -214,6 +233,40 @@ export const MODEL = shape({
   endpoints: z.array(z.unknown(), { error: 'a list of endpoints' }).min(1, { error: 'at least one endpoint' }),
 })
 export const MODEL_ID = name
+const PROMPT = 'the prompt, at most 65536 bytes, or {file: profiles/<name>.md}'
+const prompt = z.union(
+  [
+    z.string({ error: PROMPT }).refine((value) => value.trim() !== '' && Buffer.byteLength(value) <= MAX_PROMPT_BYTES, { error: PROMPT }),
+    shape({ file: z.string({ error: PROMPT }).regex(/^profiles\/[\w.-]{1,128}\.md$/, { error: PROMPT }) }),
+  ],
+  { error: PROMPT },
+)
+const TOOL = 'a tool such as {type: function, function: {name, parameters}}'
+const called = z.looseObject({ name: z.string({ error: TOOL }).regex(/^[\w-]{1,64}$/, { error: TOOL }) }, { error: TOOL })
+const tool = z.looseObject({ type: z.literal('function', { error: TOOL }), function: called }, { error: TOOL })
+const real = (least: number, most: number) => {
+  const error = `a number from ${least} to ${most}`
+  return z.number({ error }).min(least, { error }).max(most, { error })
+}
+/** A model that is a profile of another one: what it does not say is that one's. */
+export const PROFILE_MODEL = shape({
+  ...life,
+  kind: oneOf(['chat']).default('chat'),
+  domain: oneOf(DOMAINS).default('general'),
+  tenants: tenants.optional(),
+  owned_by: text('who made the profile').optional(),
+  max_output_tokens: whole(1, 100_000_000, 'tokens').optional(),
+  capabilities: z.array(text('a capability such as "tools"'), { error: 'a list of capabilities' }).optional(),
+  created: date.optional(),
+  aliases: z.array(name, { error: 'a list of names' }).default([]),
+  profile: shape({
+    of: text('the id of a model'),
+    system: prompt,
+    tools: z.array(tool, { error: 'a list of tools' }).max(64, { error: 'at most 64 tools' }).default([]),
+    temperature: real(0, 2).optional(),
+    top_p: real(0, 1).optional(),
+  }),
+})
 export const ENDPOINT = shape({
   ...connection,
   id: name.optional(),
@@ -224,6 +277,7 @@ export const ENDPOINT = shape({
   embeddings_batch: whole(1, 100_000, 'inputs').optional(),
   tier: whole(1, 100, 'a tier').default(1),
   weight: whole(1, 1_000_000, 'parts').default(1),
+  tenants: tenants.optional(),
   filing: shape({
     number: numberOf(['filed'], FILED),
     registration: numberOf(['registered'], REGISTERED).optional(),
@@ -354,7 +408,7 @@ function reportLeaf(expected: string, found: unknown, source: SourceFile, path: 
   issues.add(source, path, describe(found === undefined ? undefined : (raw ?? found), path), hint)
 }
 
-const CONFIDENTIAL = new Set(['api_key', 'proxy', 'base_url'])
+const CONFIDENTIAL = new Set(['api_key', 'proxy', 'base_url', 'system'])
 
 /** What was found, as written (references unresolved); never the value of a confidential member. */
 function describe(raw: unknown, path: Path): string {

@@ -3,6 +3,7 @@ import type { FSWatcher } from 'node:fs'
 import { join } from 'node:path'
 import { CONFIG_FILES, digestOnDisk } from './load.ts'
 import type { LoadResult } from './load.ts'
+import { promptPaths } from './profiles.ts'
 import type { ConfigIssue, Configuration } from './model.ts'
 
 /** Editors and mounts change a directory in several steps; this long after the last one it is read. */
@@ -108,7 +109,7 @@ function watchDirectory(config_dir: string, changed: () => void): FSWatcher | nu
 
 /** What identifies the contents of the files without reading them. */
 function fingerprint(config_dir: string): string {
-  const parts = [config_dir, ...CONFIG_FILES.map((name) => join(config_dir, name))].map((path, index) => {
+  const parts = [config_dir, ...CONFIG_FILES.map((name) => join(config_dir, name)), ...promptPaths(config_dir)].map((path, index) => {
     const stat = statSync(path, { throwIfNoEntry: false, bigint: true })
     if (stat === undefined) return '-'
     return index === 0 ? `${stat.dev}:${stat.ino}` : `${stat.dev}:${stat.ino}:${stat.size}:${stat.mtimeNs}`

@@ -15,8 +15,10 @@ import { Jobs, jobView } from './jobs.ts'
 import { changeKey, createKey, listKeys, revokeKey } from './keys.ts'
 import { ledgerBalances, listTransactions } from './ledger.ts'
 import { listLimits, removeLimit, setLimit } from './limits.ts'
+import { modelUsage } from './model-usage.ts'
 import { listNodes, retireNode } from './nodes.ts'
 import { AdminProblem, parse, problemBody } from './problem.ts'
+import { reachOf } from './reach.ts'
 import { reverse } from './reversals.ts'
 import { rebuild } from './rebuild.ts'
 import { clearRouting, MAX_ROUTING_BYTES, putRouting, showRouting } from './routing.ts'
@@ -74,6 +76,7 @@ function routeAccounts(app: Hono, deps: ControlDeps): void {
   app.post('/admin/v1/tenants', async (c) => c.json(await createTenant(await bodyOf(c), deps), 201))
   app.patch('/admin/v1/tenants/:id', async (c) => c.json(await changeTenant(c.req.param('id'), await bodyOf(c), deps)))
   app.post('/admin/v1/tenants/:id/credit', async (c) => c.json(await creditTenant(c.req.param('id'), await bodyOf(c), deps)))
+  app.get('/admin/v1/tenants/:id/reach', async (c) => c.json(await reachOf(c.req.param('id'), deps)))
   app.get('/admin/v1/balance/:tenant', async (c) => c.json(await balanceOf(c.req.param('tenant'), deps)))
   app.get('/admin/v1/projects', async (c) => c.json(await listProjects(parse(ProjectQuery, c.req.query()).tenant, deps)))
   app.post('/admin/v1/projects', async (c) => c.json(await createProject(await bodyOf(c), deps), 201))
@@ -115,6 +118,7 @@ const AuditQuery = z.strictObject({
 
 function routeReports(app: Hono, deps: ControlDeps): void {
   app.get('/admin/v1/usage', async (c) => c.json(await usageTotals(c.req.query(), deps)))
+  app.get('/admin/v1/models/usage', async (c) => c.json(await modelUsage(c.req.query(), deps)))
   app.get('/admin/v1/events', async (c) => c.json(await usageEvents(c.req.query(), deps)))
   app.get('/admin/v1/audit', async (c) => c.json(await auditView(parse(AuditQuery, c.req.query()), deps)))
   app.post('/admin/v1/reload', async (c) => {

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.ts'
 import type { RandomBytes } from '../base/ids.ts'
-import type { ConfigIssue, Model } from '../config/model.ts'
+import type { ConfigIssue, Configuration, Model } from '../config/model.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { Cut, EventArchive, Rebuilder } from '../storage/books.ts'
@@ -30,6 +30,8 @@ export interface ControlDeps {
   readonly logger: Pick<Logger, 'error'>
   /** Every `/admin/v1` call must carry it as a bearer token. */
   readonly token: string
+  /** The configuration in force; null where the command line opened storage by itself and cannot read one. */
+  readonly configuration: () => Configuration | null
   /** Does a catalogue model or alias of this name exist? */
   readonly knowsModel: (name: string) => boolean
   /** The catalogue model that a name, which may be an alias, stands for; null when there is none. */

@@ -10,7 +10,9 @@ import type { PriceVersionRecord, Records } from '../storage/records.ts'
  */
 export async function publishPrices(records: Records, book: PriceBook, now_ms: number): Promise<void> {
   const rows = [...rowsOf('sell', book.sell, now_ms), ...rowsOf('cost', book.cost, now_ms)]
-  if (rows.length > 0) await records.putPriceVersions(rows)
+  // A profile without prices of its own has its model's versions.
+  const distinct = [...new Map(rows.map((row) => [row.id, row] as const).toReversed()).values()].toReversed()
+  if (distinct.length > 0) await records.putPriceVersions(distinct)
 }
 
 function rowsOf(

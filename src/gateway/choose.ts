@@ -6,13 +6,16 @@ import { nearestObstacle, type Obstacle } from '../routing/select.ts'
 import type { VirtualModel } from '../routing/virtual.ts'
 import type { Caller } from './call.ts'
 import { type Considered, consider, type Consideration, type VirtualFacts } from './consider.ts'
+import { withProfile } from './profile.ts'
 import { type MeasureChat, measuring, type Quote, quoteFor } from './quote.ts'
-import type { ReadRequest } from './request.ts'
+import type { ReadRequest, RequestFacts } from './request.ts'
 import { chooseRoute, type Route } from './route.ts'
 
 /** A model with its endpoints, and what it takes to admit the request for it. */
 export interface Plan {
   readonly route: Route
+  /** The request as this model gets it: a profile adds to it. */
+  readonly facts: RequestFacts
   readonly quote: Quote
 }
 
@@ -43,12 +46,10 @@ export function virtualModel(name: string, { tenant, snapshot }: Pick<ChoiceFact
  * @throws WeirError as `chooseRoute` and `quoteFor` do; for a virtual model that of the obstacle of the candidate that was nearest to serving
  */
 export function choose(request: ReadRequest, caller: Caller, facts: ChoiceFacts): Choice {
-  const { prices, settings } = facts.snapshot.configuration
-  const { slice_tokens } = settings.limits
   const virtual = virtualModel(request.facts.model_asked, facts)
   if (virtual === null) {
     const route = chooseRoute(request.facts.model_asked, request.facts.protocol, caller, facts)
-    return { first: { route, quote: quoteFor(request, route, prices, slice_tokens, facts.now_ms) }, alternatives: [] }
+    return { first: planFor(request, route, facts), alternatives: [] }
   }
   const measure = measuring(request)
   const consideration = considerVirtual(virtual, request, measure, caller, facts)
@@ -57,12 +58,26 @@ export function choose(request: ReadRequest, caller: Caller, facts: ChoiceFacts)
     const { model, targets, id } = considered
     if (model === null) return []
     const reason = index === 0 ? reasonOf(lead, id, ordered.by) : lead
-    const route = { model, targets, domain: evidence.domain, reason }
-    return [{ route, quote: quoteFor(request, route, prices, slice_tokens, facts.now_ms, measure) }]
+    return [planFor(request, { model, targets, domain: evidence.domain, reason }, facts, measure)]
   })
   const [first, ...alternatives] = plans
   if (first === undefined) throw nothingLeft(virtual, consideration, facts)
   return { first, alternatives }
+}
+
+/** @param measure of the request as its caller sent it */
+function planFor(request: ReadRequest, route: Route, { snapshot, now_ms }: ChoiceFacts, measure?: MeasureChat): Plan {
+  const { prices, settings } = snapshot.configuration
+  const { slice_tokens } = settings.limits
+  const { profile } = route.model
+  if (profile === null) return { route, facts: request.facts, quote: quoteFor(request, route, prices, slice_tokens, now_ms, measure) }
+  const profiled = withProfile(request, profile)
+  return { route, facts: profiled.facts, quote: quoteFor(profiled, route, prices, slice_tokens, now_ms) }
+}
+
+/** Lets the memory of every body go: an answer flows, and nobody else is asked. */
+export function forgetBodies({ first, alternatives }: Choice): void {
+  for (const { facts } of [first, ...alternatives]) facts.body.forget()
 }
 
 /** Every candidate of a virtual model for this request. @throws WeirError `invalid_request` for a request that is no chat, or an unknown hint */

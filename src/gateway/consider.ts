@@ -1,18 +1,21 @@
 import type { Endpoint, Model } from '../config/model.ts'
 import { charge, priceAt, type PriceVersion } from '../money/price.ts'
 import { NO_CALLS, NO_TOKENS } from '../money/usage.ts'
+import { allowsModel, allowsZone, endpointsFor, isVisibleTo, mayServeAudience } from '../routing/access.ts'
 import { chanceOf, conversationKey } from '../routing/draw.ts'
 import type { DomainClassifier } from '../routing/domain.ts'
 import { decideDomain, type DomainEvidence } from '../routing/evidence.ts'
+import { lifeOf } from '../routing/lives.ts'
 import { needsOf, unmetNeed, type Need } from '../routing/needs.ts'
 import { promptOf } from '../routing/prompt.ts'
 import { lackingOf, leadOf } from '../routing/reason.ts'
 import { orderCandidates, type Candidate, type Obstacle, type Ordered } from '../routing/select.ts'
 import type { RouteCandidate, VirtualModel } from '../routing/virtual.ts'
 import type { Caller } from './call.ts'
-import { chatTokens, isTooLong, type MeasureChat, tokenizerOf } from './quote.ts'
+import { profiledMembers, showingMember } from './profile.ts'
+import { chatTokens, isTooLong, type MeasureChat, measuring, tokenizerOf } from './quote.ts'
 import type { ReadRequest } from './request.ts'
-import { allowsModel, allowsZone, mayServeAudience, orderTargets, type RouteFacts } from './route.ts'
+import { orderTargets, type RouteFacts } from './route.ts'
 import type { TenantRouting } from '../routing/tenant.ts'
 
 /** What choosing among models takes beside what a plain model does. */
@@ -87,18 +90,23 @@ function standingOf(candidate: RouteCandidate, looking: Looking): Considered {
   const domain = candidate.domain ?? model?.domain ?? 'general'
   const known = { id: candidate.model, model, domain, weight: candidate.weight, quality: candidate.quality }
   const nothing = { tight: false, prompt_tokens: null, price_nano: null, latency_ms: null, reachable: [], targets: [] }
+  // First of all: of a model that does not exist for its caller nothing else is to be said.
+  if (model === null || !isVisibleTo(looking.caller.tenant.id, model) || lifeOf(model, facts.now_ms) === 'retired')
+    return { ...known, ...nothing, obstacle: 'not_found' }
   if (domain !== asked && domain !== 'general') return { ...known, ...nothing, obstacle: 'domain' }
   const price = priceAt(prices.sell.get(candidate.model) ?? [], facts.now_ms)
   if (price === null) return { ...known, ...nothing, obstacle: 'no_price' }
-  if (model === null) return { ...known, ...nothing, obstacle: 'not_found' }
   const reachable = reachOf(model, looking)
   if (typeof reachable === 'string') return { ...known, ...nothing, obstacle: reachable }
   return { ...known, ...fitOf(model, price, reachable, looking) }
 }
 
 /** The endpoints that this caller's requests may go to, healthy or not; or what is in the way. */
-function reachOf({ id, endpoints }: Model, { virtual, caller }: Looking): readonly Endpoint[] | Obstacle {
+function reachOf(model: Model, { virtual, caller, request }: Looking): readonly Endpoint[] | Obstacle {
+  const { id, profile } = model
+  const endpoints = endpointsFor(caller.tenant.id, model)
   if (endpoints.length === 0) return 'not_found'
+  if (profile !== null && showingMember(request.parsed) !== null) return 'not_allowed'
   if (!allowsModel(caller, id, virtual.id)) return 'not_allowed'
   const zoned = endpoints.filter((endpoint) => allowsZone(caller, endpoint))
   if (zoned.length === 0) return 'zone'
@@ -112,8 +120,8 @@ function fitOf(
   reachable: readonly Endpoint[],
   looking: Looking,
 ): Omit<Considered, 'id' | 'model' | 'domain' | 'weight' | 'quality'> {
-  const { virtual, needs, facts, measure, request } = looking
-  const prompt_tokens = chatTokens(model, tokenizerOf({ model, targets: reachable }), measure)
+  const { virtual, needs, facts, request } = looking
+  const prompt_tokens = chatTokens(model, tokenizerOf({ model, targets: reachable }), measureFor(model, looking))
   const healthy = reachable.filter(({ id }) => facts.mayTry(id))
   const targets = orderTargets(healthy, facts.chance)
   const [first] = targets
@@ -133,6 +141,11 @@ function fitOf(
     latency_ms: first === undefined ? null : facts.latencyMs(first.id),
     targets,
   }
+}
+
+/** A profile's prompt is counted with its caller's. */
+function measureFor({ profile }: Model, { measure, request }: Looking): MeasureChat {
+  return profile === null ? measure : measuring({ parsed: profiledMembers(request.parsed, profile) })
 }
 
 /** Whether any rule of a price is above a ceiling: which one applies is known only after the answer. */

@@ -9,14 +9,12 @@ import { endingOf } from './ending.ts'
 import { type Answer, countRetry, forward, isRetry, mayRetry } from './forward.ts'
 import type { Plane } from './plane.ts'
 import { NOTHING_EARLIER } from './progress.ts'
-import type { RequestFacts } from './request.ts'
 import { settleOnce, type Settlement } from './settle.ts'
 import type { Snapshot } from './snapshot.ts'
 
 /** What is asked, and of which models it may be asked. */
 export interface Ask {
   readonly caller: Caller
-  readonly facts: RequestFacts
   readonly snapshot: Snapshot
   readonly choice: Choice
 }
@@ -39,8 +37,8 @@ export interface Opened {
 
 /** Admits a request for the model that was chosen. @throws WeirError as `admit` */
 export async function admitFirst(call: Call, ask: Ask, plane: Plane): Promise<Opened> {
-  const { caller, facts, snapshot, choice } = ask
-  const { route, quote } = choice.first
+  const { caller, snapshot, choice } = ask
+  const { route, facts, quote } = choice.first
   call.notes.model = route.model.id
   const admission = await admit(call, caller, facts, route, quote, plane, snapshot)
   plane.retries.request(plane.clock.monotonic_ms())
@@ -95,12 +93,12 @@ async function nextModel(error: unknown, kind: string, call: Call, ask: Ask, ope
 
 /** Null where the caller's limits or balance do not admit it: of all this the caller learns the failure of the model that was tried. */
 async function admitNext(call: Call, ask: Ask, plan: Plan, failed: readonly Failed[], plane: Plane): Promise<Admission | null> {
-  const { caller, facts, snapshot } = ask
+  const { caller, snapshot } = ask
   const { model, reason } = plan.route
   const route = { ...plan.route, reason: fallbackReason(reason, failed, model.id) }
   const id = uuidv7(plane.clock.now_ms(), plane.randomBytes)
   try {
-    const admission = await admit(call, caller, facts, route, plan.quote, plane, snapshot, id)
+    const admission = await admit(call, caller, plan.facts, route, plan.quote, plane, snapshot, id)
     call.renew(id)
     call.notes.model = model.id
     return admission

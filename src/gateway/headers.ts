@@ -2,6 +2,7 @@ import type { OutgoingHttpHeaders } from 'node:http'
 import type { Endpoint } from '../config/model.ts'
 import { filingText } from '../routing/filings.ts'
 import type { RateStates } from '../storage/ports.ts'
+import { lifeOf, successorOf } from '../routing/lives.ts'
 import type { Admission } from './admit.ts'
 import { labelHeaders } from './label.ts'
 
@@ -17,6 +18,7 @@ export function answerHeaders(admission: Admission, target: Endpoint, adjusted: 
   const headers: OutgoingHttpHeaders = {
     'x-weir-model': admission.route.model.id,
     'x-weir-route': admission.route.reason,
+    ...lifeHeaders(admission),
   }
   if (target.sandbox) headers['x-weir-sandbox'] = '1'
   const filing = filingText(target)
@@ -25,6 +27,24 @@ export function answerHeaders(admission: Admission, target: Endpoint, adjusted: 
   if (adjusted !== null) headers['x-weir-adjusted'] = adjusted
   Object.assign(headers, labelHeaders(admission, target))
   return headers
+}
+
+/**
+ * What a client should know of a model that is on its way out: since when it is deprecated (RFC 9745), when it goes (RFC 8594), what
+ * takes its place. Where nobody said since when, it is deprecated now.
+ */
+function lifeHeaders({ route, snapshot, caller, receipt }: Admission): OutgoingHttpHeaders {
+  const { model } = route
+  const { deprecated_at, retires_at } = model
+  const at_ms = receipt.admitted_at
+  const deprecated = lifeOf(model, at_ms) === 'deprecated'
+  if (!deprecated && retires_at === null) return {}
+  const successor = successorOf(model, snapshot.configuration.catalogue, caller.tenant.id, at_ms)
+  return {
+    ...(deprecated ? { deprecation: `@${Math.floor((deprecated_at ?? at_ms) / 1000)}` } : {}),
+    ...(retires_at === null ? {} : { sunset: new Date(retires_at).toUTCString() }),
+    ...(successor === null ? {} : { 'x-weir-replaced-by': successor.id }),
+  }
 }
 
 /** `x-ratelimit-*` as OpenAI names them; a limit that does not exist has no header. */

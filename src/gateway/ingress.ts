@@ -224,7 +224,7 @@ async function publicNotice(c: Context<Env>, plane: Plane): Promise<Response> {
     const tenant = slug === undefined ? null : plane.keys.tenantOfPage(slug)
     const wrong_page = c.req.path.startsWith('/filings/') && (tenant === null || tenant.status === 'suspended')
     if (wrong_page) throw new WeirError('not_found', { values: { path: printable(c.req.path) } })
-    const notice = noticeOf(plane.snapshot(), tenant)
+    const notice = noticeOf(plane.snapshot(), tenant, plane.clock.now_ms())
     const accept = incoming.headers.accept ?? ''
     const wants_json = json !== undefined || (accept.includes('application/json') && !accept.includes('text/html'))
     sendPage(call, wants_json ? noticeJson(notice) : noticeHtml(notice, call.locale))

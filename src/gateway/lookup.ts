@@ -1,4 +1,5 @@
 import * as z from 'zod'
+import { dayOf } from '../base/clock.ts'
 import { WeirError } from '../base/errors.ts'
 import { madeAt } from '../base/ids.ts'
 import type { Model } from '../config/model.ts'
@@ -14,20 +15,26 @@ import { everyRuleOf, viewLimit } from '../storage/rules.ts'
 import { type EndpointFiling, shownFiling } from '../routing/filings.ts'
 import type { Caller } from './call.ts'
 import type { Plane } from './plane.ts'
-import { isVisible } from './route.ts'
+import { lifeOf, successorOf } from '../routing/lives.ts'
+import { isVisible, reachableEndpoints, refuseRetired } from './route.ts'
 import { tenantRoutingOf } from './tenant-routing.ts'
 
 /** Answers of the read-only endpoints: plain JSON values. Every one sees its caller's tenant only. */
 
-/** `GET /v1/models`: what this key can call, a chat model first, virtual models last. A model that it may call by an alias alone has the alias for its id. */
+/**
+ * `GET /v1/models`: what this key can call, a chat model first, virtual models last; retired ones are left out. A model that it may call by an
+ * alias alone has the alias for its id.
+ */
 export function listModels(caller: Caller, plane: Plane): object {
   const { callable, configuration } = plane.snapshot()
+  const now_ms = plane.clock.now_ms()
+  const alive = callable.filter((model) => lifeOf(model, now_ms) !== 'retired')
   const names = (model: Model): readonly string[] => {
     if (isVisible(caller, model, model.id)) return [model.id]
     const allowed = new Set(caller.key.models)
     return [...allowed].filter((name) => configuration.catalogue.aliases.get(name) === model.id && isVisible(caller, model, name))
   }
-  const plain = callable.flatMap((model) => names(model).map((id) => ({ ...modelView(model), id })))
+  const plain = alive.flatMap((model) => names(model).map((id) => ({ ...modelView(model, caller, plane), id })))
   const own = tenantRoutingOf(caller).models
   const virtual = [...own.values(), ...[...configuration.routes.values()].filter(({ id }) => !own.has(id))]
   return { object: 'list', data: [...plain, ...virtual.flatMap((model) => virtualView(model, caller, plane) ?? [])] }
@@ -35,22 +42,25 @@ export function listModels(caller: Caller, plane: Plane): object {
 
 /** `GET /v1/models/{id}` @throws WeirError `model_not_found` */
 export function findModel(id: string, caller: Caller, plane: Plane): object {
-  const { catalogue, routes } = plane.snapshot().configuration
+  const snapshot = plane.snapshot()
+  const { catalogue, routes } = snapshot.configuration
   const virtual = tenantRoutingOf(caller).models.get(id) ?? routes.get(id)
   const view = virtual === undefined ? null : virtualView(virtual, caller, plane)
   if (view !== null) return view
   const model = catalogue.models.get(catalogue.aliases.get(id) ?? id)
+  refuseRetired(model, id, caller, { snapshot, now_ms: plane.clock.now_ms() })
   if (model === undefined || !isVisible(caller, model, id))
     throw new WeirError('model_not_found', { values: { model: 'asked for' }, param: 'model' })
-  return { ...modelView(model), id }
+  return { ...modelView(model, caller, plane), id }
 }
 
 /** A virtual model with what its candidates can do for this caller, each by itself; null where none of them can be called. */
 function virtualView({ id, domain, prefer, candidates }: VirtualModel, caller: Caller, plane: Plane): object | null {
   const { catalogue } = plane.snapshot().configuration
+  const now_ms = plane.clock.now_ms()
   const models = candidates.flatMap((candidate) => {
     const model = catalogue.models.get(candidate.model)
-    return model !== undefined && isVisible(caller, model, id) ? [model] : []
+    return model !== undefined && lifeOf(model, now_ms) !== 'retired' && isVisible(caller, model, id) ? [model] : []
   })
   if (models.length === 0) return null
   return {
@@ -68,8 +78,8 @@ function virtualView({ id, domain, prefer, candidates }: VirtualModel, caller: C
   }
 }
 
-function modelView(model: Model): object {
-  const [filing = null] = model.endpoints.flatMap((endpoint) => shownFiling(endpoint) ?? [])
+function modelView(model: Model, caller: Caller, plane: Plane): object {
+  const [filing = null] = reachableEndpoints(caller, model).flatMap((endpoint) => shownFiling(endpoint) ?? [])
   return {
     id: model.id,
     object: 'model',
@@ -80,6 +90,8 @@ function modelView(model: Model): object {
     context_tokens: model.context_tokens,
     max_output_tokens: model.max_output_tokens,
     capabilities: model.capabilities,
+    ...(model.profile === null ? {} : { profile_of: model.profile.of }),
+    ...lifeView(model, caller, plane),
     ...(filing === null ? {} : filingView(filing)),
   }
 }
@@ -90,6 +102,18 @@ function filingView({ number, registration, row }: EndpointFiling): object {
     filing: number,
     ...(registration === null ? {} : { registration }),
     ...(row === null || row.entity === '' ? {} : { filing_entity: row.entity }),
+  }
+}
+
+function lifeView(model: Model, caller: Caller, plane: Plane): object {
+  const { deprecated_at, retires_at } = model
+  const now_ms = plane.clock.now_ms()
+  const successor = successorOf(model, plane.snapshot().configuration.catalogue, caller.tenant.id, now_ms)
+  return {
+    life: lifeOf(model, now_ms),
+    ...(deprecated_at === null ? {} : { deprecated_on: dayOf(deprecated_at) }),
+    ...(retires_at === null ? {} : { retires_on: dayOf(retires_at) }),
+    ...(successor === null ? {} : { replaced_by: successor.id }),
   }
 }
 

@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { OutgoingHttpHeaders } from 'node:http'
 import type { Locale } from '../base/errors.ts'
-import type { Endpoint, Operator } from '../config/model.ts'
+import type { Endpoint, Model, Operator } from '../config/model.ts'
+import { endpointsFor } from '../routing/access.ts'
+import { lifeOf } from '../routing/lives.ts'
 import { shownFiling } from '../routing/filings.ts'
 import type { TenantRecord } from '../storage/records.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -42,11 +44,13 @@ const MAX_ROWS = 2000
  *
  * @param tenant whose page it is, or null for the operator's
  */
-export function noticeOf({ callable, configuration }: Snapshot, tenant: TenantRecord | null): Notice {
+export function noticeOf({ callable, configuration }: Snapshot, tenant: TenantRecord | null, now_ms: number): Notice {
   const reaches = ({ zone }: Endpoint): boolean => tenant === null || tenant.zones.includes(zone)
   const rows = new Map<string, NoticeRow>()
-  for (const { id, endpoints } of callable) {
-    for (const endpoint of endpoints) {
+  for (const model of callable) {
+    const { id } = model
+    if (lifeOf(model, now_ms) === 'retired') continue
+    for (const endpoint of shownTo(tenant, model)) {
       const filing = shownFiling(endpoint)
       if (filing === null || !reaches(endpoint)) continue
       const { number, registration, row } = filing
@@ -66,6 +70,12 @@ export function noticeOf({ callable, configuration }: Snapshot, tenant: TenantRe
     rows: [...rows.values()].slice(0, MAX_ROWS),
     left_out: Math.max(0, rows.size - MAX_ROWS),
   }
+}
+
+/** What is reserved for some tenants is on their pages alone. */
+function shownTo(tenant: TenantRecord | null, model: Model): readonly Endpoint[] {
+  if (tenant !== null) return endpointsFor(tenant.id, model)
+  return model.tenants === null ? model.endpoints.filter(({ tenants }) => tenants === null) : []
 }
 
 /** A page may be kept by whoever stands between for this long. */

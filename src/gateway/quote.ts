@@ -146,7 +146,7 @@ export function isTooLong(prompt_tokens: number, model: Model): boolean {
 export type MeasureChat = (tokenizer: Tokenizer) => ReturnType<typeof measureChatPrompt>
 
 /** Measures a chat once for each tokenizer, however many models are looked at. */
-export function measuring({ parsed }: ReadRequest): MeasureChat {
+export function measuring({ parsed }: Pick<ReadRequest, 'parsed'>): MeasureChat {
   const known = new Map<Tokenizer, ReturnType<MeasureChat>>()
   return (tokenizer) => {
     const before = known.get(tokenizer)

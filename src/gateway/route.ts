@@ -1,7 +1,8 @@
 import { WeirError } from '../base/errors.ts'
 import type { Endpoint, Model } from '../config/model.ts'
+import { allowsModel, allowsZone, endpointsFor, isVisibleTo, mayServeAudience } from '../routing/access.ts'
 import { type Chance, drawOrder } from '../routing/draw.ts'
-import { mayServePublic } from '../routing/filings.ts'
+import { lifeOf, successorOf } from '../routing/lives.ts'
 import { shown } from '../routing/reason.ts'
 import type { Caller, Protocol } from './call.ts'
 import type { Snapshot } from './snapshot.ts'
@@ -23,6 +24,7 @@ export interface RouteFacts {
   readonly mayTry: (endpoint: string) => boolean
   /** Milliseconds until a breaker lets the endpoint be tried again. */
   readonly retryInMs: (endpoint: string) => number
+  readonly now_ms: number
   /** Chances that stay the same from turn to turn of a conversation. Asked for only where there is something to draw. */
   readonly chance: () => Chance
 }
@@ -37,10 +39,12 @@ export function chooseRoute(model_asked: string, protocol: Protocol, caller: Cal
   const alias = catalogue.aliases.get(model_asked)
   const model = catalogue.models.get(alias ?? model_asked)
   const values = { model: shown(model_asked, MOST_NAME) }
-  if (model === undefined || model.endpoints.length === 0) throw new WeirError('model_not_found', { values, param: 'model' })
+  const endpoints = model === undefined ? [] : endpointsFor(caller.tenant.id, model)
+  refuseRetired(model, model_asked, caller, facts)
+  if (model === undefined || endpoints.length === 0) throw new WeirError('model_not_found', { values, param: 'model' })
   if (!allowsModel(caller, model.id, model_asked)) throw new WeirError('model_not_allowed', { values, param: 'model' })
   if (!servesProtocol(model, protocol)) throw wrongKind(model, protocol)
-  const zoned = model.endpoints.filter((endpoint) => allowsZone(caller, endpoint))
+  const zoned = endpoints.filter((endpoint) => allowsZone(caller, endpoint))
   if (zoned.length === 0) throw new WeirError('zone_not_allowed', { values, param: 'model' })
   const filed = zoned.filter((endpoint) => mayServeAudience(caller, endpoint))
   if (filed.length === 0) throw new WeirError('filing_required', { values, param: 'model' })
@@ -53,10 +57,32 @@ export function chooseRoute(model_asked: string, protocol: Protocol, caller: Cal
   return { model, targets: orderTargets(healthy, facts.chance), domain: model.domain, reason }
 }
 
+/** @throws WeirError `model_not_found`, which names what to use instead, for a model that this tenant has known and that is no more */
+export function refuseRetired(
+  model: Model | undefined,
+  model_asked: string,
+  { tenant }: Pick<Caller, 'tenant'>,
+  { snapshot, now_ms }: Pick<RouteFacts, 'snapshot' | 'now_ms'>,
+): void {
+  if (model === undefined || lifeOf(model, now_ms) !== 'retired' || !isVisibleTo(tenant.id, model)) return
+  const next = successorOf(model, snapshot.configuration.catalogue, tenant.id, now_ms)
+  const values = {
+    model: shown(model_asked, MOST_NAME),
+    successor: next === null ? 'GET /v1/models lists what this key can call.' : `Use ${next.id} instead.`,
+    successor_zh: next === null ? '请通过 GET /v1/models 查看可用模型。' : `请改用 ${next.id}。`,
+  }
+  throw new WeirError('model_not_found', { values, param: 'model', gone: true })
+}
+
 /** True if the caller could call this model at all by this name, its id or an alias: for `GET /v1/models`. */
 export function isVisible(caller: Caller, model: Model, name: string): boolean {
   if (!allowsModel(caller, model.id, name)) return false
-  return model.endpoints.some((endpoint) => allowsZone(caller, endpoint) && mayServeAudience(caller, endpoint))
+  return reachableEndpoints(caller, model).length > 0
+}
+
+/** The endpoints of a model that requests of this caller may go to, while they are healthy. */
+export function reachableEndpoints(caller: Caller, model: Model): readonly Endpoint[] {
+  return endpointsFor(caller.tenant.id, model).filter((endpoint) => allowsZone(caller, endpoint) && mayServeAudience(caller, endpoint))
 }
 
 /**
@@ -66,21 +92,6 @@ export function isVisible(caller: Caller, model: Model, name: string): boolean {
 export function orderTargets(endpoints: readonly Endpoint[], chance: () => Chance): readonly Endpoint[] {
   if (endpoints.length <= 1) return endpoints
   return drawOrder(endpoints, chance()).toSorted((a, b) => a.tier - b.tier)
-}
-
-/** Whether the caller's key may call a model by its id or by the name that was asked for. */
-export function allowsModel(caller: Caller, model: string, asked: string): boolean {
-  const allowed = caller.key.models
-  return allowed === null || allowed.includes(model) || allowed.includes(asked)
-}
-
-/** Data stays in its zone: tenant, project and key each name the zones that they allow. */
-export function allowsZone(caller: Caller, endpoint: Endpoint): boolean {
-  return [caller.tenant.zones, caller.project.zones, caller.key.zones].every((zones) => zones === null || zones.includes(endpoint.zone))
-}
-
-export function mayServeAudience(caller: Caller, endpoint: Endpoint): boolean {
-  return caller.tenant.audience === 'internal' || mayServePublic(endpoint)
 }
 
 /** As long as a name may be. */

@@ -1,14 +1,15 @@
 import { WeirError } from '../base/errors.ts'
 import { authenticate } from './authenticate.ts'
 import type { Call, Caller } from './call.ts'
-import { choose, type Choice } from './choose.ts'
+import { choose, type Choice, forgetBodies } from './choose.ts'
 import { choiceFacts } from './choice-facts.ts'
 import { endingOf } from './ending.ts'
 import { admitFirst, type Ask, forwardOrNext } from './fallback.ts'
 import type { Answer } from './forward.ts'
 import type { Plane } from './plane.ts'
+import { withoutQuotes } from './profile.ts'
 import { relay } from './relay.ts'
-import { readFacts, type RequestFacts } from './request.ts'
+import { readFacts } from './request.ts'
 import type { Snapshot } from './snapshot.ts'
 
 /**
@@ -38,8 +39,8 @@ function refuseUnready(plane: Plane): void {
 }
 
 async function answer(call: Call, caller: Caller, snapshot: Snapshot, plane: Plane): Promise<void> {
-  const { facts, choice } = await understand(call, caller, snapshot, plane)
-  const ask: Ask = { caller, facts, snapshot, choice }
+  const choice = await understand(call, caller, snapshot, plane)
+  const ask: Ask = { caller, snapshot, choice }
   let open = await admitFirst(call, ask, plane)
   try {
     let found: Answer | null = null
@@ -48,27 +49,20 @@ async function answer(call: Call, caller: Caller, snapshot: Snapshot, plane: Pla
       if ('admission' in result) open = result
       else found = result
     }
-    facts.body.forget()
+    forgetBodies(choice)
     await relay(found, call, open.admission, open.settlement, plane)
   } catch (error) {
     await open.settlement.close(endingOf(error, open.settlement.progress.delivered))
-    throw error
+    throw open.admission.route.model.profile === null ? error : withoutQuotes(error)
   } finally {
     call.notes.event = open.settlement.event()
   }
 }
 
 /** From the body to the choice of a model. Its own function so that the parsed body is gone when the answer flows. */
-async function understand(
-  call: Call,
-  caller: Caller,
-  snapshot: Snapshot,
-  plane: Plane,
-): Promise<{ readonly facts: RequestFacts; readonly choice: Choice }> {
+async function understand(call: Call, caller: Caller, snapshot: Snapshot, plane: Plane): Promise<Choice> {
   const { max_body_bytes, max_json_depth } = snapshot.configuration.settings.limits
   const request = readFacts(call.protocol, await call.readBody(max_body_bytes), max_json_depth)
-  const { facts } = request
-  call.asksFor(facts)
-  const choice = choose(request, caller, choiceFacts(call, request, caller, snapshot, plane))
-  return { facts, choice }
+  call.asksFor(request.facts)
+  return choose(request, caller, choiceFacts(call, request, caller, snapshot, plane))
 }

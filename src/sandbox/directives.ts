@@ -22,6 +22,7 @@ export const LAYOUTS = [
   'sglang',
   'mindie',
   'ollama',
+  'ragflow',
 ] as const
 export type LayoutName = (typeof LAYOUTS)[number]
 
@@ -336,6 +337,7 @@ const OF_LAYOUT: Readonly<Record<LayoutName, Partial<Directives>>> = {
   sglang: { shape: 'own_chunk' },
   mindie: { shape: 'finish_chunk' },
   ollama: { shape: 'own_chunk', reasoning_field: 'reasoning' },
+  ragflow: { shape: 'finish_chunk', data_space: false },
 }
 
 /** The provider whose layout a shape is best known from. */

@@ -3,7 +3,7 @@ import { RequestError } from './answer.ts'
 type Members = Readonly<Record<string, unknown>>
 
 /** Protocols of chat that the sandbox speaks beside OpenAI's. */
-export const FORMS = ['anthropic', 'qwen_native', 'hunyuan_native', 'qianfan_v1'] as const
+export const FORMS = ['anthropic', 'qwen_native', 'hunyuan_native', 'qianfan_v1', 'dify', 'bailian_app'] as const
 export type Form = (typeof FORMS)[number]
 
 const isMembers = (value: unknown): value is Members => typeof value === 'object' && value !== null && !Array.isArray(value)
@@ -26,6 +26,10 @@ export function readForm(form: Form, body: unknown, model: string | null): Membe
       return readHunyuan(body)
     case 'qianfan_v1':
       return readQianfan(body, model)
+    case 'dify':
+      return readDify(body)
+    case 'bailian_app':
+      return readBailianApp(body, model)
   }
 }
 
@@ -130,6 +134,23 @@ function readQianfan(body: Members, model: string | null): Members {
     ...(tools.length === 0 ? {} : { tools }),
     ...(body['max_output_tokens'] === undefined ? {} : { max_tokens: body['max_output_tokens'] }),
   }
+}
+
+/** Dify takes one question, and nothing that would make it another application. */
+function readDify(body: Members): Members {
+  const { query, user, inputs, response_mode } = body
+  if (typeof query !== 'string' || query === '') throw new RequestError('query is required', 'query')
+  if (typeof user !== 'string' || user === '') throw new RequestError('user is required', 'user')
+  if (!isMembers(inputs)) throw new RequestError('inputs is required', 'inputs')
+  if (response_mode !== 'blocking' && response_mode !== 'streaming') throw new RequestError('response_mode is not valid', 'response_mode')
+  return { model: 'dify-app', messages: [{ role: 'user', content: query }], stream: response_mode === 'streaming' }
+}
+
+function readBailianApp(body: Members, model: string | null): Members {
+  const input = isMembers(body['input']) ? body['input'] : {}
+  const parameters = isMembers(body['parameters']) ? body['parameters'] : {}
+  const messages = input['messages'] ?? (typeof input['prompt'] === 'string' ? [{ role: 'user', content: input['prompt'] }] : undefined)
+  return { ...parameters, model, messages }
 }
 
 function fromFunctionTurn(message: Members): Members {

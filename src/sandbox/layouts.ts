@@ -165,6 +165,7 @@ export const LAYOUTS: Readonly<Record<LayoutName, Layout>> = {
     usage: (usage) => `{${counts(usage)}}`,
   },
   baichuan: { ...PLAIN, role: 'every' },
+  ragflow: { ...PLAIN, role: 'every', last_delta: '"content":null', null_usage: 'always', usage: (usage) => `{${counts(usage)}}` },
   vllm: {
     ...PLAIN,
     choice: loggedChoice,

@@ -308,15 +308,85 @@ function qianfanWhole(answer: NativeAnswer): Members {
   return { ...baiduHead(answer), result: choice.content.join(''), ...baiduEnd(answer), usage: baiduUsage(answer, usage.completion_tokens) }
 }
 
+function difyHead({ stamp }: NativeAnswer): Members {
+  return { task_id: `task-${stamp.id}`, id: stamp.id, message_id: stamp.id, conversation_id: `conversation-${stamp.id}` }
+}
+
+function difyEnd(answer: NativeAnswer): Members {
+  const { prompt_tokens, completion_tokens } = answer.usage
+  const counts = { prompt_tokens, completion_tokens, total_tokens: prompt_tokens + completion_tokens }
+  const prices = {
+    prompt_unit_price: '0.001',
+    prompt_price: '0.001',
+    completion_price: '0.002',
+    total_price: '0.003',
+    currency: 'USD',
+    latency: 0.5,
+  }
+  return { usage: { ...counts, ...prices }, retriever_resources: [] }
+}
+
+/** Pings and steps of a workflow come between the pieces. */
+function* difyStream(answer: NativeAnswer): Generator<StreamItem> {
+  const head = { ...difyHead(answer), created_at: answer.stamp.created_s }
+  yield bookend(`event: ping\n\n${plain({ event: 'workflow_started', ...head, workflow_run_id: 'run', data: { id: 'run' } })}`, 'opening')
+  for (const piece of pieces(answer)) {
+    const thought = { event: 'agent_thought', ...head, thought: piece.text, observation: '', tool: '' }
+    yield item(plain(piece.kind === 'content' ? { event: 'message', ...head, answer: piece.text } : thought), piece)
+  }
+  yield bookend(plain({ event: 'workflow_finished', ...head, data: { id: 'run', status: 'succeeded' } }), 'closing')
+  yield bookend(plain({ event: 'message_end', ...head, metadata: difyEnd(answer) }), 'closing')
+}
+
+function difyWhole(answer: NativeAnswer): Members {
+  const said = answer.choice.content.join('')
+  return {
+    event: 'message',
+    ...difyHead(answer),
+    mode: 'chat',
+    answer: said,
+    metadata: difyEnd(answer),
+    created_at: answer.stamp.created_s,
+  }
+}
+
+function bailianFrame(answer: NativeAnswer, text: string, finish_reason: string, output_tokens: number): Members {
+  const { stamp, usage } = answer
+  const models = [{ input_tokens: usage.prompt_tokens, output_tokens, model_id: 'qwen-plus' }]
+  const output = { session_id: `session-${stamp.id}`, finish_reason, text, reject_status: false }
+  return { output, usage: { models }, request_id: stamp.id }
+}
+
+function* bailianStream(answer: NativeAnswer): Generator<StreamItem> {
+  const { incremental, choice, usage } = answer
+  const so_far = nothing()
+  let frames = 0
+  const frame = (text: string, finish_reason: string, tokens: number): string => {
+    frames += 1
+    return `id:${frames}\nevent:result\n:HTTP_STATUS/200\ndata:${JSON.stringify(bailianFrame(answer, text, finish_reason, tokens))}\n\n`
+  }
+  for (const piece of pieces(answer)) {
+    add(so_far, piece)
+    const piece_text = piece.kind === 'content' ? piece.text : ''
+    yield item(frame(incremental ? piece_text : so_far.content, 'null', so_far.tokens), piece)
+  }
+  yield bookend(frame(incremental ? '' : so_far.content, choice.finish_reason, usage.completion_tokens), 'closing')
+}
+
 const STREAMS: Readonly<Record<Form, (answer: NativeAnswer) => Iterable<StreamItem>>> = {
   anthropic: anthropicStream,
   qwen_native: qwenStream,
   hunyuan_native: hunyuanStream,
   qianfan_v1: qianfanStream,
+  dify: difyStream,
+  bailian_app: bailianStream,
 }
 const WHOLES: Readonly<Record<Form, (answer: NativeAnswer) => Members>> = {
   anthropic: anthropicWhole,
   qwen_native: qwenWhole,
   hunyuan_native: hunyuanWhole,
   qianfan_v1: qianfanWhole,
+  dify: difyWhole,
+  bailian_app: (answer) =>
+    bailianFrame(answer, answer.choice.content.join(''), answer.choice.finish_reason, answer.usage.completion_tokens),
 }

@@ -135,6 +135,27 @@ const ERRORS: Readonly<Record<string, Partial<Persona['errors']>>> = {
     overload: flat(424, { error: 'refused', error_type: 'Generation Error' }),
     invalid: flat(422, { error: 'refused', error_type: 'Input Validation Error' }),
   },
+  dify: {
+    auth: flat(401, { code: 'unauthorized', message: 'Access token is invalid', status: 401 }),
+    quota: flat(400, { code: 'provider_quota_exceeded', message: 'refused', status: 400 }),
+    rate: flat(429, { code: 'too_many_requests', message: 'refused', status: 429 }),
+    overload: flat(503, { code: 'service_unavailable', message: 'refused', status: 503 }),
+    invalid: flat(400, { code: 'invalid_param', message: 'refused', status: 400 }),
+    model: flat(400, { code: 'app_unavailable', message: 'App unavailable, please check your app configurations.', status: 400 }),
+  },
+  bailian_app: {
+    auth: flat(401, { code: 'InvalidApiKey', message: 'Invalid API-key provided.', request_id: 'sbx' }),
+    balance: flat(400, { code: 'Arrearage', message: 'refused', request_id: 'sbx' }),
+    content: flat(400, { code: 'DataInspectionFailed', message: 'refused', request_id: 'sbx' }),
+    rate: flat(429, { code: 'Throttling.RateQuota', message: 'refused', request_id: 'sbx' }),
+    invalid: flat(400, { code: 'InvalidParameter', message: 'refused', request_id: 'sbx' }),
+  },
+  ragflow: {
+    auth: flat(200, { code: 109, data: false, message: 'Authentication error: API key is invalid!' }),
+    invalid: flat(200, { code: 102, message: 'refused' }),
+    model: flat(200, { code: 102, message: "You don't own the chat none" }),
+    overload: flat(200, { code: 100, data: null, message: 'refused' }),
+  },
   xinference: {
     auth: fast(401, 'Not authenticated'),
     rate: fast(429, 'busy'),
@@ -205,6 +226,11 @@ const OBJECTIONS: Readonly<Record<string, Persona['objection']>> = {
       ? 'enable_thinking is not supported'
       : null
   },
+  ragflow(chat) {
+    const messages = Array.isArray(chat['messages']) ? chat['messages'].filter(isMembers) : []
+    if (messages.some(({ content }) => typeof content !== 'string')) return 'expected string or buffer'
+    return messages.at(-1)?.['role'] === 'user' ? null : 'The last content of this conversation is not from user.'
+  },
   hunyuan_native: (chat) => (hasReasoning(chat) ? 'ReasoningContent is not accepted' : null),
   qianfan_v1: (chat) => (outside(chat, 'temperature', 0.0001, 1) ? 'temperature must be in (0, 1]' : null),
 }
@@ -231,6 +257,9 @@ const LAYOUT_OF: Readonly<Record<string, PartialDirectives>> = {
   sensenova: {},
   zhinao360: {},
   xinference: {},
+  dify: {},
+  bailian: {},
+  ragflow: { layout: 'ragflow' },
   sandbox: {},
 }
 

@@ -13,6 +13,10 @@ export interface Route {
 
 const OPENAI = /^(.*?)(?:\/v\d)?\/(chat\/completions|embeddings|models|reranks?|messages)\/?$/
 const DASHSCOPE = /^(.*?)\/services\/aigc\/(?:text|multimodal)-generation\/generation$/
+/** Applications: Dify's, those of Alibaba Cloud Model Studio, and chat assistants of RAGFlow, which speak OpenAI's protocol. */
+const DIFY = /^(.*?)(?:\/v1)?\/chat-messages$/
+const BAILIAN_APP = /^(.*?)\/apps\/([^/]+)\/completion$/
+const RAGFLOW = /^(.*?)(?:\/api\/v1)?\/(?:chats|agents)_openai\/[^/]+\/chat\/completions$/
 const QIANFAN = /^(.*\/as\/qianfan)\/chat\/([^/]+)$/
 
 const ENDPOINTS: Readonly<Record<string, Route['endpoint']>> = {
@@ -32,6 +36,8 @@ const ENDPOINTS: Readonly<Record<string, Route['endpoint']>> = {
 export function routeOf(path: string, action: string): Route | null {
   if (action === 'ChatCompletions')
     return { prefix: path.replace(/\/$/, '').slice(1), endpoint: 'chat', form: 'hunyuan_native', model: null }
+  const application = applicationOf(path)
+  if (application !== null) return application
   const [, prefix, name] = OPENAI.exec(path) ?? []
   const endpoint = ENDPOINTS[name ?? '']
   if (prefix !== undefined && endpoint !== undefined) {
@@ -41,4 +47,13 @@ export function routeOf(path: string, action: string): Route | null {
   if (dashscope !== undefined) return { prefix: dashscope.slice(1), endpoint: 'chat', form: 'qwen_native', model: null }
   const [, baidu, model = ''] = QIANFAN.exec(path) ?? []
   return baidu === undefined ? null : { prefix: baidu.slice(1), endpoint: 'chat', form: 'qianfan_v1', model: decodeURIComponent(model) }
+}
+
+function applicationOf(path: string): Route | null {
+  const dify = DIFY.exec(path)?.[1]
+  if (dify !== undefined) return { prefix: dify.slice(1), endpoint: 'chat', form: 'dify', model: null }
+  const [, bailian, app = ''] = BAILIAN_APP.exec(path) ?? []
+  if (bailian !== undefined) return { prefix: bailian.slice(1), endpoint: 'chat', form: 'bailian_app', model: decodeURIComponent(app) }
+  const ragflow = RAGFLOW.exec(path)?.[1]
+  return ragflow === undefined ? null : { prefix: ragflow.slice(1), endpoint: 'chat', form: null, model: null }
 }

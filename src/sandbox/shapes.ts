@@ -116,6 +116,10 @@ function* partsOf(choice: Choice, layout: Layout, directives: Directives): Gener
     yield { delta: `${role}"content":${text(pieces.join(''))}${trail}`, tokens: pieces.length, reasoning: 0, bare: false }
     if (layout.role === 'first') role = ''
   }
+  if (directives.layout === 'ragflow' && choice.content.length > 0) {
+    // Its last words are all of them once more.
+    yield { delta: `${role}"content":${text(choice.content.join(''))}`, tokens: 0, reasoning: 0, bare: false }
+  }
   if (layout.single_call) {
     const [call] = choice.tool_calls
     if (call !== undefined) yield singleCall(call, role)

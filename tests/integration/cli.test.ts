@@ -134,11 +134,26 @@ describe('without a server', () => {
 
   test('checks the configuration', async () => {
     expect(await weir(tempDir(), 'check')).toMatchObject({ code: 0, out: expect.stringContaining('deepseek') as unknown })
+    const whole = await weir(tempDir(), 'check --models')
+    expect(whole.out).toContain('    endpoint deepseek/deepseek-flash: not active, DEEPSEEK_API_KEY is not set')
+    const short = await weir(tempDir(), 'check')
+    expect(short.out).toMatch(/^finance +finance-assistant \(profile of qwen3\.7-plus\) +no +DASHSCOPE_API_KEY is not set$/m)
+    // How old the shipped registry is depends on the day.
+    expect(short.out.replace(/^warning: the registry .*$/m, '')).not.toMatch(/warning|nothing vertical/)
+    expect(short.out.split('\n').length).toBeLessThan(80)
+    const json = JSON.parse((await weir(tempDir(), 'check --json')).out) as { ok: boolean; without_vertical: string[]; findings: unknown[] }
+    expect(json).toMatchObject({
+      ok: true,
+      without_vertical: [],
+      findings: [],
+      domains: { legal: [{ model: 'tongyi-farui', why: 'no price' }, {}] },
+    })
     const broken = join(REPO_ROOT, 'tests/fixtures/config/duplicate_key')
     expect(await weir(tempDir(), `check --config-dir ${broken}`)).toMatchObject({
       code: 1,
       err: expect.stringContaining('1 mistake') as unknown,
     })
+    expect(JSON.parse((await weir(tempDir(), `check --json --config-dir ${broken}`)).out)).toMatchObject({ ok: false, issues: [{}] })
   })
 })
 
@@ -183,6 +198,11 @@ describe('doctor', () => {
     id: 'm',
     kind: 'chat',
     domain: 'general',
+    life: 'ga',
+    deprecated_at: null,
+    retires_at: null,
+    replaced_by: null,
+    tenants: null,
     owned_by: 'x',
     context_tokens: 1000,
     max_output_tokens: 100,
@@ -190,6 +210,7 @@ describe('doctor', () => {
     tokenizer: 'general',
     attachment_tokens: { image: 0, audio: 0, video: 0, file: 0 },
     capabilities: [],
+    profile: null,
     created: 0,
     endpoints: [],
     inactive: [],
@@ -213,6 +234,7 @@ describe('doctor', () => {
       upstream_model: 'sandbox-chat',
       api_key: 'sk-hunter2',
       zone: 'domestic',
+      tenants: null,
       filing: null,
       tier: 1,
       weight: 1,

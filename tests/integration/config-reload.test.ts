@@ -217,3 +217,12 @@ it('nothing is called after closing, by call or by signal', async () => {
   closed.watch.reload()
   expect([closed.changes, closed.issues, calls]).toEqual([[], [], 0])
 })
+
+it('a prompt of a profile that is written is noticed, though it is in a folder of its own', async () => {
+  const dir = copyOfSound()
+  mkdirSync(join(dir, 'profiles'))
+  writeFileSync(join(dir, 'profiles', 'bank.md'), 'first')
+  const { changes } = watched(dir, 50)
+  writeFileSync(join(dir, 'profiles', 'bank.md'), 'another')
+  await waitFor(() => changes.length === 1, { timeout_ms: TIMEOUT_MS, what: 'the prompt to be read again' })
+})

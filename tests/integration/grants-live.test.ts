@@ -38,6 +38,7 @@ function adminOf({ storage, plane }: TestGateway): (path: string, body: object) 
     logger: plane.logger,
     token: ADMIN_TOKEN,
     knowsModel: () => true,
+    configuration: () => null,
     modelOf: (name) => name,
     kindOf: () => 'chat',
     reload: () => Promise.resolve({ ok: true, digest: '' }),

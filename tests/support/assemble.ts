@@ -21,7 +21,7 @@ import { createLogger } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { createDomainClassifier } from '../../src/routing/domain.ts'
 import { openEmbedded, type EmbeddedStorage } from '../../src/storage/open.ts'
-import { type KeyRecord, type LimitSetting, TENANT_DEFAULTS, type TenantRecord } from '../../src/storage/records.ts'
+import { type KeyRecord, type LimitSetting, type ProjectRecord, TENANT_DEFAULTS, type TenantRecord } from '../../src/storage/records.ts'
 import { BreakerBoard } from '../../src/upstream/breaker.ts'
 import { LatencyBoard } from '../../src/upstream/latency.ts'
 import { createTransport } from '../../src/upstream/pool.ts'
@@ -46,6 +46,7 @@ export interface Assembled {
 
 export interface AccountOptions {
   readonly tenant?: Partial<TenantRecord>
+  readonly project?: Partial<Pick<ProjectRecord, 'zones'>>
   readonly key?: Partial<KeyRecord>
   /** Limits of the tenant's key. */
   readonly limits?: readonly LimitSetting[]
@@ -193,7 +194,8 @@ async function createAccount(storage: EmbeddedStorage, keys: KeyTable, options: 
     ...options.key,
   }
   await records.put({ kind: 'tenant', record: tenant })
-  await records.put({ kind: 'project', record: { id: key.project, tenant: id, name: 'default', limits: [], zones: null, created_at } })
+  const project: ProjectRecord = { id: key.project, tenant: id, name: 'default', limits: [], zones: null, created_at, ...options.project }
+  await records.put({ kind: 'project', record: project })
   await records.put({ kind: 'key', record: key })
   const amount = nanoFromCny(options.wallet_cny ?? '1000')
   const grant = {

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { systemClock, type Clock } from '../../src/base/clock.ts'
+import type { Configuration } from '../../src/config/model.ts'
 import { createControlApi, type ControlDeps, type ReloadOutcome } from '../../src/control/api.ts'
 import { windowAround } from '../../src/money/window.ts'
 import { createLogger } from '../../src/observe/log.ts'
@@ -28,6 +29,7 @@ export interface TestControl {
 
 export interface TestControlOptions {
   readonly clock?: Clock
+  readonly configuration?: Configuration
   readonly reload?: () => Promise<ReloadOutcome>
 }
 
@@ -48,6 +50,7 @@ export async function openControl(data_dir: string, options: TestControlOptions 
     metrics: createMetrics({ openHolds: () => storage.limits.openHolds() }),
     logger: createLogger({ level: 'error' }),
     token: ADMIN_TOKEN,
+    configuration: () => options.configuration ?? null,
     knowsModel: (name) => ['qwen3-max', 'sandbox-chat'].includes(name),
     modelOf: (name) => (['qwen3-max', 'sandbox-chat', 'text-embedding-v4'].includes(name) ? name : name === 'qwen' ? 'qwen3-max' : null),
     kindOf: (model) => (model === 'text-embedding-v4' ? 'embeddings' : 'chat'),

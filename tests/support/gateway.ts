@@ -143,7 +143,7 @@ function modelsAt(origin: string, { models = {}, timeouts = {} }: Pick<GatewayOp
   }
   const new_model = (id: string): Members => ({ ...chat, endpoints: [endpoint(id, id, id, 1)] })
   for (const [id, changes] of Object.entries(models))
-    known[id] = { ...(known[id] ?? (changes['kind'] === undefined ? new_model(id) : {})), ...changes }
+    known[id] = { ...(known[id] ?? (changes['kind'] === undefined && changes['profile'] === undefined ? new_model(id) : {})), ...changes }
   return known
 }
 

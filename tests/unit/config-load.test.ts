@@ -153,7 +153,8 @@ describe('the shipped configuration', () => {
     const sold = new Set(models.flatMap(({ endpoints }) => endpoints.map(({ provider }) => provider)))
     expect([...sold].toSorted()).toEqual(
       [...PROVIDERS.values()]
-        .filter(({ key_variable }) => key_variable !== null)
+        // Applications are everybody's own.
+        .filter(({ key_variable, speaks }) => key_variable !== null && speaks === undefined)
         .map(({ id }) => id)
         .toSorted(),
     )
@@ -472,7 +473,7 @@ describe('the result', () => {
 
   it('is summarised with what is active, why the rest is not, and the prices in force', () => {
     const text = summarise(loaded(SHIPPED, { DEEPSEEK_API_KEY: 'sk-one' }), NOON)
-    expect(text).toContain('150 models, 2 active endpoints')
+    expect(text).toContain('158 models, 2 active endpoints')
     expect(text).toContain('sells by sell:deepseek-flash@2026-08-17')
     expect(text).toContain('endpoint qwen/qwen3.8-max: not active, DASHSCOPE_API_KEY is not set')
     expect(text).not.toContain('warning')
@@ -481,4 +482,13 @@ describe('the result', () => {
       'nothing today, then sell:deepseek-flash@2026-08-17 from 2026-08-17',
     )
   })
+})
+
+it('an endpoint at a service that is hosted abroad is overseas unless it says otherwise', () => {
+  const zoneOf = (lines: string): string =>
+    onlyEndpoint(loaded(edited({ 'catalogue.yaml': withEndpoint(`{id: own/a, provider: dify, api_key: x, ${lines}}`) }))).zone
+  expect(zoneOf('base_url: "https://dify.internal/v1"')).toBe('private')
+  expect(zoneOf('base_url: "https://api.dify.ai/v1"')).toBe('overseas')
+  expect(zoneOf('base_url: "https://notdify.ai/v1"')).toBe('private')
+  expect(zoneOf('base_url: "https://api.dify.ai/v1", zone: private')).toBe('private')
 })

@@ -68,10 +68,10 @@ describe("a provider's error: our kind, our code, and what happens next", () => 
     },
   )
 
-  it('leaves no provider without a case, and knows twenty beside the sandbox', () => {
+  it('leaves no provider without a case, and knows twenty-three beside the sandbox', () => {
     const covered = new Set([...ERROR_CASES.map(([provider]) => provider), 'deepseek', 'qwen', 'vllm', 'sglang', 'ollama', 'sandbox'])
     expect([...PROVIDERS.keys()].toSorted()).toEqual([...covered].toSorted())
-    expect(PROVIDERS.size).toBe(21)
+    expect(PROVIDERS.size).toBe(24)
   })
 })
 

@@ -14,7 +14,7 @@ export function classifyAsServer(): UpstreamFailure {
 
 /**
  * Whether a JSON value is an error rather than an answer: an `error` member that says something (OpenAI, DeepSeek, MindIE's text),
- * MiniMax's `base_resp` and Spark's `header` with a code, Tencent's `Response.Error` and `ErrorMsg`; or without an answer beside it
+ * MiniMax's `base_resp` and Spark's `header` with a code, Tencent's `Response.Error` and `ErrorMsg`, Dify's `event: error`; or without an answer beside it
  * `object: "error"` (older vLLM), `error_code` (Qianfan), FastAPI's `detail`, Volcengine's `ResponseMetadata.Error`, a `code`
  * that is not zero with a `message` (DashScope, Spark, SiliconFlow), or a bare text.
  */
@@ -22,7 +22,7 @@ export function isError(value: unknown): boolean {
   if (typeof value === 'string') return value.trim() !== ''
   if (!isFields(value)) return false
   if (saysError(value['error']) || codeIn(value['base_resp'], 'status_code') || codeIn(value['header'], 'code')) return true
-  if (isFields(value['ErrorMsg']) || innerError(value['Response'])) return true
+  if (isFields(value['ErrorMsg']) || innerError(value['Response']) || value['event'] === 'error') return true
   if (Array.isArray(value['choices']) || Array.isArray(value['data']) || Array.isArray(value['results'])) return false
   if (value['object'] === 'error' || saysFailed(value['error_code']) || innerError(value['ResponseMetadata'])) return true
   if (value['detail'] !== undefined && Object.keys(value).length === 1) return true

@@ -8,6 +8,7 @@ import type { AnswerContext, Observation, StreamStep, StreamTranslator } from '.
 import { arrayValues, isBlank, isHeartbeat, isObjectOfNothing, parseJson, plainFrame, saysDone, separateLines } from './frames.ts'
 import { JsonBody, looksLikeJson } from './json-body.ts'
 import { protocolOf } from './native/recognise.ts'
+import type { TextQuirks } from '../providers/provider.ts'
 import type { NativeProtocol, NativeReader } from './native/protocol.ts'
 import { brokenOffAt, countMeaning, meaningOf } from './openai-choice.ts'
 import type { ChoiceMeaning } from './openai-choice.ts'
@@ -40,6 +41,7 @@ export interface StreamFacts {
   readonly done_is_finish: boolean
   /** The protocol of the endpoint, or null for OpenAI's. */
   readonly protocol: NativeProtocol | null
+  readonly text_quirks: TextQuirks | null
 }
 
 /** What a frame asks the stream to do besides passing it. */
@@ -183,7 +185,9 @@ export class OpenaiStream implements StreamTranslator {
       return 'go_on'
     }
     if (frame.data === null) {
-      if (frame.complete) this.#emit(frame, [])
+      // Official clients would parse the nothing that a named event without data has.
+      if (frame.complete && frame.event !== null) this.#drop('empty_data')
+      else if (frame.complete) this.#emit(frame, [])
       return 'go_on'
     }
     if (this.#template !== null && this.#fits(this.#template, frame)) return 'go_on'
@@ -262,6 +266,8 @@ export class OpenaiStream implements StreamTranslator {
       return 'go_on'
     }
     const meanings = this.#meaningsOf(chunk)
+    for (const { content } of meanings)
+      if (saysErrorText(content, this.#facts)) return this.#facts.classify({ error: { message: content.trim() } })
     try {
       const edits = chunkEdits(data, chunk, meanings, this.#plan, this.#observer.repairs)
       this.#emit(frame, edits)
@@ -279,9 +285,14 @@ export class OpenaiStream implements StreamTranslator {
     const meanings: ChoiceMeaning[] = []
     for (const [position, choice] of choicesOf(chunk).entries()) {
       const state = isFields(choice) ? this.#observer.stateOf(choice, position) : null
-      if (isFields(choice) && state !== null) meanings.push(meaningOf(choice, position, state, false))
+      if (isFields(choice) && state !== null) meanings.push(this.#unrepeated(meaningOf(choice, position, state, false)))
     }
     return meanings
+  }
+
+  #unrepeated(meaning: ChoiceMeaning): ChoiceMeaning {
+    if (this.#facts.text_quirks?.repeats_answer !== true || !meaning.state.sent.isAgain(meaning.content)) return meaning
+    return { ...meaning, content: '', content_changed: true }
   }
 
   #count(meaning: ChoiceMeaning, chunk: Fields): void {
@@ -322,7 +333,8 @@ export class OpenaiStream implements StreamTranslator {
   }
 
   #learn(frame: Frame, data: Buffer, chunk: Fields, edits: readonly Edit[]): void {
-    if (this.#useless_templates >= MAX_USELESS_TEMPLATES) return
+    // Where errors are told as text, every text must be looked at.
+    if (this.#useless_templates >= MAX_USELESS_TEMPLATES || this.#facts.text_quirks !== null) return
     const template = ChunkTemplate.of(frame, data, chunk, edits)
     if (template === null) return
     this.#template = template
@@ -371,6 +383,11 @@ export class OpenaiStream implements StreamTranslator {
     if (repair !== null) this.#observer.repairs.add(repair)
     this.#last_emitted = false
   }
+}
+
+/** Whether a text is how this server tells of an error. */
+export function saysErrorText(content: string, { text_quirks }: Pick<StreamFacts, 'text_quirks'>): boolean {
+  return text_quirks !== null && content.startsWith(text_quirks.error_begins)
 }
 
 /** By the first byte that is no blank and no byte order mark. Nothing but such bytes says nothing yet. */

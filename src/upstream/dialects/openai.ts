@@ -12,7 +12,7 @@ import { classifyAsServer, isError } from './openai-errors.ts'
 import type { ClassifyError } from './openai-errors.ts'
 import { choicesOf, OpenaiObserver } from './openai-observer.ts'
 import { chunkEdits, modelEdits } from './openai-repairs.ts'
-import { OpenaiStream } from './openai-stream.ts'
+import { OpenaiStream, saysErrorText } from './openai-stream.ts'
 import type { StreamFacts } from './openai-stream.ts'
 import { isFields, readInputUsage } from './openai-usage.ts'
 
@@ -26,7 +26,7 @@ const BOM = Buffer.from([0xef, 0xbb, 0xbf])
  * another protocol is translated by meaning. `classify` says what an error inside a 200 means for the provider at hand.
  */
 export function createOpenaiDialect(classify: ClassifyError = classifyAsServer, done_is_finish = false): Dialect {
-  return createDialect('openai', { classify, done_is_finish, protocol: null })
+  return createDialect('openai', { classify, done_is_finish, protocol: null, text_quirks: null })
 }
 
 /** A dialect whose answers become OpenAI's: passed (no protocol) or translated. */
@@ -49,8 +49,8 @@ function translateWhole(body: Buffer, context: AnswerContext, facts: StreamFacts
   if (isError(value)) throw facts.classify(value)
   if (!isFields(value)) throw new UpstreamFailure('malformed')
   const translated = otherProtocol(value, facts.protocol)
-  if (translated !== null) return answerOf(Buffer.from(JSON.stringify(translated)), translated, context, ['protocol'])
-  return answerOf(json, value, context, has_bom ? ['bom'] : [])
+  if (translated !== null) return answerOf(Buffer.from(JSON.stringify(translated)), translated, context, ['protocol'], facts)
+  return answerOf(json, value, context, has_bom ? ['bom'] : [], facts)
 }
 
 /** A server that was not asked for a stream and sends one, or one that only streams. */
@@ -64,7 +64,13 @@ function otherProtocol(value: Fields, configured: NativeProtocol | null): Fields
   return protocol?.whole(value) ?? null
 }
 
-function answerOf(json: Buffer, value: Fields, context: AnswerContext, known_repairs: readonly string[]): TranslatedAnswer {
+function answerOf(
+  json: Buffer,
+  value: Fields,
+  context: AnswerContext,
+  known_repairs: readonly string[],
+  facts: StreamFacts,
+): TranslatedAnswer {
   const observer = new OpenaiObserver(context)
   for (const repair of known_repairs) observer.repairs.add(repair)
   const choices = value['choices'] === undefined || value['choices'] === null ? null : choicesOf(value)
@@ -76,6 +82,7 @@ function answerOf(json: Buffer, value: Fields, context: AnswerContext, known_rep
     const state = isFields(choice) ? observer.stateOf(choice, position) : null
     return isFields(choice) && state !== null ? [meaningOf(choice, position, state, true)] : []
   })
+  for (const { content } of meanings) if (saysErrorText(content, facts)) throw facts.classify({ error: { message: content.trim() } })
   for (const { choice } of meanings) {
     const broken = brokenOffAt(choice)
     if (broken !== null) throw new UpstreamFailure(broken, { provider_code: String(choice['finish_reason']) })

@@ -3,6 +3,8 @@ import type { ProviderFacts } from '../providers/provider.ts'
 import type { Dialect } from './dialect.ts'
 import type { DialectName } from './names.ts'
 import { anthropic } from './native/anthropic.ts'
+import { bailianApp } from './native/bailian-app.ts'
+import { dify } from './native/dify.ts'
 import { hunyuan } from './native/hunyuan.ts'
 import type { NativeProtocol } from './native/protocol.ts'
 import { qianfan } from './native/qianfan.ts'
@@ -15,6 +17,10 @@ const PROTOCOLS: Readonly<Record<DialectName, NativeProtocol | null>> = {
   qwen_native: qwen,
   hunyuan_native: hunyuan,
   qianfan_v1: qianfan,
+  dify,
+  bailian_app: bailianApp,
+  // Answers are OpenAI's; requests are not quite.
+  ragflow: null,
 }
 
 const MADE = new WeakMap<ProviderFacts, Map<DialectName, Dialect>>()
@@ -26,7 +32,12 @@ export function dialectFor(name: DialectName, facts: ProviderFacts): Dialect {
   const known = of_provider.get(name)
   if (known !== undefined) return known
   const classify = (error: unknown) => classifyErrorObject(error, 200, facts)
-  const dialect = createDialect(name, { classify, done_is_finish: facts.done_is_finish, protocol: PROTOCOLS[name] })
+  const dialect = createDialect(name, {
+    classify,
+    done_is_finish: facts.done_is_finish,
+    protocol: PROTOCOLS[name],
+    text_quirks: facts.text_quirks ?? null,
+  })
   of_provider.set(name, dialect)
   return dialect
 }

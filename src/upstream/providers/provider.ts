@@ -98,6 +98,14 @@ export interface RuleVariant {
   readonly rules: Partial<RequestRules>
 }
 
+/** Things that are told as the text of an answer and are none. */
+export interface TextQuirks {
+  /** A text that begins with this is an error. */
+  readonly error_begins: string
+  /** The whole answer comes once more, before the chunk that ends it. */
+  readonly repeats_answer: boolean
+}
+
 /** One file of facts per provider. Facts only: no code decides by provider name anywhere else. */
 export interface ProviderFacts {
   readonly id: string
@@ -106,6 +114,8 @@ export interface ProviderFacts {
   readonly entities: readonly string[]
   /** Default base URL, without a trailing slash; null for self-hosted ones, whose base URL must be configured. */
   readonly base_url: string | null
+  /** Names under which it is hosted abroad: endpoints there are overseas unless they say otherwise. */
+  readonly overseas_hosts?: readonly string[]
   /** Environment variable conventionally holding the key, for messages; null when none is needed. */
   readonly key_variable: string | null
   readonly auth: AuthScheme
@@ -116,12 +126,16 @@ export interface ProviderFacts {
   }
   /** `POST …/rerank` in Cohere's and Jina's form; `base_url` where it is at another address than chat. */
   readonly rerank: { readonly base_url: string | null; readonly path: string } | null
+  /** The protocol that chat is spoken in unless an endpoint says another; OpenAI's where nothing is said. */
+  readonly speaks?: NativeAddress['dialect']
   /** Its other protocols, each spoken where an endpoint asks for it (`dialect:`). */
   readonly natives: readonly NativeAddress[]
   /** Where usage is found in a stream. For documentation and the sandbox; the dialect accepts all. */
   readonly usage_place: 'own_chunk' | 'finish_chunk' | 'choice' | 'absent'
   /** Streams end in `[DONE]` and have no finish reason. */
   readonly done_is_finish: boolean
+  /** What its streams put among an answer's text; absent where they do not. */
+  readonly text_quirks?: TextQuirks
   readonly timeouts: { readonly headers_timeout_ms: number; readonly first_event_timeout_ms: number; readonly silence_timeout_ms: number }
   readonly errors: readonly ErrorRule[]
   readonly rules: RequestRules

@@ -1,5 +1,7 @@
 import { baichuan } from './baichuan.ts'
+import { bailian } from './bailian.ts'
 import { deepseek } from './deepseek.ts'
+import { dify } from './dify.ts'
 import { doubao } from './doubao.ts'
 import { hunyuan } from './hunyuan.ts'
 import { mindie } from './mindie.ts'
@@ -9,6 +11,7 @@ import { ollama } from './ollama.ts'
 import type { ProviderFacts } from './provider.ts'
 import { qianfan } from './qianfan.ts'
 import { qwen } from './qwen.ts'
+import { ragflow } from './ragflow.ts'
 import { sandbox } from './sandbox.ts'
 import { sensenova } from './sensenova.ts'
 import { sglang } from './sglang.ts'
@@ -26,5 +29,6 @@ export const PROVIDERS: ReadonlyMap<string, ProviderFacts> = new Map(
   [
     ...[deepseek, qwen, doubao, hunyuan, qianfan, zhipu, moonshot, minimax, spark],
     ...[stepfun, baichuan, yi, sensenova, siliconflow, zhinao360, vllm, sglang, mindie, ollama, xinference, sandbox],
+    ...[bailian, dify, ragflow],
   ].map((facts) => [facts.id, facts]),
 )

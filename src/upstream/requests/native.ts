@@ -1,6 +1,7 @@
 import type { DialectName } from '../dialects/names.ts'
 import type { RequestRules } from '../providers/provider.ts'
 import { anthropicBody } from './anthropic.ts'
+import { bailianAppBody, difyBody, ragflowBody } from './applications.ts'
 import { decide } from './decide.ts'
 import { hunyuanBody } from './hunyuan.ts'
 import { qianfanBody } from './qianfan.ts'
@@ -27,6 +28,9 @@ const BODIES: Readonly<Record<Exclude<DialectName, 'openai'>, (request: NativeRe
   qwen_native: qwenBody,
   hunyuan_native: hunyuanBody,
   qianfan_v1: qianfanBody,
+  dify: difyBody,
+  bailian_app: bailianAppBody,
+  ragflow: ragflowBody,
 }
 
 /** Headers that a protocol wants beside the credentials. */
@@ -35,11 +39,14 @@ export function nativeHeaders(dialect: DialectName, stream: boolean): Readonly<R
     case 'anthropic':
       return { 'anthropic-version': '2023-06-01' }
     case 'qwen_native':
+    case 'bailian_app':
       return stream ? { 'x-dashscope-sse': 'enable' } : {}
     case 'hunyuan_native':
       return { 'x-tc-action': 'ChatCompletions', 'x-tc-version': '2023-09-01' }
     case 'openai':
     case 'qianfan_v1':
+    case 'dify':
+    case 'ragflow':
       return {}
   }
 }

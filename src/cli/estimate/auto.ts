@@ -1,7 +1,7 @@
 /** Which model a virtual model chooses for a request. Pure. */
-import type { Endpoint } from '../../config/model.ts'
 import { isDearer } from '../../gateway/consider.ts'
 import { chanceOf } from '../../routing/draw.ts'
+import { mayServePublic } from '../../routing/filings.ts'
 import { orderCandidates, type Candidate, type Obstacle } from '../../routing/select.ts'
 import type { VirtualModel } from '../../routing/virtual.ts'
 import type { RequestPrices, SoldModel } from './prices.ts'
@@ -40,9 +40,5 @@ function obstacleOf({ endpoints, served_by, price }: SoldModel, { audience, virt
   if (audience === null) return null
   const zoned = endpoints.filter(({ zone }) => audience.zones.includes(zone))
   if (zoned.length === 0) return 'zone'
-  return zoned.some((endpoint) => mayServe(endpoint, audience)) ? null : 'filing'
-}
-
-function mayServe({ filing }: Endpoint, { audience }: Audience): boolean {
-  return audience === 'internal' || filing !== null
+  return zoned.some((endpoint) => audience.audience === 'internal' || mayServePublic(endpoint)) ? null : 'filing'
 }

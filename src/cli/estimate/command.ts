@@ -54,9 +54,9 @@ async function runEstimate(args: Arguments, context: CliContext): Promise<number
   if (!loaded.ok) throw new CommandFailed(`the configuration has mistakes:\n${formatIssues(loaded.issues)}`)
   const { configuration } = loaded
   const now_ms = context.clock.now_ms()
-  const sold = soldModels(configuration, now_ms)
-  const models = wantedModels(args.list('models'), sold, configuration)
   const id = args.text('tenant')
+  const sold = soldModels(configuration, now_ms, id ?? '')
+  const models = wantedModels(args.list('models'), sold, configuration)
   const tenant = id === undefined ? null : await readTenant(id, context)
   const name = args.text('route') ?? 'auto'
   const virtual = tenant?.models.get(name) ?? configuration.routes.get(name)

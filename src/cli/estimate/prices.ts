@@ -1,10 +1,13 @@
 /** What one request costs at one model, by estimate. Pure. */
 import type { Configuration, Endpoint, Model } from '../../config/model.ts'
 import { EXPECTED_OUTPUT_TOKENS } from '../../gateway/consider.ts'
-import { isTooLong } from '../../gateway/quote.ts'
-import { ATTACHMENT_TOKENS, measureChatPrompt, tokensOfAttachments, type Tokenizer } from '../../money/estimate.ts'
+import { profiledMembers } from '../../gateway/profile.ts'
+import { isTooLong, type MeasureChat, measuring } from '../../gateway/quote.ts'
+import { ATTACHMENT_TOKENS, tokensOfAttachments } from '../../money/estimate.ts'
 import { type Charge, charge, priceAt, type PriceVersion, type TradingCalendar } from '../../money/price.ts'
 import { NO_CALLS, NO_TOKENS } from '../../money/usage.ts'
+import { endpointsFor, isOpenTo, isVisibleTo } from '../../routing/access.ts'
+import { lifeOf } from '../../routing/lives.ts'
 import { type Need, unmetNeed } from '../../routing/needs.ts'
 import type { EstimatedRequest } from './requests.ts'
 
@@ -18,13 +21,19 @@ export interface SoldModel {
   readonly served_by: 'provider' | 'sandbox' | null
 }
 
-/** Chat models that have a price in force, in the order of the catalogue. */
-export function soldModels({ catalogue, prices, settings }: Configuration, now_ms: number): readonly SoldModel[] {
+/**
+ * Chat models that have a price in force, in the order of the catalogue; none that is retired, or reserved for others.
+ *
+ * @param tenant whose traffic it is; empty for nobody in particular
+ */
+export function soldModels({ catalogue, prices, settings }: Configuration, now_ms: number, tenant: string): readonly SoldModel[] {
   return [...catalogue.models.values()].flatMap((model): SoldModel[] => {
     const price = priceAt(prices.sell.get(model.id) ?? [], now_ms)
     if (model.kind !== 'chat' || price === null) return []
-    const without_key = model.inactive.map(({ target }) => target)
-    if (model.endpoints.length > 0) return [{ model, price, endpoints: model.endpoints, served_by: 'provider' }]
+    if (lifeOf(model, now_ms) === 'retired' || !isVisibleTo(tenant, model)) return []
+    const endpoints = endpointsFor(tenant, model)
+    const without_key = model.inactive.map(({ target }) => target).filter((target) => isOpenTo(tenant, target))
+    if (endpoints.length > 0) return [{ model, price, endpoints, served_by: 'provider' }]
     const served_by = settings.mode === 'demo' && without_key.length > 0 ? 'sandbox' : null
     return [{ model, price, endpoints: without_key, served_by }]
   })
@@ -51,7 +60,8 @@ export interface PriceFacts {
 export class RequestPrices {
   readonly #request: EstimatedRequest
   readonly #facts: PriceFacts
-  readonly #measured = new Map<Tokenizer, ReturnType<typeof measureChatPrompt>>()
+  /** By tokenizer; of a profile, whose prompt counts as well, by its id too. */
+  readonly #measured = new Map<string, Measured>()
   readonly #priced = new Map<string, PricedRequest>()
 
   constructor(request: EstimatedRequest, facts: PriceFacts) {
@@ -91,14 +101,26 @@ export class RequestPrices {
     return charge(price, usage, NO_CALLS, { admitted_at: now_ms, thinking: thinks(model, this.#request.thinking) }, calendar)
   }
 
-  #promptTokens({ tokenizer, attachment_tokens }: Model): number {
-    const measured = this.#measured.get(tokenizer) ?? measureChatPrompt(this.#request.chat, tokenizer)
-    this.#measured.set(tokenizer, measured)
+  #promptTokens(model: Model): number {
+    const { tokenizer, attachment_tokens } = model
+    const measured = this.#measure(model)
     // The sandbox's own count has no attachments.
     if (tokenizer === 'sandbox') return measured.text_tokens
     return measured.text_tokens + tokensOfAttachments(measured.attachments, attachment_tokens, ATTACHMENT_TOKENS)
   }
+
+  #measure({ id, tokenizer, profile }: Model): Measured {
+    const key = profile === null ? tokenizer : `${tokenizer} ${id}`
+    const known = this.#measured.get(key)
+    if (known !== undefined) return known
+    const chat = { ...this.#request.chat }
+    const measured = measuring({ parsed: profile === null ? chat : profiledMembers(chat, profile) })(tokenizer)
+    this.#measured.set(key, measured)
+    return measured
+  }
 }
+
+type Measured = ReturnType<MeasureChat>
 
 /** Whether an answer is one of thinking: what the caller says, else what the model does by itself. */
 function thinks({ thinking }: Model, asked: EstimatedRequest['thinking']): boolean {

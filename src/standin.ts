@@ -37,6 +37,8 @@ function standInFor(model: Model, sandbox_url: string): Model {
     filing: null,
     tier: 1,
     weight: 1,
+    // It is ours, and takes what comes.
+    capacity: null,
     timeouts: STANDIN_TIMEOUTS,
     transport: DIRECT,
     sandbox: true,

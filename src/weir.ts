@@ -6,6 +6,7 @@ import type { ControlDeps, ReloadOutcome } from './control/deps.ts'
 import { createDemo } from './control/demo.ts'
 import { KeyTable } from './gateway/keys.ts'
 import { adminToken, startAdmin } from './admin.ts'
+import { Room } from './gateway/room.ts'
 import type { Logger } from './observe/log.ts'
 import { createMetrics, type Metrics } from './observe/metrics.ts'
 import { startSandbox } from './sandbox/server.ts'
@@ -16,6 +17,7 @@ import { EmbeddedMode } from './start/embedded.ts'
 import type { Mode } from './start/mode.ts'
 import { Undo } from './start/undo.ts'
 import { BreakerBoard } from './upstream/breaker.ts'
+import type { CapacityLeft } from './upstream/capacity.ts'
 import { readVersion } from './version.ts'
 
 export interface WeirOptions {
@@ -103,6 +105,7 @@ class Starter {
   readonly #breakers = new BreakerBoard()
   readonly #keys = new KeyTable()
   readonly #configuration: ConfigurationInForce
+  readonly #room: Room
   readonly #undo = new Undo()
 
   constructor(options: WeirOptions, roles: ReadonlySet<Role>, configuration: Configuration, mode: Mode) {
@@ -115,9 +118,12 @@ class Starter {
       unposted: () => log.health().unposted,
       journalOk: () => log.health().ok,
       breakerState: (endpoint) => this.#breakers.stateOf(endpoint).phase,
+      queuedRequests: () => this.#room.waiting,
+      endpointRoom: (endpoint) => this.#roomOf(endpoint),
       ...mode.metrics,
     })
-    const deps = { ...options, metrics: this.#metrics, breakers: this.#breakers, storage: mode.storage }
+    this.#room = new Room(() => mode.share(), options.clock, this.#metrics)
+    const deps = { ...options, metrics: this.#metrics, breakers: this.#breakers, room: this.#room, storage: mode.storage }
     this.#configuration = new ConfigurationInForce(configuration, deps)
   }
 
@@ -161,6 +167,11 @@ class Starter {
     }
   }
 
+  #roomOf(id: string): CapacityLeft | null {
+    const endpoint = this.#configuration.snapshot.endpoints.get(id)
+    return endpoint === undefined ? null : this.#room.left(endpoint)
+  }
+
   async #makeDemo(): Promise<string | null> {
     const { mode } = this.#configuration.current.settings
     if (mode !== 'demo' || !this.#roles.has('control')) return null
@@ -186,6 +197,7 @@ class Starter {
       configuration: this.#configuration,
       keys: this.#keys,
       breakers: this.#breakers,
+      room: this.#room,
       clock,
       random,
       randomBytes: this.#randomBytes,

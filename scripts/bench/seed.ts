@@ -77,7 +77,15 @@ async function seedTenant({ records, ledger }: Storage): Promise<void> {
   const created_at = Date.now()
   const tenant: TenantRecord = {
     ...{ id: TENANT, name: TENANT, audience: 'internal', status: 'active', locale: 'en', time_zone: 'Asia/Shanghai', zones: ['private'] },
-    ...{ on_client_abort: 'cancel', on_limits_away: 'closed', credit_line_nano: 0n, limits: LIMITS, created_at },
+    ...{
+      on_client_abort: 'cancel',
+      on_limits_away: 'closed',
+      priority: 'normal',
+      queue_weight: 1,
+      credit_line_nano: 0n,
+      limits: LIMITS,
+      created_at,
+    },
   }
   const wallet: GrantRecord = {
     ...{ id: walletOf(TENANT), tenant: TENANT, kind: 'wallet', unit: 'nano_cny', amount: 0n, priority: 100 },

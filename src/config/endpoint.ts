@@ -1,5 +1,6 @@
 import { resolve } from 'node:path'
 import type { z } from 'zod'
+import type { Capacity } from '../upstream/capacity.ts'
 import type { AuthScheme, ProviderFacts, RequestRules } from '../upstream/providers/provider.ts'
 import type { TransportOptions } from '../upstream/source.ts'
 import type { Endpoint, InactiveEndpoint, Model } from './model.ts'
@@ -66,6 +67,7 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
     filing: given.filing ?? null,
     tier: given.tier,
     weight: given.weight,
+    capacity: capacityOf(given.capacity ?? {}),
     timeouts: timeoutsOf(given, provider, facts),
     transport: transportOf(given, provider, config_dir),
     rules: rulesOf(sources, upstream_model),
@@ -75,6 +77,12 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
   if (api_key instanceof Unset) return { endpoint: id, reason: api_key.reason, target }
   const needs_key = address.auth !== 'none' && address.auth !== 'optional_bearer'
   return api_key === null && needs_key ? { endpoint: id, reason: noKey(facts), target } : target
+}
+
+function capacityOf(given: NonNullable<EndpointEntry['capacity']>): Capacity | null {
+  const { concurrency = null, requests_per_minute = null, tokens_per_minute = null } = given
+  if (concurrency === null && requests_per_minute === null && tokens_per_minute === null) return null
+  return { concurrency, requests_per_minute, tokens_per_minute }
 }
 
 function addressOf({ kind, given, provider, facts }: EndpointSources, complain: Complain): Address | null {

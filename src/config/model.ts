@@ -1,5 +1,6 @@
 import type { Attachments } from '../money/estimate.ts'
 import type { PriceVersion, TradingCalendar } from '../money/price.ts'
+import type { Capacity } from '../upstream/capacity.ts'
 import type { DialectName } from '../upstream/dialects/names.ts'
 import type { AuthScheme, RequestRules } from '../upstream/providers/provider.ts'
 import type { TransportOptions, UpstreamTimeouts } from '../upstream/source.ts'
@@ -64,6 +65,12 @@ export interface GatewayLimits {
   /** Longest life of one request, every try included. */
   readonly total_timeout_ms: number
   readonly max_attempts: number
+  /** Longest time that a request waits for room at an endpoint, in all. */
+  readonly queue_timeout_ms: number
+  /** Most requests of this process that wait for room. */
+  readonly max_queued_requests: number
+  /** Most of one tenant. */
+  readonly max_queued_per_tenant: number
   /** Output tokens a stream reserves at a time. */
   readonly slice_tokens: number
   readonly keepalive_after_ms: number
@@ -94,6 +101,8 @@ export interface Endpoint {
   /** Targets of a lower tier are tried first; within a tier the weights decide. */
   readonly tier: number
   readonly weight: number
+  /** What it takes of all processes together; null where nothing is to be held back. */
+  readonly capacity: Capacity | null
   readonly timeouts: UpstreamTimeouts
   readonly transport: TransportOptions
   /** True only for targets that demo mode makes itself. */

@@ -130,6 +130,9 @@ export const SETTINGS = shape({
     idle_timeout_ms: milliseconds.default(75_000),
     total_timeout_ms: milliseconds.default(20 * 60_000),
     max_attempts: whole(1, 10, 'tries').default(3),
+    queue_timeout_ms: milliseconds_or_none.default(5000),
+    max_queued_requests: whole(1, 1_000_000, 'requests').default(1000),
+    max_queued_per_tenant: whole(1, 1_000_000, 'requests').default(100),
     slice_tokens: whole(64, 1_000_000, 'tokens').default(2048),
     keepalive_after_ms: milliseconds.default(15_000),
     drain_abort_timeout_ms: milliseconds.default(60_000),
@@ -158,6 +161,11 @@ export const SETTINGS = shape({
   }).prefault({}),
 })
 
+const capacity_limits = {
+  concurrency: whole(1, 1_000_000, 'requests').optional(),
+  requests_per_minute: whole(1, 1_000_000_000, 'requests').optional(),
+  tokens_per_minute: whole(1, 1_000_000_000_000, 'tokens').optional(),
+}
 const connection = {
   base_url: base_url.optional(),
   api_key: secret.optional(),
@@ -211,6 +219,7 @@ export const ENDPOINT = shape({
   embeddings_batch: whole(1, 100_000, 'inputs').optional(),
   tier: whole(1, 100, 'a tier').default(1),
   weight: whole(1, 1_000_000, 'parts').default(1),
+  capacity: shape(capacity_limits).optional(),
   filing: shape({
     number: z.string({ error: FILING }).regex(/^[A-Za-z]+-[\p{L}\p{N}_.-]+-\d{8}(S?\d{4}|\d{6})?$/u, { error: FILING }),
     evidence: text('where the pairing of model and number was published'),

@@ -62,6 +62,8 @@ function demoTenant(created_at: number): TenantRecord {
     on_limits_away: 'closed',
     credit_line_nano: 0n,
     limits: [],
+    priority: 'normal',
+    queue_weight: 1,
     created_at,
   }
 }

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
-import type { ProjectRecord, TenantRecord } from '../storage/records.ts'
+import { MAX_QUEUE_WEIGHT, type ProjectRecord, type TenantRecord } from '../storage/records.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import { ensureWallet } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
@@ -24,6 +24,8 @@ const TenantFields = {
   on_limits_away: z.enum(['closed', 'open']),
   credit_line_cny: CnyAmount.refine((nano) => nano >= 0n, 'must not be negative'),
   limits: LimitList,
+  priority: z.enum(['high', 'normal', 'low']),
+  queue_weight: z.int().min(1).max(MAX_QUEUE_WEIGHT),
 }
 const NewTenant = z.strictObject({
   id: ChosenId,
@@ -36,6 +38,8 @@ const NewTenant = z.strictObject({
   on_limits_away: TenantFields.on_limits_away.default('closed'),
   credit_line_cny: TenantFields.credit_line_cny.default(0n),
   limits: TenantFields.limits.default([]),
+  priority: TenantFields.priority.default('normal'),
+  queue_weight: TenantFields.queue_weight.default(1),
 })
 const TenantChange = z.strictObject({ ...TenantFields, status: z.enum(['active', 'suspended']) }).partial()
 

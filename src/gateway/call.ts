@@ -26,6 +26,8 @@ export interface CallNotes {
   model: string | null
   stream: boolean
   event: ClosingEvent | null
+  /** How long it has waited for room at an upstream. */
+  queued_ms: number
 }
 
 /** One request from ingress to its end. */
@@ -36,7 +38,10 @@ export class Call {
   readonly reply: Reply
   /** By the monotonic clock. */
   readonly started_ms: number
-  readonly notes: CallNotes = { tenant: null, project: null, key: null, model_asked: null, model: null, stream: false, event: null }
+  readonly notes: CallNotes = {
+    ...{ tenant: null, project: null, key: null, model_asked: null, model: null },
+    ...{ stream: false, event: null, queued_ms: 0 },
+  }
   locale: Locale = 'en'
   readonly #incoming: IncomingMessage
   readonly #controller = new AbortController()

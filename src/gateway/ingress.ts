@@ -155,6 +155,7 @@ function finish(call: Call, refusal: WeirError | null, plane: Plane): void {
       key: notes.key,
       model: notes.model,
       stream: notes.stream,
+      ...(notes.queued_ms === 0 ? {} : { queued_ms: notes.queued_ms }),
       status,
       code,
       duration_ms,

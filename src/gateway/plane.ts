@@ -10,6 +10,7 @@ import type { Transport } from '../upstream/source.ts'
 import type { KeyTable } from './keys.ts'
 import type { OpenCalls } from './open-calls.ts'
 import type { RecentRefusals } from './refusals.ts'
+import type { Room } from './room.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { StreamTicker } from './ticker.ts'
 
@@ -28,6 +29,7 @@ export interface Plane {
   readonly records: Pick<Records, 'grants'>
   readonly transport: Transport
   readonly breakers: BreakerBoard
+  readonly room: Room
   readonly providers: ReadonlyMap<string, ProviderFacts>
   readonly clock: Clock
   readonly random: () => number

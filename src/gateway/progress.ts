@@ -1,5 +1,6 @@
 import type { Endpoint } from '../config/model.ts'
 import type { Attempt } from '../money/event.ts'
+import type { Place } from '../upstream/places.ts'
 import type { Observation } from '../upstream/dialects/dialect.ts'
 
 /** How far one admitted request has come. Written by `forward` and `relay`, read by `settle` and the checkpoints. */
@@ -7,6 +8,8 @@ export interface Progress {
   attempts: Attempt[]
   /** The target of the answer, or of the latest try. */
   target: Endpoint | null
+  /** The place at the target in use or to be used next, or null. */
+  place: Place<Endpoint> | null
   /** An upstream answered 2xx, or may have worked without our learning of it: an event must exist. */
   reached: boolean
   /** A data event or a body went to the client: the prompt is billed. */
@@ -22,5 +25,15 @@ export interface Progress {
 }
 
 export function newProgress(): Progress {
-  return { attempts: [], target: null, reached: false, delivered: false, ttfe_ms: null, observe: null, adjusted: null, drained: false }
+  return {
+    attempts: [],
+    target: null,
+    place: null,
+    reached: false,
+    delivered: false,
+    ttfe_ms: null,
+    observe: null,
+    adjusted: null,
+    drained: false,
+  }
 }

@@ -8,9 +8,13 @@ import type { Plane } from './plane.ts'
 import { quoteFor } from './quote.ts'
 import { relay } from './relay.ts'
 import { readFacts } from './request.ts'
-import { chooseRoute } from './route.ts'
+import { placeFor } from './room.ts'
+import { chooseRoute, type Route } from './route.ts'
 import { settleOnce, type Settlement } from './settle.ts'
 import type { Snapshot } from './snapshot.ts'
+import type { Endpoint } from '../config/model.ts'
+import { totalTokens } from '../money/usage.ts'
+import type { ClosingEvent } from '../storage/ports.ts'
 
 /**
  * One request from end to end: the table of contents of this folder.
@@ -48,8 +52,17 @@ async function answer(call: Call, caller: Caller, snapshot: Snapshot, plane: Pla
     await settlement.close(endingOf(error, settlement.progress.delivered))
     throw error
   } finally {
-    call.notes.event = settlement.event()
+    const event = settlement.event()
+    call.notes.event = event
+    leavePlace(settlement, event, plane)
   }
+}
+
+/** The upstream has done its part: its place is the next one's. */
+function leavePlace({ progress }: Settlement, event: ClosingEvent | null, plane: Plane): void {
+  if (progress.place === null) return
+  const tokens = event === null ? 0 : totalTokens(event.tokens)
+  plane.room.leave(progress.place, tokens === 0 ? null : tokens)
 }
 
 /** From the body to the open hold. Its own function so that the parsed body is gone when the answer flows. */
@@ -73,6 +86,20 @@ async function open(
   })
   call.notes.model = route.model.id
   const quote = quoteFor(request, route, prices, slice_tokens, now_ms)
-  const admission = await admit(call, caller, facts, route, quote, plane, snapshot)
-  return { admission, settlement: settleOnce(call, admission, plane) }
+  const place = await placeFor(call, caller.tenant, route, quote.tokens, plane.room, settings.limits)
+  try {
+    const admission = await admit(call, caller, facts, beginningWith(route, place.target), quote, plane, snapshot)
+    const settlement = settleOnce(call, admission, plane)
+    settlement.progress.place = place
+    return { admission, settlement }
+  } catch (error) {
+    plane.room.leave(place, null)
+    throw error
+  }
+}
+
+/** The target that has a place for the request is tried first. */
+function beginningWith(route: Route, first: Endpoint): Route {
+  if (route.targets[0] === first) return route
+  return { ...route, targets: [first, ...route.targets.filter((target) => target !== first)] }
 }

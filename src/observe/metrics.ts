@@ -1,6 +1,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import type { ErrorCode } from '../base/errors.ts'
 import type { ClosingEvent } from '../storage/ports.ts'
+import type { CapacityLeft } from '../upstream/capacity.ts'
 import type { FailureKind } from '../upstream/failure.ts'
 import type { MetricsSnapshot } from './aggregate.ts'
 import { SeriesCounter, SeriesHistogram, type SeriesConfig } from './series.ts'
@@ -25,6 +26,10 @@ export interface MetricsSources {
   readonly failures?: () => ReadonlyMap<string, number>
   /** Only where processes share limits and a ledger. */
   readonly cluster?: ClusterSources
+  /** Requests that wait for room at an upstream. */
+  readonly queuedRequests?: () => number
+  /** What is left for this process of an endpoint's capacity; null where it has none. */
+  readonly endpointRoom?: (endpoint: string) => CapacityLeft | null
   /** Phase of an endpoint's breaker. */
   readonly breakerState?: (endpoint: string) => 'closed' | 'open' | 'half_open'
 }
@@ -56,6 +61,8 @@ export interface Metrics {
   event(event: ClosingEvent): void
   /** One try at a target, up to its first data event or whole body. */
   upstream(endpoint: string, outcome: 'answered' | FailureKind, duration_ms: number): void
+  /** What became of a request that no upstream had room for. `hopeless`: waiting could not help. */
+  queued(outcome: QueueOutcome, waited_ms: number): void
   /** A failure after the first data event. */
   upstreamFailed(endpoint: string, kind: FailureKind): void
   /** Answers the function to call at the end; calling it twice counts once. */
@@ -72,10 +79,13 @@ export interface Metrics {
   readonly content_type: string
 }
 
+export type QueueOutcome = 'served' | 'timed_out' | 'left' | 'full' | 'hopeless'
+
 const UNKNOWN = 'unknown'
 /** Seconds. Answers of models take from tens of milliseconds to many minutes. */
 const DURATION_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
 const FIRST_EVENT_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 120]
+const QUEUE_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 const PER_TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1]
 const TOKEN_CLASSES = ['input', 'cached_input', 'cache_write', 'output', 'reasoning'] as const
 
@@ -164,13 +174,17 @@ function requestPath(registry: Registry) {
       config('upstream_duration_seconds', 'One try at an endpoint, up to its first data event or its failure', 'endpoint'),
       DURATION_BUCKETS,
     ),
+    queued: new SeriesHistogram(
+      config('queue_wait_seconds', 'Waits for room at an upstream, by what became of the request', 'outcome'),
+      QUEUE_BUCKETS,
+    ),
     upstream_errors: new SeriesCounter(
       config('upstream_errors_total', 'Failed tries and broken answers, by kind of failure', 'endpoint', 'kind'),
     ),
   }
 }
 
-type Recorders = Pick<Metrics, 'request' | 'refused' | 'event' | 'upstream' | 'upstreamFailed'>
+type Recorders = Pick<Metrics, 'request' | 'refused' | 'event' | 'upstream' | 'queued' | 'upstreamFailed'>
 
 function recorders(hot: RequestPath, known: KnownLabels): Recorders {
   return {
@@ -187,6 +201,7 @@ function recorders(hot: RequestPath, known: KnownLabels): Recorders {
       hot.upstream.count(duration_ms / 1000, [id])
       if (outcome !== 'answered') hot.upstream_errors.add(1, [id, outcome])
     },
+    queued: (outcome, waited_ms) => hot.queued.count(waited_ms / 1000, [outcome]),
     upstreamFailed: (endpoint, kind) => hot.upstream_errors.add(1, [known.endpoint(endpoint), kind]),
   }
 }
@@ -268,6 +283,8 @@ function registerGauges(registry: Registry, sources: MetricsSources, known: Know
   if (sources.cluster !== undefined) clusterGauges(gauge, sources.cluster)
   failureCounter(registry, sources)
   breakerGauge(registry, sources, known)
+  gauge('queued_requests', 'Requests that wait for room at an upstream', sources.queuedRequests)
+  roomGauge(registry, sources, known)
 }
 
 function clusterGauges(gauge: AddGauge, sources: ClusterSources): void {
@@ -312,6 +329,25 @@ function breakerGauge(registry: Registry, { breakerState }: MetricsSources, know
       for (const endpoint of known.endpoints) {
         const current = breakerState(endpoint)
         for (const state of PHASES) metric.set({ endpoint, state }, Number(state === current))
+      }
+    },
+  })
+}
+
+const ROOM = ['concurrency', 'requests_per_minute', 'tokens_per_minute'] as const
+
+function roomGauge(registry: Registry, { endpointRoom }: MetricsSources, known: KnownLabels): void {
+  if (endpointRoom === undefined) return
+  const metric = new Gauge({
+    name: 'weir_endpoint_room',
+    help: 'What is left of an endpoint for new requests now, by the limit of its capacity; of several processes, their sum',
+    labelNames: ['endpoint', 'limit'],
+    registers: [registry],
+    collect() {
+      metric.reset()
+      for (const endpoint of known.endpoints) {
+        const left = endpointRoom(endpoint)
+        for (const limit of ROOM) if (left !== null && left[limit] !== null) metric.set({ endpoint, limit }, left[limit])
       }
     },
   })

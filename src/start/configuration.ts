@@ -6,6 +6,7 @@ import { watchConfiguration, type ConfigurationWatch } from '../config/watch.ts'
 import type { ReloadOutcome } from '../control/deps.ts'
 import { publishPrices } from '../control/prices.ts'
 import { buildSnapshot, type Snapshot } from '../gateway/snapshot.ts'
+import type { Room } from '../gateway/room.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import { withStandIns } from '../standin.ts'
@@ -23,6 +24,7 @@ export interface ConfigurationDeps {
   readonly logger: Logger
   readonly metrics: Metrics
   readonly breakers: BreakerBoard
+  readonly room: Pick<Room, 'prune'>
   readonly storage: Pick<Storage, 'records' | 'turns'>
 }
 
@@ -88,13 +90,14 @@ export class ConfigurationInForce {
 
   /** One frozen snapshot, swapped whole. */
   #adopt(configuration: Configuration): void {
-    const { breakers, metrics } = this.#deps
+    const { breakers, room, metrics } = this.#deps
     this.#configuration = this.#sandbox_url === null ? configuration : withStandIns(configuration, this.#sandbox_url)
     const before = this.#snapshot.endpoints
     this.#snapshot = buildSnapshot(this.#configuration)
     // What was learned of an endpoint says nothing about one with another address or key.
     const same = [...this.#snapshot.endpoints].filter(([id, endpoint]) => isDeepStrictEqual(endpoint, before.get(id)))
     breakers.prune(new Set(same.map(([id]) => id)))
+    room.prune(new Set(this.#snapshot.endpoints.keys()))
     metrics.setKnown([...this.#configuration.catalogue.models.keys()], [...this.#snapshot.endpoints.keys()])
     metrics.configuration('ok', configuration.digest)
   }

@@ -11,6 +11,7 @@ import type { Plane } from '../gateway/plane.ts'
 import { RecentRefusals } from '../gateway/refusals.ts'
 import { StreamTicker } from '../gateway/ticker.ts'
 import type { Logger } from '../observe/log.ts'
+import type { Room } from '../gateway/room.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { BreakerBoard } from '../upstream/breaker.ts'
 import { createTransport } from '../upstream/pool.ts'
@@ -24,6 +25,7 @@ export interface DataPlaneDeps {
   readonly configuration: ConfigurationInForce
   readonly keys: KeyTable
   readonly breakers: BreakerBoard
+  readonly room: Room
   readonly clock: Clock
   readonly random: () => number
   readonly randomBytes: RandomBytes
@@ -57,7 +59,7 @@ export async function startDataPlane(deps: DataPlaneDeps, undo: Undo): Promise<D
 }
 
 function makePlane(deps: DataPlaneDeps, settings: Settings, undo: Undo): Plane {
-  const { mode, configuration, keys, breakers, clock, random, randomBytes, metrics, logger, end_user_secret } = deps
+  const { mode, configuration, keys, breakers, room, clock, random, randomBytes, metrics, logger, end_user_secret } = deps
   const { log, closing, limits, ledger, records } = mode.storage
   const transport = createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy })
   undo.add(() => transport.close())
@@ -72,6 +74,7 @@ function makePlane(deps: DataPlaneDeps, settings: Settings, undo: Undo): Plane {
     records,
     transport,
     breakers,
+    room,
     providers: PROVIDERS,
     clock,
     random,

@@ -15,8 +15,14 @@ export interface TenantRecord {
   readonly on_limits_away: 'closed' | 'open'
   readonly credit_line_nano: bigint
   readonly limits: readonly LimitSetting[]
+  /** The class in which its requests wait where upstreams have no room. */
+  readonly priority: 'high' | 'normal' | 'low'
+  /** Its parts of what its class is served, from 1 to {@link MAX_QUEUE_WEIGHT}. */
+  readonly queue_weight: number
   readonly created_at: number
 }
+/** Largest weight of a tenant among those that wait. */
+export const MAX_QUEUE_WEIGHT = 100
 /** A limit as stored: the window is named, its boundaries are computed at admission. */
 export interface LimitSetting {
   readonly kind: LimitKind

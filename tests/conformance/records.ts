@@ -22,6 +22,8 @@ const TENANT: TenantRecord = {
   zones: ['domestic'],
   on_client_abort: 'cancel',
   on_limits_away: 'closed',
+  priority: 'normal',
+  queue_weight: 1,
   credit_line_nano: 9_007_199_254_740_993n,
   limits: [{ kind: 'requests_per_minute', model: null, limit: '600', window: null }],
   created_at: 1_700_000_000_000,

@@ -212,6 +212,7 @@ describe('doctor', () => {
       embeddings_path: null,
       upstream_model: 'sandbox-chat',
       api_key: 'sk-hunter2',
+      capacity: null,
       zone: 'domestic',
       filing: null,
       tier: 1,

@@ -154,6 +154,8 @@ function tenant(id: string) {
     zones: [],
     on_client_abort: 'cancel',
     on_limits_away: 'closed',
+    priority: 'normal',
+    queue_weight: 1,
     credit_line_nano: 0n,
     limits: [{ kind: 'budget', model: null, limit: '2000', window: null }],
     created_at: 1,

@@ -32,6 +32,8 @@ const tenant = {
   zones: [],
   on_client_abort: 'cancel',
   on_limits_away: 'closed',
+  priority: 'normal',
+  queue_weight: 1,
   credit_line_nano: 0n,
   limits: LIMITS,
   created_at: 1,

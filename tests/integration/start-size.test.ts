@@ -22,6 +22,8 @@ function tenantOf(id: string): TenantRecord {
     zones: ['private'],
     on_client_abort: 'cancel',
     on_limits_away: 'closed',
+    priority: 'normal',
+    queue_weight: 1,
     credit_line_nano: 0n,
     limits: [{ kind: 'budget', model: null, limit: '9000', window: null }],
     created_at: 1,

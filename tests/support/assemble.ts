@@ -10,6 +10,7 @@ import { createGatewayServer } from '../../src/gateway/ingress.ts'
 import { KeyTable } from '../../src/gateway/keys.ts'
 import { OpenCalls } from '../../src/gateway/open-calls.ts'
 import type { Plane } from '../../src/gateway/plane.ts'
+import { Room } from '../../src/gateway/room.ts'
 import { RecentRefusals } from '../../src/gateway/refusals.ts'
 import { buildSnapshot } from '../../src/gateway/snapshot.ts'
 import { StreamTicker } from '../../src/gateway/ticker.ts'
@@ -17,6 +18,7 @@ import { nanoFromCny } from '../../src/money/amount.ts'
 import { walletOf } from '../../src/money/grant.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
+import { ALONE } from '../../src/storage/nodes.ts'
 import { openEmbedded, type EmbeddedStorage } from '../../src/storage/open.ts'
 import type { KeyRecord, LimitSetting, TenantRecord } from '../../src/storage/records.ts'
 import { BreakerBoard } from '../../src/upstream/breaker.ts'
@@ -74,7 +76,15 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
   })
   const { limits, log, ledger, records } = storage
   let snapshot = buildSnapshot(configuration)
-  const metrics = createMetrics({ openHolds: () => limits.openHolds() })
+  const metrics = createMetrics({
+    openHolds: () => limits.openHolds(),
+    queuedRequests: () => room.waiting,
+    endpointRoom: (id) => {
+      const endpoint = snapshot.endpoints.get(id)
+      return endpoint === undefined ? null : room.left(endpoint)
+    },
+  })
+  const room = new Room(() => ALONE, clock, metrics)
   const adopt = (next: Configuration): void => {
     configuration = next
     snapshot = buildSnapshot(next)
@@ -95,6 +105,7 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
     records,
     transport: createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy }),
     breakers: new BreakerBoard(),
+    room,
     providers: PROVIDERS,
     clock,
     random: Math.random,
@@ -162,6 +173,8 @@ async function createAccount(storage: EmbeddedStorage, keys: KeyTable, options: 
     zones: ['private', 'domestic'],
     on_client_abort: 'cancel',
     on_limits_away: 'closed',
+    priority: 'normal',
+    queue_weight: 1,
     credit_line_nano: 0n,
     limits: [],
     created_at,

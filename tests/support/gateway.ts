@@ -19,6 +19,8 @@ export interface GatewayOptions extends AccountOptions {
   readonly settings?: Members
   /** Changes to the models of {@link modelsAt}, by id. */
   readonly models?: Readonly<Record<string, Members>>
+  /** More members of endpoints, by id. */
+  readonly endpoints?: Readonly<Record<string, Members>>
   /** Origin in front of endpoints instead of the sandbox's. */
   readonly upstream?: string
 }
@@ -94,7 +96,7 @@ export const HELLO = [{ role: 'user', content: 'hello' }]
 /** The directories of a gateway whose endpoints are below `origin`. */
 export function writeConfiguration(
   origin: string,
-  options: Pick<GatewayOptions, 'models' | 'settings' | 'timeouts'>,
+  options: Pick<GatewayOptions, 'models' | 'endpoints' | 'settings' | 'timeouts'>,
 ): { config_dir: string; data_dir: string } {
   const root = tempDir()
   const config_dir = join(root, 'config')
@@ -111,7 +113,10 @@ export function writeConfiguration(
  * `solo` (alias `fast`) is served at `/a` alone, `pair` at `/a` and, when that fails, at `/b`; `embed` makes embeddings.
  * Upstreams know `solo` and `pair` as `up-solo` and `up-pair`.
  */
-function modelsAt(origin: string, { models = {}, timeouts = {} }: Pick<GatewayOptions, 'models' | 'timeouts'>): Members {
+function modelsAt(
+  origin: string,
+  { models = {}, endpoints = {}, timeouts = {} }: Pick<GatewayOptions, 'models' | 'endpoints' | 'timeouts'>,
+): Members {
   const endpoint = (id: string, prefix: string, upstream_model: string, tier: number): Members => ({
     id,
     provider: 'sandbox',
@@ -119,6 +124,7 @@ function modelsAt(origin: string, { models = {}, timeouts = {} }: Pick<GatewayOp
     upstream_model,
     tier,
     timeouts,
+    ...endpoints[id],
   })
   const shared = { owned_by: 'test', tokenizer: 'sandbox', created: '2026-01-01' }
   const chat = { ...shared, kind: 'chat', context_tokens: 2_000_000, max_output_tokens: 1_000_000 }

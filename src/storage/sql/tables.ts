@@ -52,6 +52,8 @@ export function tenantOf(row: SqlRow): TenantRecord {
     on_limits_away: textOf(row, 'on_limits_away') as TenantRecord['on_limits_away'],
     credit_line_nano: bigOf(row, 'credit_line_nano'),
     limits: fromJson<TenantRecord['limits']>(row, 'limits'),
+    priority: textOf(row, 'priority') as TenantRecord['priority'],
+    queue_weight: numberOf(row, 'queue_weight'),
     created_at: numberOf(row, 'created_at'),
   }
 }
@@ -192,8 +194,11 @@ export function changeOf(kind: RecordChange['kind'], body: string): RecordChange
   const record: unknown = JSON.parse(body)
   switch (kind) {
     case 'tenant': {
-      const plain = record as Omit<TenantRecord, 'credit_line_nano'> & { credit_line_nano: string }
-      return { kind, record: { ...plain, credit_line_nano: BigInt(plain.credit_line_nano) } }
+      // A release before `priority` wrote bodies without it.
+      const plain = record as Omit<TenantRecord, 'credit_line_nano' | 'priority' | 'queue_weight'> &
+        Partial<Pick<TenantRecord, 'priority' | 'queue_weight'>> & { credit_line_nano: string }
+      const { priority = 'normal', queue_weight = 1 } = plain
+      return { kind, record: { ...plain, priority, queue_weight, credit_line_nano: BigInt(plain.credit_line_nano) } }
     }
     case 'grant': {
       // A release before `models` wrote bodies without it.

@@ -177,6 +177,8 @@ CREATE TABLE tenants (
   on_limits_away text NOT NULL,
   credit_line_nano bigint NOT NULL,
   limits text NOT NULL,
+  priority text NOT NULL DEFAULT 'normal',
+  queue_weight bigint NOT NULL DEFAULT 1,
   created_at bigint NOT NULL
 );
 CREATE TABLE projects (

@@ -119,10 +119,11 @@ class Starter {
       journalOk: () => log.health().ok,
       breakerState: (endpoint) => this.#breakers.stateOf(endpoint).phase,
       queuedRequests: () => this.#room.waiting,
+      providerKeys: () => this.#room.keyStates(this.#configuration.snapshot.endpoints.values()),
       endpointRoom: (endpoint) => this.#roomOf(endpoint),
       ...mode.metrics,
     })
-    this.#room = new Room(() => mode.share(), options.clock, this.#metrics)
+    this.#room = new Room(() => mode.share(), options.random ?? Math.random, options.clock, this.#metrics)
     const deps = { ...options, metrics: this.#metrics, breakers: this.#breakers, room: this.#room, storage: mode.storage }
     this.#configuration = new ConfigurationInForce(configuration, deps)
   }

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path'
 import type { z } from 'zod'
 import type { Capacity } from '../upstream/capacity.ts'
+import type { KeyPool, ProviderKey } from '../upstream/key-pool.ts'
 import type { AuthScheme, ProviderFacts, RequestRules } from '../upstream/providers/provider.ts'
 import type { TransportOptions } from '../upstream/source.ts'
 import type { Endpoint, InactiveEndpoint, Model } from './model.ts'
@@ -49,7 +50,7 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
     complain('base_url', 'is missing', `the base URL of this ${facts.id} server, here or under providers.${facts.id}`)
   }
   if (address === null || address.base_url === null) return null
-  const api_key = given.api_key ?? provider.api_key ?? null
+  const { api_key, key_pool } = address.auth === 'none' ? NO_KEYS : keysOf(sources)
   const upstream_model = given.upstream_model ?? model
   const target: Endpoint = {
     id,
@@ -62,7 +63,8 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
     embeddings_path: facts.paths.embeddings,
     rerank_path: facts.rerank?.path ?? null,
     upstream_model,
-    api_key: address.auth === 'none' || api_key instanceof Unset ? null : api_key,
+    api_key: api_key instanceof Unset ? null : api_key,
+    key_pool,
     zone: given.zone ?? provider.zone ?? (facts.base_url === null ? 'private' : 'domestic'),
     filing: given.filing ?? null,
     tier: given.tier,
@@ -76,7 +78,27 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
   }
   if (api_key instanceof Unset) return { endpoint: id, reason: api_key.reason, target }
   const needs_key = address.auth !== 'none' && address.auth !== 'optional_bearer'
-  return api_key === null && needs_key ? { endpoint: id, reason: noKey(facts), target } : target
+  return api_key === null && key_pool === null && needs_key ? { endpoint: id, reason: noKey(facts), target } : target
+}
+
+interface Keys {
+  /** {@link Unset} where no key is set of those that are named. */
+  readonly api_key: string | Unset | null
+  readonly key_pool: KeyPool | null
+}
+const NO_KEYS: Keys = { api_key: null, key_pool: null }
+
+/** The endpoint's own key or keys, else the provider's. Of several, those that are set. */
+function keysOf({ id, given, provider, facts }: EndpointSources): Keys {
+  const own = given.api_key !== undefined || given.api_keys !== undefined
+  const { api_key = null, api_keys } = own ? given : provider
+  if (api_keys === undefined) return { api_key, key_pool: null }
+  const owner = own ? id : facts.id
+  const keys = api_keys.flatMap(({ key: secret, name, weight, ...limits }): ProviderKey[] =>
+    secret instanceof Unset ? [] : [{ id: `${owner}/${name}`, name, secret, weight, capacity: capacityOf(limits) }],
+  )
+  if (keys.length > 0) return { api_key: null, key_pool: { id: owner, keys } }
+  return { api_key: api_keys.map(({ key }) => key).find((key) => key instanceof Unset) ?? null, key_pool: null }
 }
 
 function capacityOf(given: NonNullable<EndpointEntry['capacity']>): Capacity | null {

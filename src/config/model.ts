@@ -1,6 +1,7 @@
 import type { Attachments } from '../money/estimate.ts'
 import type { PriceVersion, TradingCalendar } from '../money/price.ts'
 import type { Capacity } from '../upstream/capacity.ts'
+import type { KeyPool } from '../upstream/key-pool.ts'
 import type { DialectName } from '../upstream/dialects/names.ts'
 import type { AuthScheme, RequestRules } from '../upstream/providers/provider.ts'
 import type { TransportOptions, UpstreamTimeouts } from '../upstream/source.ts'
@@ -96,6 +97,8 @@ export interface Endpoint {
   readonly upstream_model: string
   /** Resolved secret, or null when the endpoint needs none. Never logged: non-enumerable toJSON is not relied upon, callers log ids only. */
   readonly api_key: string | null
+  /** Its keys where there are several; then `api_key` is null. */
+  readonly key_pool: KeyPool | null
   readonly zone: 'private' | 'domestic' | 'overseas'
   readonly filing: { readonly number: string; readonly evidence: string } | null
   /** Targets of a lower tier are tried first; within a tier the weights decide. */

@@ -107,6 +107,8 @@ const secret = z.custom<string | Unset>(
 )
 const NAME = 'a name of letters, digits and . _ : / -, 128 characters at most, beginning with a letter or digit'
 const name = z.string({ error: NAME }).regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/, { error: NAME })
+const KEY_NAME = 'a name of letters, digits and . _ -, 64 characters at most, beginning with a letter or digit'
+const key_name = z.string({ error: KEY_NAME }).regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, { error: KEY_NAME })
 const file = text('the path of a file')
 
 /** `weir.yaml`. */
@@ -169,6 +171,13 @@ const capacity_limits = {
 const connection = {
   base_url: base_url.optional(),
   api_key: secret.optional(),
+  api_keys: z
+    .array(shape({ key: secret, name: key_name, weight: whole(1, 1_000_000, 'parts').default(1), ...capacity_limits }), {
+      error: 'a list of keys',
+    })
+    .min(1, { error: 'at least one key' })
+    .max(1000, { error: 'at most 1000 keys' })
+    .optional(),
   zone: oneOf(ZONES).optional(),
   timeouts: shape({
     connect_timeout_ms: milliseconds.optional(),
@@ -327,7 +336,7 @@ function reportLeaf(expected: string, found: unknown, source: SourceFile, path: 
   issues.add(source, path, describe(found === undefined ? undefined : (raw ?? found), path), hint)
 }
 
-const CONFIDENTIAL = new Set(['api_key', 'proxy', 'base_url'])
+const CONFIDENTIAL = new Set(['api_key', 'key', 'proxy', 'base_url'])
 
 /** What was found, as written (references unresolved); never the value of a confidential member. */
 function describe(raw: unknown, path: Path): string {

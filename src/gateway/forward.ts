@@ -6,6 +6,7 @@ import type { Place } from '../upstream/places.ts'
 import type { ByteSource } from '../upstream/source.ts'
 import type { Admission } from './admit.ts'
 import { tryTarget } from './attempt.ts'
+import { blame } from './blame.ts'
 import type { Call } from './call.ts'
 import { keepClientAlive } from './keepalive.ts'
 import type { Plane } from './plane.ts'
@@ -58,6 +59,7 @@ export async function forward(call: Call, admission: Admission, settlement: Sett
       if (error instanceof WeirError && latest !== null) break
       if (!(error instanceof UpstreamFailure) || !FAILURES[error.kind].retry) throw error
       latest = error
+      if (place !== null && progress.another_key) putFirst(place.target, untried)
     }
   }
   throw latest ?? new WeirError('no_upstream_available', { values: { model: admission.route.model.id }, retry_after_ms: 1000 })
@@ -87,6 +89,12 @@ function beginNext(call: Call, admission: Admission, untried: Set<Endpoint>, pla
   return null
 }
 
+function putFirst(target: Endpoint, untried: Set<Endpoint>): void {
+  const others = [...untried]
+  untried.clear()
+  for (const one of [target, ...others]) untried.add(one)
+}
+
 /** Waits with an open hold, whose lease is renewed and whose client is kept alive meanwhile. @throws as `Room.wait` */
 async function waitForRoom(call: Call, admission: Admission, untried: Set<Endpoint>, plane: Plane): Promise<Place<Endpoint>> {
   const { route, quote, caller, snapshot } = admission
@@ -111,15 +119,17 @@ async function oneTry(call: Call, admission: Admission, settlement: Settlement, 
   const { progress } = settlement
   const { target } = place
   const started_ms = plane.clock.monotonic_ms()
-  const attempt = { endpoint: target.id, cost_nano: 0n }
+  const attempt = { endpoint: target.id, ...(place.key === null ? {} : { key: place.key.name }), cost_nano: 0n }
   progress.target = target
   progress.place = place
+  progress.another_key = false
   try {
     place.sent = true
-    const { answer, status } = await tryTarget(call, admission, progress, target, plane)
+    const { answer, status } = await tryTarget(call, admission, progress, place, plane)
     const duration_ms = Math.round(plane.clock.monotonic_ms() - started_ms)
     progress.attempts.push({ ...attempt, outcome: 'answered', http_status: status, duration_ms })
     plane.breakers.success(target.id)
+    plane.room.answered(place)
     plane.metrics.upstream(target.id, 'answered', duration_ms)
     return answer
   } catch (error) {
@@ -128,7 +138,7 @@ async function oneTry(call: Call, admission: Admission, settlement: Settlement, 
     const duration_ms = Math.round(plane.clock.monotonic_ms() - started_ms)
     progress.attempts.push({ ...attempt, outcome: kind, http_status: details.status ?? null, duration_ms })
     if (FAILURES[kind].reached && details.unsent !== true) progress.reached = true
-    plane.breakers.failure(target.id, kind, plane.clock.now_ms(), details.retry_after_ms ?? null)
+    progress.another_key = blame(place, failure, plane)
     plane.metrics.upstream(target.id, kind, duration_ms)
     place.sent = details.unsent !== true && !NOT_SENT.has(kind)
     progress.place = null

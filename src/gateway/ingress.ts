@@ -165,6 +165,7 @@ function finish(call: Call, refusal: WeirError | null, plane: Plane): void {
             outcome: notes.event.status,
             endpoint: notes.event.endpoint,
             attempts: notes.event.attempts.length,
+            provider_key: notes.event.attempts.at(-1)?.key,
             ttfe_ms: notes.event.ttfe_ms,
             tokens: notes.event.tokens,
             usage_source: notes.event.usage_source,

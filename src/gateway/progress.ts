@@ -10,6 +10,8 @@ export interface Progress {
   target: Endpoint | null
   /** The place at the target in use or to be used next, or null. */
   place: Place<Endpoint> | null
+  /** The latest try has failed for its key, and its target has another. */
+  another_key: boolean
   /** An upstream answered 2xx, or may have worked without our learning of it: an event must exist. */
   reached: boolean
   /** A data event or a body went to the client: the prompt is billed. */
@@ -29,6 +31,7 @@ export function newProgress(): Progress {
     attempts: [],
     target: null,
     place: null,
+    another_key: false,
     reached: false,
     delivered: false,
     ttfe_ms: null,

@@ -4,8 +4,9 @@ import type { Endpoint, GatewayLimits } from '../config/model.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { TenantRecord } from '../storage/records.ts'
 import { FairQueue, type Flow } from '../upstream/fair-queue.ts'
-import { UpstreamFailure } from '../upstream/failure.ts'
-import { type Place, PlaceBoard } from '../upstream/places.ts'
+import { type FailureKind, UpstreamFailure } from '../upstream/failure.ts'
+import type { KeyPhase } from '../upstream/key-pool.ts'
+import { type KeyVerdict, type Place, PlaceBoard } from '../upstream/places.ts'
 import type { CapacityLeft } from '../upstream/capacity.ts'
 import type { ProcessShare } from '../storage/nodes.ts'
 import type { Call } from './call.ts'
@@ -36,7 +37,7 @@ interface Waiter {
   standing: boolean
 }
 
-/** Those who wait for one endpoint. */
+/** Those who wait for one endpoint, or for the endpoints that share a pool of keys. */
 interface Lane {
   readonly queue: FairQueue<Waiter>
   timer: NodeJS.Timeout | null
@@ -65,7 +66,7 @@ type RoomMetrics = Pick<Metrics, 'queued'>
 
 /**
  * Room at the upstreams: who may go now, and in which order the others wait. Each endpoint with a capacity has a fair queue across
- * tenants; a request waits in those of all its targets and takes the first place that becomes its own. Whoever comes while others wait
+ * tenants, and so have those that share a pool of keys; a request waits in those of all its targets and takes the first place that becomes its own. Whoever comes while others wait
  * for an endpoint waits behind them.
  */
 export class Room {
@@ -77,8 +78,8 @@ export class Room {
   #size = 0
 
   /** @param share this process's part of every capacity */
-  constructor(share: () => ProcessShare, clock: Clock, metrics: RoomMetrics) {
-    this.#board = new PlaceBoard(share)
+  constructor(share: () => ProcessShare, random: () => number, clock: Clock, metrics: RoomMetrics) {
+    this.#board = new PlaceBoard(share, random)
     this.#clock = clock
     this.#metrics = metrics
   }
@@ -90,7 +91,7 @@ export class Room {
 
   /** A place at the target now, or null. Nobody who waits is passed. */
   take(target: Endpoint, tokens: number): Place<Endpoint> | null {
-    if (target.capacity !== null && this.#lanes.has(target.id)) return null
+    if (this.#lanes.size > 0 && this.#lanes.has(laneOf(target))) return null
     return this.#board.take(target, tokens, this.#clock.now_ms())
   }
 
@@ -128,7 +129,33 @@ export class Room {
 
   /** Gives a place back, once, and lets the next one go. `tokens` as in {@link PlaceBoard.leave}. */
   leave(place: Place<Endpoint>, tokens: number | null): void {
-    if (this.#board.leave(place, tokens, this.#clock.now_ms())) this.#serve(place.target.id)
+    if (this.#board.leave(place, tokens, this.#clock.now_ms())) this.#serve(laneOf(place.target))
+  }
+
+  /** The provider has taken the key of a place. */
+  answered(place: Place<Endpoint>): void {
+    if (place.key !== null) this.#board.answered(place, this.#clock.now_ms())
+  }
+
+  /** A try with a place has failed: what that says of its key. */
+  failed(place: Place<Endpoint>, kind: FailureKind, retry_after_ms: number | null): KeyVerdict {
+    return this.#board.failed(place, kind, this.#clock.now_ms(), retry_after_ms)
+  }
+
+  /** As {@link PlaceBoard.keyIn_ms}. */
+  keyIn_ms(target: Endpoint): number {
+    return this.#board.keyIn_ms(target, this.#clock.now_ms())
+  }
+
+  /** As {@link PlaceBoard.keyState}. */
+  keyState(id: string): ReturnType<PlaceBoard['keyState']> {
+    return this.#board.keyState(id, this.#clock.now_ms())
+  }
+
+  /** How this process sees every key of the endpoints' pools. */
+  keyStates(endpoints: Iterable<Endpoint>): readonly { readonly key: string; readonly state: KeyPhase }[] {
+    const ids = new Set([...endpoints].flatMap(({ key_pool }) => key_pool?.keys.map(({ id }) => id) ?? []))
+    return [...ids].map((key) => ({ key, state: this.keyState(key).phase }))
   }
 
   /** What is left for this process of an endpoint's capacity; null where it has none. */
@@ -136,9 +163,10 @@ export class Room {
     return this.#board.left(endpoint, this.#clock.now_ms())
   }
 
-  /** Forgets endpoints that are not in the catalogue any more. Call when it was swapped. */
-  prune(known: ReadonlySet<string>): void {
-    this.#board.prune(known)
+  /** As {@link PlaceBoard.adopt}. Call when the catalogue was swapped. */
+  adopt(endpoints: Iterable<Endpoint>): void {
+    this.#board.adopt(endpoints)
+    for (const lane of this.#lanes.keys()) this.#serve(lane)
   }
 
   #refuseHopeless(asking: Asking, wait_ms: number): void {
@@ -186,13 +214,13 @@ export class Room {
     // Nothing was asked of an upstream yet, so there is nothing to be read to its end: whoever leaves gives the place in the queue up.
     call.reply.whenGone(() => give(new UpstreamFailure('client_gone', { unsent: true })))
     if (call.signal.aborted) stopped()
-    else for (const target of asking.targets) this.#serve(target.id)
+    else for (const lane of lanesOf(asking)) this.#serve(lane)
     return promise
   }
 
   #add(waiter: Waiter): void {
     const { tenant } = waiter.flow
-    for (const { id } of waiter.asking.targets) {
+    for (const id of lanesOf(waiter.asking)) {
       const lane = this.#lanes.get(id) ?? { queue: new FairQueue<Waiter>(), timer: null }
       lane.queue.add(waiter, waiter.flow)
       this.#lanes.set(id, lane)
@@ -205,7 +233,7 @@ export class Room {
   #remove(waiter: Waiter): void {
     if (!waiter.standing) return
     waiter.standing = false
-    for (const { id } of waiter.asking.targets) {
+    for (const id of lanesOf(waiter.asking)) {
       const lane = this.#lanes.get(id)
       if (lane === undefined) continue
       lane.queue.remove(waiter, waiter.flow)
@@ -222,34 +250,50 @@ export class Room {
     this.#lanes.delete(id)
   }
 
-  /** Gives out what room an endpoint has. The first in turn is waited for: were smaller ones let past it, a large one might never go. */
+  /** Gives out what room there is. The first in turn is waited for: were smaller ones let past it, a large one might never go. */
   #serve(id: string): void {
     const now_ms = this.#clock.now_ms()
     for (;;) {
       const lane = this.#lanes.get(id)
       if (lane === undefined) return
+      const full = new Map<string, Waiter>()
       let place: Place<Endpoint> | null = null
-      let first: Waiter | null = null
       const waiter = lane.queue.serve((candidate) => {
-        if (first !== null) return false
-        first = candidate
-        const target = candidate.asking.targets.find((one) => one.id === id)
-        place = target === undefined ? null : this.#board.take(target, candidate.asking.tokens, now_ms)
+        place = this.#takeFor(candidate, id, full, now_ms)
         return place !== null
       })
-      if (waiter === null || place === null) return this.#lookLater(id, lane, first, now_ms)
+      if (waiter === null || place === null) return this.#lookLater(id, lane, full, now_ms)
       waiter.served(place)
     }
   }
 
-  #lookLater(id: string, lane: Lane, first: Waiter | null, now_ms: number): void {
-    if (lane.timer !== null) clearTimeout(lane.timer)
-    const target = first?.asking.targets.find((one) => one.id === id)
-    const room_ms = target === undefined || first === null ? null : this.#board.roomIn_ms(target, first.asking.tokens, now_ms)
-    const wait_ms = Math.max(LOOK_LEAST_MS, Math.min(LOOK_MOST_MS, room_ms ?? LOOK_MOST_MS))
-    lane.timer = setTimeout(() => {
-      lane.timer = null
-      this.#serve(id)
-    }, wait_ms)
+  /** @param full targets that had no room for somebody before, who is waited for */
+  #takeFor(waiter: Waiter, lane: string, full: Map<string, Waiter>, now_ms: number): Place<Endpoint> | null {
+    for (const target of waiter.asking.targets) {
+      if (laneOf(target) !== lane || full.has(target.id)) continue
+      const place = this.#board.take(target, waiter.asking.tokens, now_ms)
+      if (place !== null) return place
+      full.set(target.id, waiter)
+    }
+    return null
   }
+
+  #lookLater(id: string, lane: Lane, full: ReadonlyMap<string, Waiter>, now_ms: number): void {
+    if (lane.timer !== null) clearTimeout(lane.timer)
+    let wait_ms = LOOK_MOST_MS
+    for (const [target_id, { asking }] of full) {
+      const target = asking.targets.find((one) => one.id === target_id)
+      const room_ms = target === undefined ? null : this.#board.roomIn_ms(target, asking.tokens, now_ms)
+      if (room_ms !== null) wait_ms = Math.min(wait_ms, room_ms)
+    }
+    lane.timer = setTimeout(() => this.#serve(id), Math.max(LOOK_LEAST_MS, wait_ms))
+  }
+}
+
+function laneOf({ id, key_pool }: Endpoint): string {
+  return key_pool === null ? id : `keys of ${key_pool.id}`
+}
+
+function lanesOf({ targets }: Asking): ReadonlySet<string> {
+  return new Set(targets.map(laneOf))
 }

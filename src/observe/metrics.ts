@@ -3,6 +3,7 @@ import type { ErrorCode } from '../base/errors.ts'
 import type { ClosingEvent } from '../storage/ports.ts'
 import type { CapacityLeft } from '../upstream/capacity.ts'
 import type { FailureKind } from '../upstream/failure.ts'
+import type { KeyPhase } from '../upstream/key-pool.ts'
 import type { MetricsSnapshot } from './aggregate.ts'
 import { SeriesCounter, SeriesHistogram, type SeriesConfig } from './series.ts'
 
@@ -28,6 +29,8 @@ export interface MetricsSources {
   readonly cluster?: ClusterSources
   /** Requests that wait for room at an upstream. */
   readonly queuedRequests?: () => number
+  /** Keys of pools, by id, and how this process sees them. */
+  readonly providerKeys?: () => readonly { readonly key: string; readonly state: KeyPhase }[]
   /** What is left for this process of an endpoint's capacity; null where it has none. */
   readonly endpointRoom?: (endpoint: string) => CapacityLeft | null
   /** Phase of an endpoint's breaker. */
@@ -285,6 +288,7 @@ function registerGauges(registry: Registry, sources: MetricsSources, known: Know
   breakerGauge(registry, sources, known)
   gauge('queued_requests', 'Requests that wait for room at an upstream', sources.queuedRequests)
   roomGauge(registry, sources, known)
+  keyGauge(registry, sources)
 }
 
 function clusterGauges(gauge: AddGauge, sources: ClusterSources): void {
@@ -348,6 +352,24 @@ function roomGauge(registry: Registry, { endpointRoom }: MetricsSources, known: 
       for (const endpoint of known.endpoints) {
         const left = endpointRoom(endpoint)
         for (const limit of ROOM) if (left !== null && left[limit] !== null) metric.set({ endpoint, limit }, left[limit])
+      }
+    },
+  })
+}
+
+const KEY_PHASES: readonly KeyPhase[] = ['ready', 'cooling', 'probing']
+
+function keyGauge(registry: Registry, { providerKeys }: MetricsSources): void {
+  if (providerKeys === undefined) return
+  const metric = new Gauge({
+    name: 'weir_provider_key_state',
+    help: "1 for the state of a provider's key, where there are several; of several processes, how many see it so",
+    labelNames: ['key', 'state'],
+    registers: [registry],
+    collect() {
+      metric.reset()
+      for (const { key, state: current } of providerKeys()) {
+        for (const state of KEY_PHASES) metric.set({ key, state }, Number(state === current))
       }
     },
   })

@@ -24,7 +24,7 @@ export interface ConfigurationDeps {
   readonly logger: Logger
   readonly metrics: Metrics
   readonly breakers: BreakerBoard
-  readonly room: Pick<Room, 'prune'>
+  readonly room: Pick<Room, 'adopt'>
   readonly storage: Pick<Storage, 'records' | 'turns'>
 }
 
@@ -97,7 +97,7 @@ export class ConfigurationInForce {
     // What was learned of an endpoint says nothing about one with another address or key.
     const same = [...this.#snapshot.endpoints].filter(([id, endpoint]) => isDeepStrictEqual(endpoint, before.get(id)))
     breakers.prune(new Set(same.map(([id]) => id)))
-    room.prune(new Set(this.#snapshot.endpoints.keys()))
+    room.adopt(this.#snapshot.endpoints.values())
     metrics.setKnown([...this.#configuration.catalogue.models.keys()], [...this.#snapshot.endpoints.keys()])
     metrics.configuration('ok', configuration.digest)
   }

@@ -79,15 +79,17 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
   const metrics = createMetrics({
     openHolds: () => limits.openHolds(),
     queuedRequests: () => room.waiting,
+    providerKeys: () => room.keyStates(snapshot.endpoints.values()),
     endpointRoom: (id) => {
       const endpoint = snapshot.endpoints.get(id)
       return endpoint === undefined ? null : room.left(endpoint)
     },
   })
-  const room = new Room(() => ALONE, clock, metrics)
+  const room = new Room(() => ALONE, Math.random, clock, metrics)
   const adopt = (next: Configuration): void => {
     configuration = next
     snapshot = buildSnapshot(next)
+    room.adopt(snapshot.endpoints.values())
     metrics.setKnown([...next.catalogue.models.keys()], [...snapshot.endpoints.keys()])
   }
   adopt(configuration)

@@ -19,6 +19,7 @@ export interface GatewayOptions extends AccountOptions {
   readonly settings?: Members
   /** Changes to the models of {@link modelsAt}, by id. */
   readonly models?: Readonly<Record<string, Members>>
+  readonly providers?: Readonly<Record<string, Members>>
   /** More members of endpoints, by id. */
   readonly endpoints?: Readonly<Record<string, Members>>
   /** Origin in front of endpoints instead of the sandbox's. */
@@ -96,7 +97,7 @@ export const HELLO = [{ role: 'user', content: 'hello' }]
 /** The directories of a gateway whose endpoints are below `origin`. */
 export function writeConfiguration(
   origin: string,
-  options: Pick<GatewayOptions, 'models' | 'endpoints' | 'settings' | 'timeouts'>,
+  options: Pick<GatewayOptions, 'models' | 'providers' | 'endpoints' | 'settings' | 'timeouts'>,
 ): { config_dir: string; data_dir: string } {
   const root = tempDir()
   const config_dir = join(root, 'config')
@@ -104,7 +105,7 @@ export function writeConfiguration(
   // JSON is YAML.
   const write = (file: string, value: unknown): void => writeFileSync(join(config_dir, file), JSON.stringify(value))
   write('weir.yaml', { drain: { delay_ms: 0, timeout_ms: 20_000 }, ...options.settings })
-  write('catalogue.yaml', { models: modelsAt(origin, options) })
+  write('catalogue.yaml', { providers: options.providers ?? {}, models: modelsAt(origin, options) })
   writePrices(config_dir, options, [])
   return { config_dir, data_dir: join(root, 'data') }
 }

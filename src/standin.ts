@@ -33,6 +33,7 @@ function standInFor(model: Model, sandbox_url: string): Model {
     upstream_model: model.id,
     auth: 'none',
     api_key: null,
+    own_keys: true,
     key_pool: null,
     zone: 'private',
     filing: null,

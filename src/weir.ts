@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from './base/clock.ts'
+import type { MasterKeys } from './base/envelope.ts'
 import type { RandomBytes } from './base/ids.ts'
 import type { ConfigIssue, Configuration, Role } from './config/model.ts'
 import type { ControlDeps, ReloadOutcome } from './control/deps.ts'
@@ -16,6 +17,8 @@ import { type DataPlane, startDataPlane } from './start/data-plane.ts'
 import { EmbeddedMode } from './start/embedded.ts'
 import type { Mode } from './start/mode.ts'
 import { Undo } from './start/undo.ts'
+import { openProviderKeys } from './provider-keys.ts'
+import { readMasterKeys } from './start/master-key.ts'
 import { BreakerBoard } from './upstream/breaker.ts'
 import type { CapacityLeft } from './upstream/capacity.ts'
 import { readVersion } from './version.ts'
@@ -106,11 +109,13 @@ class Starter {
   readonly #keys = new KeyTable()
   readonly #configuration: ConfigurationInForce
   readonly #room: Room
+  readonly #master_keys: MasterKeys | null
   readonly #undo = new Undo()
 
   constructor(options: WeirOptions, roles: ReadonlySet<Role>, configuration: Configuration, mode: Mode) {
     const { limits, log } = mode.storage
     this.#options = options
+    this.#master_keys = readMasterKeys(options.env)
     this.#roles = roles
     this.#mode = mode
     this.#metrics = createMetrics({
@@ -146,6 +151,8 @@ class Starter {
     if (swept > 0) logger.warn({ swept }, 'closed requests that a dead process had left open')
     const demo_key = await this.#makeDemo()
     const sandbox_url = await this.#sandboxUrl()
+    this.#keys.whenProviderKeysChange(() => this.#readProviderKeys())
+    await this.#readProviderKeys()
     this.#configuration.begin(sandbox_url)
     // The first start's own key, and what was written while everything was read.
     if (this.#roles.has('gateway')) await this.#keys.follow(this.#mode.storage.records)
@@ -166,6 +173,13 @@ class Starter {
       reload: watch.reload,
       drain: () => (draining ??= this.#drain(data_plane, watch.close)),
     }
+  }
+
+  async #readProviderKeys(): Promise<void> {
+    const records = await this.#mode.storage.records.providerKeys()
+    const { keys, troubles } = openProviderKeys(records, this.#master_keys, this.#options)
+    for (const { key, reason } of troubles) this.#options.logger.error({ provider_key: key, reason }, 'a provider key cannot be used')
+    this.#configuration.useProviderKeys(keys)
   }
 
   #roomOf(id: string): CapacityLeft | null {
@@ -251,6 +265,8 @@ class Starter {
         const { aliases, models } = this.#configuration.current.catalogue
         return aliases.get(name) ?? (models.has(name) ? name : null)
       },
+      master_keys: this.#master_keys,
+      ...(this.#roles.has('gateway') ? { keyStates: () => this.#room.keyStates(this.#configuration.snapshot.endpoints.values()) } : {}),
       reload,
       ...(this.#roles.has('gateway') ? { caughtUp: () => this.#keys.follow(records) } : {}),
     }

@@ -9,6 +9,7 @@ import { createLogger } from '../observe/log.ts'
 import { DataDirectoryInUse } from '../storage/journal/lock.ts'
 import { rebuildLimits } from '../storage/memory/rebuild.ts'
 import { NO_NODES } from '../storage/nodes.ts'
+import { readMasterKeys } from '../start/master-key.ts'
 import { openEmbedded } from '../storage/open.ts'
 import { PROVIDERS } from '../upstream/providers/registry.ts'
 import { CommandFailed, Unreachable, type CliContext } from './io.ts'
@@ -144,6 +145,7 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
     logger: createLogger({ level: 'error', destination: { write: context.err } }),
     token,
     offline: true,
+    master_keys: readMasterKeys(context.env),
     knowsModel: (name) => !loaded.ok || loaded.configuration.catalogue.models.has(name) || loaded.configuration.catalogue.aliases.has(name),
     modelOf: (name) => {
       // Without a readable catalogue names are taken as they are.

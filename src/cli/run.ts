@@ -6,6 +6,7 @@ import { LEDGER_COMMANDS } from './ledger.ts'
 import { LIMIT_COMMANDS } from './limits.ts'
 import { type MoveBooks, moveCommand } from './move.ts'
 import { NODE_COMMANDS } from './nodes.ts'
+import { PROVIDER_KEY_COMMANDS } from './provider-keys.ts'
 import { REPORT_COMMANDS } from './reports.ts'
 import { UPKEEP_COMMANDS } from './upkeep.ts'
 
@@ -31,6 +32,7 @@ export async function run(args: readonly string[], context: CliContext, options:
     ...REPORT_COMMANDS,
     ...UPKEEP_COMMANDS,
     ...NODE_COMMANDS,
+    ...PROVIDER_KEY_COMMANDS,
     moveCommand(options.moveBooks),
   ]
   const [first = '--help', second = ''] = args

@@ -64,6 +64,7 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
     rerank_path: facts.rerank?.path ?? null,
     upstream_model,
     api_key: api_key instanceof Unset ? null : api_key,
+    own_keys: given.api_key !== undefined || given.api_keys !== undefined,
     key_pool,
     zone: given.zone ?? provider.zone ?? (facts.base_url === null ? 'private' : 'domestic'),
     filing: given.filing ?? null,

@@ -97,6 +97,8 @@ export interface Endpoint {
   readonly upstream_model: string
   /** Resolved secret, or null when the endpoint needs none. Never logged: non-enumerable toJSON is not relied upon, callers log ids only. */
   readonly api_key: string | null
+  /** Keys were given for it alone, so that those of its provider are not used. */
+  readonly own_keys: boolean
   /** Its keys where there are several; then `api_key` is null. */
   readonly key_pool: KeyPool | null
   readonly zone: 'private' | 'domestic' | 'overseas'

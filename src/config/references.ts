@@ -53,6 +53,13 @@ function isKey(path: Path): boolean {
   return path.at(-1) === 'api_key' || (path.at(-1) === 'key' && path.at(-3) === 'api_keys')
 }
 
+/** The secret that a reference names: the whole text is one. */
+export function resolveSecret(text: string, sources: ReferenceSources): { readonly secret: string } | { readonly reason: string } {
+  const [, file, name, fallback] = new RegExp(REFERENCE.source).exec(text) ?? []
+  const resolved = resolveOne({ file, name, fallback }, sources)
+  return 'text' in resolved ? { secret: resolved.text } : { reason: resolved.reason }
+}
+
 interface Reference {
   readonly file: string | undefined
   readonly name: string | undefined

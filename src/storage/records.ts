@@ -70,6 +70,32 @@ export interface GrantRecord {
   readonly expires_at: number | null
   readonly created_at: number
 }
+/** A key of a provider's account that was entered through the API. */
+export interface ProviderKeyRecord {
+  /** `<provider>/<name>`. */
+  readonly id: string
+  readonly provider: string
+  readonly name: string
+  /** Sealed (base/envelope.ts), or a reference; empty once the key was removed. In a change that was read it is always empty. */
+  readonly secret: string
+  /** The secret's last four characters; null of a reference, and of one that is too short. */
+  readonly last4: string | null
+  readonly weight: number
+  readonly concurrency: number | null
+  readonly requests_per_minute: number | null
+  readonly tokens_per_minute: number | null
+  readonly status: 'active' | 'disabled' | 'removed'
+  readonly created_at: number
+  readonly changed_at: number
+}
+/** Whether a secret is only named: `${NAME}` or `${file:/path}`. */
+export function isReference(secret: string): boolean {
+  return /^\$\{(file:[^}]+|[A-Za-z_][A-Za-z0-9_]*)\}$/.test(secret)
+}
+/** What a sealed secret is bound to. */
+export function boundTo({ provider, name }: Pick<ProviderKeyRecord, 'provider' | 'name'>): readonly string[] {
+  return ['provider key', provider, name]
+}
 export interface PriceVersionRecord {
   readonly id: string
   readonly side: 'sell' | 'cost'
@@ -87,6 +113,7 @@ export type RecordChange =
   | { readonly kind: 'project'; readonly record: ProjectRecord }
   | { readonly kind: 'key'; readonly record: KeyRecord }
   | { readonly kind: 'grant'; readonly record: GrantRecord }
+  | { readonly kind: 'provider_key'; readonly record: ProviderKeyRecord }
 export interface NumberedChange {
   readonly seq: number
   readonly change: RecordChange
@@ -132,6 +159,8 @@ export interface Records {
    * it, and of which what is there already may be applied again. Records that share a list may share the array.
    */
   load(onKeys: (keys: readonly KeyRecord[]) => void): Promise<LoadedRecords>
+  /** Every provider key, removed ones included, by id. */
+  providerKeys(): Promise<readonly ProviderKeyRecord[]>
   changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]>
   /** Stores versions that are new. Throws {@link PriceVersionConflict} if an id exists with another body. */
   putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void>

@@ -213,6 +213,7 @@ describe('doctor', () => {
       upstream_model: 'sandbox-chat',
       api_key: 'sk-hunter2',
       capacity: null,
+      own_keys: false,
       key_pool: null,
       zone: 'domestic',
       filing: null,

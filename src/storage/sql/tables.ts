@@ -1,5 +1,5 @@
 import type { GrantUnit } from '../../money/grant.ts'
-import type { GrantRecord, KeyRecord, PriceVersionRecord, ProjectRecord, RecordChange, TenantRecord } from '../records.ts'
+import type { GrantRecord, KeyRecord, PriceVersionRecord, ProjectRecord, ProviderKeyRecord, RecordChange, TenantRecord } from '../records.ts'
 import { bigOf, numberOf, type SqlRow, textOf } from './executor.ts'
 
 /** Most texts whose values keys of one load share. */
@@ -11,6 +11,7 @@ export interface Tables {
   projects: ProjectColumns
   keys: KeyColumns
   grants: GrantColumns
+  provider_keys: ProviderKeyRecord
   price_versions: PriceVersionRecord
   changes: { seq?: number; kind: string; body: string }
 }
@@ -165,6 +166,24 @@ export function grantOf(row: SqlRow): GrantRecord {
   }
 }
 
+export function providerKeyOf(row: SqlRow): ProviderKeyRecord {
+  const limit = (column: string): number | null => (row[column] === null ? null : numberOf(row, column))
+  return {
+    id: textOf(row, 'id'),
+    provider: textOf(row, 'provider'),
+    name: textOf(row, 'name'),
+    secret: textOf(row, 'secret'),
+    last4: row['last4'] === null ? null : textOf(row, 'last4'),
+    weight: numberOf(row, 'weight'),
+    concurrency: limit('concurrency'),
+    requests_per_minute: limit('requests_per_minute'),
+    tokens_per_minute: limit('tokens_per_minute'),
+    status: textOf(row, 'status') as ProviderKeyRecord['status'],
+    created_at: numberOf(row, 'created_at'),
+    changed_at: numberOf(row, 'changed_at'),
+  }
+}
+
 export function priceVersionOf(row: SqlRow): PriceVersionRecord {
   return {
     id: textOf(row, 'id'),
@@ -186,6 +205,9 @@ export function changeBody(change: RecordChange): string {
     case 'project':
     case 'key':
       return JSON.stringify(change.record)
+    case 'provider_key':
+      // The log of changes is kept: a secret that was removed or rewrapped would stay in it as it was.
+      return JSON.stringify({ ...change.record, secret: '' })
   }
 }
 
@@ -209,6 +231,8 @@ export function changeOf(kind: RecordChange['kind'], body: string): RecordChange
       return { kind, record: record as ProjectRecord }
     case 'key':
       return { kind, record: record as KeyRecord }
+    case 'provider_key':
+      return { kind, record: record as ProviderKeyRecord }
   }
 }
 

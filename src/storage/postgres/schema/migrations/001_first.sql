@@ -223,6 +223,21 @@ CREATE TABLE grants (
 CREATE INDEX grants_by_tenant ON grants (tenant);
 CREATE INDEX grants_by_bucket ON grants (bucket);
 CREATE INDEX grants_by_expiry ON grants (expires_at, id) WHERE expires_at IS NOT NULL;
+-- Keys of providers' accounts. The secret is sealed, or a reference; empty once the key was removed.
+CREATE TABLE provider_keys (
+  id text COLLATE "C" PRIMARY KEY,
+  provider text NOT NULL,
+  name text NOT NULL,
+  secret text NOT NULL,
+  last4 text,
+  weight bigint NOT NULL,
+  concurrency bigint,
+  requests_per_minute bigint,
+  tokens_per_minute bigint,
+  status text NOT NULL,
+  created_at bigint NOT NULL,
+  changed_at bigint NOT NULL
+);
 CREATE TABLE price_versions (
   id text COLLATE "C" PRIMARY KEY,
   side text NOT NULL,

@@ -82,7 +82,8 @@ function partsOf(text: string): { readonly master: string; readonly wrapped: str
   return { master, wrapped, sealed }
 }
 
-const wrapContext = (master: string, bound: readonly string[]): Buffer => Buffer.from(JSON.stringify(['weir data key v1', master, ...bound]))
+const wrapContext = (master: string, bound: readonly string[]): Buffer =>
+  Buffer.from(JSON.stringify(['weir data key v1', master, ...bound]))
 const secretContext = (bound: readonly string[]): Buffer => Buffer.from(JSON.stringify(['weir secret v1', ...bound]))
 
 /** Nonce, tag and text, base64url. */

@@ -52,13 +52,12 @@ export function createControlApi(deps: ControlDeps): Hono {
     }
     await next()
   })
-  app.use(
-    '/admin/*',
-    bodyLimit({
-      maxSize: MAX_BODY_BYTES,
-      onError: () => Promise.reject(new WeirError('request_too_large', { values: { limit: MAX_BODY_BYTES } })),
-    }),
-  )
+  const limited = bodyLimit({
+    maxSize: MAX_BODY_BYTES,
+    onError: () => Promise.reject(new WeirError('request_too_large', { values: { limit: MAX_BODY_BYTES } })),
+  })
+  // A DELETE without a body has no length: the limit would read it as a stream, which the server cannot give it.
+  app.use('/admin/*', async (c, next) => (hasBody(c) ? await limited(c, next) : await next()))
   routeAccounts(app, deps)
   routeGrants(app, deps)
   routeReports(app, deps)
@@ -68,6 +67,10 @@ export function createControlApi(deps: ControlDeps): Hono {
   app.notFound((c) => refuse(c, new WeirError('not_found', { values: { path: printable(c.req.path) } }), deps))
   app.onError((error, c) => refuse(c, error, deps))
   return app
+}
+
+function hasBody(c: Context): boolean {
+  return c.req.method !== 'DELETE' || c.req.header('content-length') !== undefined || c.req.header('transfer-encoding') !== undefined
 }
 
 function routeAccounts(app: Hono, deps: ControlDeps): void {

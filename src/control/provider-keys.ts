@@ -79,7 +79,9 @@ export async function listProviderKeys(deps: ControlDeps): Promise<object> {
   const states = new Map((deps.keyStates?.() ?? []).map(({ key, state }) => [key, state]))
   const own = records.map((record) => ({ ...viewOf(record), state: states.get(record.id) ?? null }))
   const ids = new Set(records.map(({ id }) => id))
-  const others = [...states].filter(([id]) => !ids.has(id)).map(([id, state]) => ({ object: 'provider_key', id, source: 'catalogue', state }))
+  const others = [...states]
+    .filter(([id]) => !ids.has(id))
+    .map(([id, state]) => ({ object: 'provider_key', id, source: 'catalogue', state }))
   return { object: 'list', data: [...own, ...others] }
 }
 

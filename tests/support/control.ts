@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { systemClock, type Clock } from '../../src/base/clock.ts'
+import type { MasterKeys } from '../../src/base/envelope.ts'
 import { createControlApi, type ControlDeps, type ReloadOutcome } from '../../src/control/api.ts'
 import { windowAround } from '../../src/money/window.ts'
 import { createLogger } from '../../src/observe/log.ts'
@@ -29,6 +30,7 @@ export interface TestControl {
 export interface TestControlOptions {
   readonly clock?: Clock
   readonly reload?: () => Promise<ReloadOutcome>
+  readonly master_keys?: MasterKeys | null
 }
 
 /** Opens a data directory with limits rebuilt from its ledger, as a start does, and the admin API on it. */
@@ -48,6 +50,7 @@ export async function openControl(data_dir: string, options: TestControlOptions 
     metrics: createMetrics({ openHolds: () => storage.limits.openHolds() }),
     logger: createLogger({ level: 'error' }),
     token: ADMIN_TOKEN,
+    master_keys: options.master_keys ?? null,
     knowsModel: (name) => ['qwen3-max', 'sandbox-chat'].includes(name),
     modelOf: (name) => (['qwen3-max', 'sandbox-chat'].includes(name) ? name : null),
     reload: options.reload ?? (() => Promise.resolve({ ok: true, digest: 'abc' })),

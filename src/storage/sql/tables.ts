@@ -1,5 +1,13 @@
 import type { GrantUnit } from '../../money/grant.ts'
-import type { GrantRecord, KeyRecord, PriceVersionRecord, ProjectRecord, ProviderKeyRecord, RecordChange, TenantRecord } from '../records.ts'
+import type {
+  GrantRecord,
+  KeyRecord,
+  PriceVersionRecord,
+  ProjectRecord,
+  ProviderKeyRecord,
+  RecordChange,
+  TenantRecord,
+} from '../records.ts'
 import { bigOf, numberOf, type SqlRow, textOf } from './executor.ts'
 
 /** Most texts whose values keys of one load share. */

@@ -120,9 +120,19 @@ function liveClient({ url, token }: z.infer<typeof AdminFile>): AdminClient {
   return { live: true, request: requester(send, token), close: () => Promise.resolve() }
 }
 
+/** @throws CommandFailed naming a master key file that cannot be used */
+function masterKeysOf({ env }: CliContext): ReturnType<typeof readMasterKeys> {
+  try {
+    return readMasterKeys(env)
+  } catch (cause) {
+    throw new CommandFailed(cause instanceof Error ? cause.message : String(cause), { cause })
+  }
+}
+
 async function openStorage(context: CliContext, loaded: LoadResult, data_dir: string, stale_url: string | null): Promise<AdminClient> {
   const { clock } = context
   const journal = loaded.ok ? loaded.configuration.settings.journal : FALLBACK_JOURNAL
+  const master_keys = masterKeysOf(context)
   const storage = await openEmbedded({ data_dir, clock, commit_timeout_ms: journal.commit_timeout_ms, keep_days: journal.keep_days }).catch(
     (error: unknown) => {
       throw explainStorage(error, data_dir, stale_url)
@@ -145,7 +155,7 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
     logger: createLogger({ level: 'error', destination: { write: context.err } }),
     token,
     offline: true,
-    master_keys: readMasterKeys(context.env),
+    master_keys,
     knowsModel: (name) => !loaded.ok || loaded.configuration.catalogue.models.has(name) || loaded.configuration.catalogue.aliases.has(name),
     modelOf: (name) => {
       // Without a readable catalogue names are taken as they are.

@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from './base/clock.ts'
-import type { RandomBytes } from './base/ids.ts'
+import type { MasterKeys } from './base/envelope.ts'
+import { randomUnit, type RandomBytes } from './base/ids.ts'
 import type { ConfigIssue, Configuration, Role } from './config/model.ts'
 import type { ControlDeps, ReloadOutcome } from './control/deps.ts'
 import { createDemo } from './control/demo.ts'
 import { KeyTable } from './gateway/keys.ts'
 import { adminToken, startAdmin } from './admin.ts'
+import { Room } from './gateway/room.ts'
 import type { Logger } from './observe/log.ts'
 import { createMetrics, type Metrics } from './observe/metrics.ts'
 import { startSandbox } from './sandbox/server.ts'
@@ -15,7 +17,10 @@ import { type DataPlane, startDataPlane } from './start/data-plane.ts'
 import { EmbeddedMode } from './start/embedded.ts'
 import type { Mode } from './start/mode.ts'
 import { Undo } from './start/undo.ts'
+import { openProviderKeys } from './provider-keys.ts'
+import { readMasterKeys } from './start/master-key.ts'
 import { BreakerBoard } from './upstream/breaker.ts'
+import type { CapacityLeft } from './upstream/capacity.ts'
 import { LatencyBoard } from './upstream/latency.ts'
 import { readVersion } from './version.ts'
 
@@ -104,11 +109,14 @@ class Starter {
   readonly #latencies = new LatencyBoard()
   readonly #keys = new KeyTable()
   readonly #configuration: ConfigurationInForce
+  readonly #room: Room
+  readonly #master_keys: MasterKeys | null
   readonly #undo = new Undo()
 
   constructor(options: WeirOptions, roles: ReadonlySet<Role>, configuration: Configuration, mode: Mode) {
     const { limits, log } = mode.storage
     this.#options = options
+    this.#master_keys = readMasterKeys(options.env)
     this.#roles = roles
     this.#mode = mode
     this.#metrics = createMetrics({
@@ -116,9 +124,15 @@ class Starter {
       unposted: () => log.health().unposted,
       journalOk: () => log.health().ok,
       breakerState: (endpoint) => this.#breakers.stateOf(endpoint).phase,
+      queuedRequests: () => this.#room.waiting,
+      providerKeys: () => this.#room.keyStates(this.#configuration.snapshot.endpoints.values()),
+      endpointRoom: (endpoint) => this.#roomOf(endpoint),
       ...mode.metrics,
     })
-    const deps = { ...options, metrics: this.#metrics, breakers: this.#breakers, latencies: this.#latencies, storage: mode.storage }
+    const random = (): number => randomUnit(this.#randomBytes)
+    this.#room = new Room(() => mode.share(), random, options.clock, this.#metrics)
+    const learned = { breakers: this.#breakers, latencies: this.#latencies, room: this.#room }
+    const deps = { ...options, ...learned, metrics: this.#metrics, storage: mode.storage }
     this.#configuration = new ConfigurationInForce(configuration, deps)
   }
 
@@ -140,6 +154,8 @@ class Starter {
     if (swept > 0) logger.warn({ swept }, 'closed requests that a dead process had left open')
     const demo_key = await this.#makeDemo()
     const sandbox_url = await this.#sandboxUrl()
+    this.#keys.whenProviderKeysChange(() => this.#readProviderKeys())
+    await this.#readProviderKeys()
     this.#configuration.begin(sandbox_url)
     // The first start's own key, and what was written while everything was read.
     if (this.#roles.has('gateway')) await this.#keys.follow(this.#mode.storage.records)
@@ -160,6 +176,18 @@ class Starter {
       reload: watch.reload,
       drain: () => (draining ??= this.#drain(data_plane, watch.close)),
     }
+  }
+
+  async #readProviderKeys(): Promise<void> {
+    const records = await this.#mode.storage.records.providerKeys()
+    const { keys, troubles } = openProviderKeys(records, this.#master_keys, this.#options)
+    for (const { key, reason } of troubles) this.#options.logger.error({ provider_key: key, reason }, 'a provider key cannot be used')
+    this.#configuration.useProviderKeys(keys)
+  }
+
+  #roomOf(id: string): CapacityLeft | null {
+    const endpoint = this.#configuration.snapshot.endpoints.get(id)
+    return endpoint === undefined ? null : this.#room.left(endpoint)
   }
 
   async #makeDemo(): Promise<string | null> {
@@ -188,6 +216,7 @@ class Starter {
       keys: this.#keys,
       breakers: this.#breakers,
       latencies: this.#latencies,
+      room: this.#room,
       clock,
       randomBytes: this.#randomBytes,
       metrics: this.#metrics,
@@ -241,6 +270,8 @@ class Starter {
         return aliases.get(name) ?? (models.has(name) ? name : null)
       },
       kindOf: (model) => this.#configuration.current.catalogue.models.get(model)?.kind ?? null,
+      master_keys: this.#master_keys,
+      ...(this.#roles.has('gateway') ? { keyStates: () => this.#room.keyStates(this.#configuration.snapshot.endpoints.values()) } : {}),
       reload,
       ...(this.#roles.has('gateway') ? { caughtUp: () => this.#keys.follow(records) } : {}),
     }

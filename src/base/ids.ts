@@ -44,6 +44,12 @@ export function madeAt(id: string): number | null {
 /** Prefix of every key that Weir makes. Imported keys may have another form. */
 export const KEY_PREFIX = 'sk-weir-'
 
+/** A number in [0, 1), with 32 random bits. */
+export function randomUnit(random: RandomBytes): number {
+  const bytes = random(4)
+  return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0) / 2 ** 32
+}
+
 /** A new API key: the prefix and 32 random bytes in base64url. Shown once, stored only as its hash. */
 export function newKeySecret(random: RandomBytes = randomBytes): string {
   return KEY_PREFIX + Buffer.from(random(32)).toString('base64url')

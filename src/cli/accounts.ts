@@ -5,6 +5,7 @@ import { openClient, type AdminClient } from './client.ts'
 import type { Arguments, Command, OptionSpec } from './command.ts'
 import { UsageError, type CliContext } from './io.ts'
 import { table } from './table.ts'
+import { MAX_QUEUE_WEIGHT } from '../storage/records.ts'
 
 export const JSON_OPTION: OptionSpec = { help: 'print JSON' }
 export const TENANT_OPTION: OptionSpec = { value: 'ID', help: 'the tenant; may be left out when there is only one' }
@@ -90,6 +91,8 @@ const TENANT_OPTIONS: Readonly<Record<string, OptionSpec>> = {
   locale: { value: 'zh|en', help: 'language of error messages (zh)' },
   'on-client-abort': { value: 'cancel|drain', help: 'when a client leaves: stop the provider (cancel), or read on for the exact figure' },
   zone: { value: ZONES, help: 'where its prompts may go (private, domestic); repeat or separate by commas', many: true },
+  priority: { value: 'high|normal|low', help: 'its class where requests wait for room at a provider (normal)' },
+  'queue-weight': { value: 'N', help: 'its parts of what its class is served there, 1 to 100 (1)' },
   'credit-line': { value: 'CNY', help: 'how far below zero its wallet may go (0)' },
   registration: { value: 'NUMBER', help: 'its own registration (登记号) or filing (备案号), shown at /filings; "none" takes it away' },
   'public-slug': { value: 'NAME', help: 'its page /filings/NAME, which anybody may read; "none" takes it away' },
@@ -106,6 +109,8 @@ function tenantFields(args: Arguments): object {
     locale: args.text('locale'),
     zones: zonesOf(args),
     on_client_abort: args.text('on-client-abort'),
+    priority: args.text('priority'),
+    queue_weight: args.number('queue-weight', 1, MAX_QUEUE_WEIGHT),
     credit_line_cny: args.text('credit-line'),
     registration_number: textOrNone(args, 'registration'),
     public_slug: textOrNone(args, 'public-slug'),

@@ -9,6 +9,7 @@ import { createLogger } from '../observe/log.ts'
 import { DataDirectoryInUse } from '../storage/journal/lock.ts'
 import { rebuildLimits } from '../storage/memory/rebuild.ts'
 import { NO_NODES } from '../storage/nodes.ts'
+import { readMasterKeys } from '../start/master-key.ts'
 import { openEmbedded } from '../storage/open.ts'
 import { PROVIDERS } from '../upstream/providers/registry.ts'
 import { CommandFailed, Unreachable, type CliContext } from './io.ts'
@@ -119,9 +120,19 @@ function liveClient({ url, token }: z.infer<typeof AdminFile>): AdminClient {
   return { live: true, request: requester(send, token), close: () => Promise.resolve() }
 }
 
+/** @throws CommandFailed naming a master key file that cannot be used */
+function masterKeysOf({ env }: CliContext): ReturnType<typeof readMasterKeys> {
+  try {
+    return readMasterKeys(env)
+  } catch (cause) {
+    throw new CommandFailed(cause instanceof Error ? cause.message : String(cause), { cause })
+  }
+}
+
 async function openStorage(context: CliContext, loaded: LoadResult, data_dir: string, stale_url: string | null): Promise<AdminClient> {
   const { clock } = context
   const journal = loaded.ok ? loaded.configuration.settings.journal : FALLBACK_JOURNAL
+  const master_keys = masterKeysOf(context)
   const storage = await openEmbedded({ data_dir, clock, commit_timeout_ms: journal.commit_timeout_ms, keep_days: journal.keep_days }).catch(
     (error: unknown) => {
       throw explainStorage(error, data_dir, stale_url)
@@ -144,6 +155,7 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
     logger: createLogger({ level: 'error', destination: { write: context.err } }),
     token,
     offline: true,
+    master_keys,
     configuration: () => (loaded.ok ? loaded.configuration : null),
     knowsModel: (name) => {
       if (!loaded.ok) return true

@@ -108,7 +108,9 @@ function requestFor(endpoint: Endpoint, model: Model, now_ms: number): UpstreamR
   }
   const identity = { id: 'doctor', attempt: 1, user_agent: 'weir-doctor' }
   const target = { ...endpoint, timeouts }
-  return outboundRequest({ facts, target }, bodies[0] ?? bytes, stream, identity, now_ms, AbortSignal.timeout(TOTAL_TIMEOUT_MS))
+  // Of several keys the first speaks for the endpoint: how each of them fares, a running gateway knows.
+  const api_key = endpoint.api_key ?? endpoint.key_pool?.keys[0]?.secret ?? null
+  return outboundRequest({ facts, target, api_key }, bodies[0] ?? bytes, stream, identity, now_ms, AbortSignal.timeout(TOTAL_TIMEOUT_MS))
 }
 
 const MAX_JSON_DEPTH = 8

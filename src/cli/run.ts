@@ -9,6 +9,7 @@ import { LIMIT_COMMANDS } from './limits.ts'
 import { MODEL_COMMANDS } from './models.ts'
 import { type MoveBooks, moveCommand } from './move.ts'
 import { NODE_COMMANDS } from './nodes.ts'
+import { PROVIDER_KEY_COMMANDS } from './provider-keys.ts'
 import { REPORT_COMMANDS } from './reports.ts'
 import { ROUTING_COMMANDS } from './routing.ts'
 import { UPKEEP_COMMANDS } from './upkeep.ts'
@@ -39,6 +40,7 @@ export async function run(args: readonly string[], context: CliContext, options:
     ...MODEL_COMMANDS,
     ...UPKEEP_COMMANDS,
     ...NODE_COMMANDS,
+    ...PROVIDER_KEY_COMMANDS,
     moveCommand(options.moveBooks),
   ]
   const [first = '--help'] = args

@@ -8,7 +8,8 @@ import { buildEndpoint, type EndpointEntry, type ProviderEntry } from './endpoin
 import { checkDates, checkSuccessors, lifeMembers } from './lives.ts'
 import type { Catalogue, Endpoint, InactiveEndpoint, Model } from './model.ts'
 import { buildProfile, type ProfileEntry } from './profiles.ts'
-import { CATALOGUE, ENDPOINT, MODEL, MODEL_ID, parseShape, PROFILE_MODEL, PROVIDER } from './schema.ts'
+import { parseShape } from './parse.ts'
+import { CATALOGUE, ENDPOINT, MODEL, MODEL_ID, PROFILE_MODEL, PROVIDER } from './schema.ts'
 import { expectedOneOf } from './suggest.ts'
 
 /** What the rest of the configuration may refer to, entries with mistakes included. */
@@ -126,6 +127,7 @@ function readProviders(
     if (entry === null) continue
     providers.set(id, entry)
     checkFiles(entry, at, config_dir, source, issues)
+    checkKeys(entry, at, source, issues)
   }
   return providers
 }
@@ -223,6 +225,7 @@ function readEndpoint(
     )
   building.endpoints.add(id)
   checkFiles(given, at, building.config_dir, source, issues)
+  checkKeys(given, at, source, issues)
   const facts = building.facts.get(given.provider)
   if (facts === undefined) {
     issues.add(
@@ -245,6 +248,19 @@ function readEndpoint(
   return buildEndpoint({ id, model, ...entry, given, provider, facts, config_dir: building.config_dir }, (key, message, expected) =>
     issues.add(source, [...at, key], message, expected),
   )
+}
+
+function checkKeys(
+  { api_key, api_keys = [] }: Pick<ProviderEntry, 'api_key' | 'api_keys'>,
+  at: Path,
+  source: SourceFile,
+  issues: IssueList,
+): void {
+  if (api_key !== undefined && api_keys.length > 0) issues.add(source, [...at, 'api_keys'], 'is given beside api_key', 'one of the two')
+  for (const [index, { name }] of api_keys.entries()) {
+    if (api_keys.findIndex((other) => other.name === name) === index) continue
+    issues.add(source, [...at, 'api_keys', index, 'name'], `the name "${name}" is given twice`, 'a name of its own for each key')
+  }
 }
 
 function checkFiles(

@@ -1,5 +1,7 @@
 import { resolve } from 'node:path'
 import type { z } from 'zod'
+import type { Capacity } from '../upstream/capacity.ts'
+import type { KeyPool, ProviderKey } from '../upstream/key-pool.ts'
 import type { AuthScheme, ProviderFacts, RequestRules } from '../upstream/providers/provider.ts'
 import type { TransportOptions } from '../upstream/source.ts'
 import type { Endpoint, InactiveEndpoint, Model } from './model.ts'
@@ -48,7 +50,7 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
     complain('base_url', 'is missing', `the base URL of this ${facts.id} server, here or under providers.${facts.id}`)
   }
   if (address === null || address.base_url === null) return null
-  const api_key = given.api_key ?? provider.api_key ?? null
+  const { api_key, key_pool } = address.auth === 'none' ? NO_KEYS : keysOf(sources)
   const upstream_model = given.upstream_model ?? model
   const target: Endpoint = {
     id,
@@ -61,12 +63,15 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
     embeddings_path: facts.paths.embeddings,
     rerank_path: facts.rerank?.path ?? null,
     upstream_model,
-    api_key: address.auth === 'none' || api_key instanceof Unset ? null : api_key,
+    api_key: api_key instanceof Unset ? null : api_key,
+    own_keys: given.api_key !== undefined || given.api_keys !== undefined,
+    key_pool,
     zone: given.zone ?? provider.zone ?? usualZone(facts, address.base_url),
     tenants: given.tenants ?? null,
     filing: given.filing === undefined ? null : { ...given.filing, registration: given.filing.registration ?? null, row: null },
     tier: given.tier,
     weight: given.weight,
+    capacity: capacityOf(given.capacity ?? {}),
     timeouts: timeoutsOf(given, provider, facts),
     transport: transportOf(given, provider, config_dir),
     rules: rulesOf(sources, upstream_model),
@@ -75,7 +80,33 @@ export function buildEndpoint(sources: EndpointSources, complain: Complain): End
   }
   if (api_key instanceof Unset) return { endpoint: id, reason: api_key.reason, target }
   const needs_key = address.auth !== 'none' && address.auth !== 'optional_bearer'
-  return api_key === null && needs_key ? { endpoint: id, reason: noKey(facts), target } : target
+  return api_key === null && key_pool === null && needs_key ? { endpoint: id, reason: noKey(facts), target } : target
+}
+
+interface Keys {
+  /** {@link Unset} where no key is set of those that are named. */
+  readonly api_key: string | Unset | null
+  readonly key_pool: KeyPool | null
+}
+const NO_KEYS: Keys = { api_key: null, key_pool: null }
+
+/** The endpoint's own key or keys, else the provider's. Of several, those that are set. */
+function keysOf({ id, given, provider, facts }: EndpointSources): Keys {
+  const own = given.api_key !== undefined || given.api_keys !== undefined
+  const { api_key = null, api_keys } = own ? given : provider
+  if (api_keys === undefined) return { api_key, key_pool: null }
+  const owner = own ? id : facts.id
+  const keys = api_keys.flatMap(({ key: secret, name, weight, ...limits }): ProviderKey[] =>
+    secret instanceof Unset ? [] : [{ id: `${owner}/${name}`, name, secret, weight, capacity: capacityOf(limits) }],
+  )
+  if (keys.length > 0) return { api_key: null, key_pool: { id: owner, keys } }
+  return { api_key: api_keys.map(({ key }) => key).find((key) => key instanceof Unset) ?? null, key_pool: null }
+}
+
+function capacityOf(given: NonNullable<EndpointEntry['capacity']>): Capacity | null {
+  const { concurrency = null, requests_per_minute = null, tokens_per_minute = null } = given
+  if (concurrency === null && requests_per_minute === null && tokens_per_minute === null) return null
+  return { concurrency, requests_per_minute, tokens_per_minute }
 }
 
 /** Servers of one's own are private, unless they turn out to be the hosted service abroad. */

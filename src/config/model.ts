@@ -2,6 +2,8 @@ import type { Attachments } from '../money/estimate.ts'
 import type { PriceVersion, TradingCalendar } from '../money/price.ts'
 import type { EndpointFiling, FilingRegistry } from '../routing/filings.ts'
 import type { VirtualModel } from '../routing/virtual.ts'
+import type { Capacity } from '../upstream/capacity.ts'
+import type { KeyPool } from '../upstream/key-pool.ts'
 import type { DialectName } from '../upstream/dialects/names.ts'
 import type { AuthScheme, RequestRules } from '../upstream/providers/provider.ts'
 import type { TransportOptions, UpstreamTimeouts } from '../upstream/source.ts'
@@ -81,6 +83,12 @@ export interface GatewayLimits {
   /** Longest life of one request, every try included. */
   readonly total_timeout_ms: number
   readonly max_attempts: number
+  /** Longest time that a request waits for room at an endpoint, in all. */
+  readonly queue_timeout_ms: number
+  /** Most requests of this process that wait for room. */
+  readonly max_queued_requests: number
+  /** Most of one tenant. */
+  readonly max_queued_per_tenant: number
   /** Output tokens a stream reserves at a time. */
   readonly slice_tokens: number
   readonly keepalive_after_ms: number
@@ -106,6 +114,10 @@ export interface Endpoint {
   readonly upstream_model: string
   /** Resolved secret, or null when the endpoint needs none. Never logged: non-enumerable toJSON is not relied upon, callers log ids only. */
   readonly api_key: string | null
+  /** Keys were given for it alone, so that those of its provider are not used. */
+  readonly own_keys: boolean
+  /** Its keys where there are several; then `api_key` is null. */
+  readonly key_pool: KeyPool | null
   readonly zone: 'private' | 'domestic' | 'overseas'
   /** The tenants that it is reserved for: to others it does not exist. Null: for everybody. */
   readonly tenants: readonly string[] | null
@@ -113,6 +125,8 @@ export interface Endpoint {
   /** Targets of a lower tier are tried first; within a tier the weights decide. */
   readonly tier: number
   readonly weight: number
+  /** What it takes of all processes together; null where nothing is to be held back. */
+  readonly capacity: Capacity | null
   readonly timeouts: UpstreamTimeouts
   readonly transport: TransportOptions
   /** True only for targets that demo mode makes itself. */

@@ -3,7 +3,8 @@ import type { PriceCondition, PriceRule, PriceVersion, TradingCalendar } from '.
 import type { CatalogueNames } from './catalogue.ts'
 import type { IssueList, Path, SourceFile } from './document.ts'
 import type { PriceBook } from './model.ts'
-import { CALENDAR, isDate, parseShape, PRICE_BOOK, RULE, VERSION, VERSIONS } from './schema.ts'
+import { parseShape } from './parse.ts'
+import { CALENDAR, isDate, PRICE_BOOK, RULE, VERSION, VERSIONS } from './schema.ts'
 import { expectedOneOf } from './suggest.ts'
 
 interface Building {

@@ -24,7 +24,7 @@ const REFERENCE = /\$\$\{|\$\{file:([^}]+)\}|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([
 
 /**
  * Resolves the references in every string value of a file. An empty variable counts as not set.
- * An unset one leaves {@link Unset} in its place, and is an issue everywhere but in an `api_key`.
+ * An unset one leaves {@link Unset} in its place, and is an issue everywhere but in an `api_key`, or a `key` of `api_keys`.
  */
 export function resolveReferences(source: SourceFile, sources: ReferenceSources, issues: IssueList): unknown {
   const walk = (value: unknown, path: Path): unknown => {
@@ -40,13 +40,24 @@ export function resolveReferences(source: SourceFile, sources: ReferenceSources,
       const part = resolveOne({ file, name, fallback }, sources)
       if ('text' in part) return part.text
       unset ??= new Unset(part.reason)
-      const allowed = name !== undefined && path.at(-1) === 'api_key'
+      const allowed = name !== undefined && isKey(path)
       if (!allowed) issues.add(source, path, part.reason, part.expected)
       return ''
     })
     return unset ?? resolved
   }
   return walk(source.raw, [])
+}
+
+function isKey(path: Path): boolean {
+  return path.at(-1) === 'api_key' || (path.at(-1) === 'key' && path.at(-3) === 'api_keys')
+}
+
+/** The secret that a reference names: the whole text is one. */
+export function resolveSecret(text: string, sources: ReferenceSources): { readonly secret: string } | { readonly reason: string } {
+  const [, file, name, fallback] = new RegExp(REFERENCE.source).exec(text) ?? []
+  const resolved = resolveOne({ file, name, fallback }, sources)
+  return 'text' in resolved ? { secret: resolved.text } : { reason: resolved.reason }
 }
 
 interface Reference {

@@ -3,7 +3,8 @@ import type { VirtualModel } from '../routing/virtual.ts'
 import type { CatalogueNames } from './catalogue.ts'
 import type { IssueList, Path, SourceFile } from './document.ts'
 import type { Catalogue } from './model.ts'
-import { MODEL_ID, parseShape, ROUTE, ROUTES } from './schema.ts'
+import { parseShape } from './parse.ts'
+import { MODEL_ID, ROUTE, ROUTES } from './schema.ts'
 import { expectedOneOf } from './suggest.ts'
 
 type RouteEntry = z.output<typeof ROUTE>

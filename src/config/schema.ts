@@ -2,10 +2,7 @@ import { z } from 'zod'
 import { nanoFromCny, picoFromCnyPerMillion } from '../money/amount.ts'
 import { ATTACHMENT_BOUNDS } from '../money/estimate.ts'
 import { type FilingKind, parseFilingNumber } from '../routing/filings.ts'
-import { formatPath, valueAt } from './document.ts'
-import type { IssueList, Path, SourceFile } from './document.ts'
 import { Unset } from './references.ts'
-import { expectedOneOf, nearest } from './suggest.ts'
 
 /** The closed set of domains a model may belong to (SEMANTICS 30). */
 export const DOMAINS = [
@@ -116,6 +113,8 @@ const secret = z.custom<string | Unset>(
 )
 const NAME = 'a name of letters, digits and . _ : / -, 128 characters at most, beginning with a letter or digit'
 const name = z.string({ error: NAME }).regex(/^[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}$/, { error: NAME })
+const KEY_NAME = 'a name of letters, digits and . _ -, 64 characters at most, beginning with a letter or digit'
+const key_name = z.string({ error: KEY_NAME }).regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, { error: KEY_NAME })
 const file = text('the path of a file')
 const FILED = 'a filing number such as "Beijing-DeepseekChat-202404280016"'
 const REGISTERED = 'a registration number such as "Hunan-Sibionics-20250905S0006"'
@@ -144,6 +143,9 @@ export const SETTINGS = shape({
     idle_timeout_ms: milliseconds.default(75_000),
     total_timeout_ms: milliseconds.default(20 * 60_000),
     max_attempts: whole(1, 10, 'tries').default(3),
+    queue_timeout_ms: milliseconds_or_none.default(5000),
+    max_queued_requests: whole(1, 1_000_000, 'requests').default(1000),
+    max_queued_per_tenant: whole(1, 1_000_000, 'requests').default(100),
     slice_tokens: whole(64, 1_000_000, 'tokens').default(2048),
     keepalive_after_ms: milliseconds.default(15_000),
     drain_abort_timeout_ms: milliseconds.default(60_000),
@@ -177,9 +179,21 @@ export const SETTINGS = shape({
   }).optional(),
 })
 
+const capacity_limits = {
+  concurrency: whole(1, 1_000_000, 'requests').optional(),
+  requests_per_minute: whole(1, 1_000_000_000, 'requests').optional(),
+  tokens_per_minute: whole(1, 1_000_000_000_000, 'tokens').optional(),
+}
 const connection = {
   base_url: base_url.optional(),
   api_key: secret.optional(),
+  api_keys: z
+    .array(shape({ key: secret, name: key_name, weight: whole(1, 1_000_000, 'parts').default(1), ...capacity_limits }), {
+      error: 'a list of keys',
+    })
+    .min(1, { error: 'at least one key' })
+    .max(1000, { error: 'at most 1000 keys' })
+    .optional(),
   zone: oneOf(ZONES).optional(),
   timeouts: shape({
     connect_timeout_ms: milliseconds.optional(),
@@ -278,6 +292,7 @@ export const ENDPOINT = shape({
   tier: whole(1, 100, 'a tier').default(1),
   weight: whole(1, 1_000_000, 'parts').default(1),
   tenants: tenants.optional(),
+  capacity: shape(capacity_limits).optional(),
   filing: shape({
     number: numberOf(['filed'], FILED),
     registration: numberOf(['registered'], REGISTERED).optional(),
@@ -348,89 +363,3 @@ export const ROUTE = shape({
   canary: shape({ model: text('one of the candidates'), percent: whole(0, 100, 'percent') }).optional(),
   max_price: shape({ input: per_million.optional(), output: per_million.optional() }).optional(),
 })
-
-/**
- * Checks `value`, found at `at` of a file, against a schema; every mistake goes to `issues`.
- * Unknown keys are reported and then ignored, so that the rest can still be checked.
- * @returns the parsed value, or null when it has other mistakes
- */
-export function parseShape<T extends z.ZodType>(
-  schema: T,
-  value: unknown,
-  source: SourceFile,
-  at: Path,
-  issues: IssueList,
-): z.output<T> | null {
-  const result = schema.safeParse(value)
-  if (result.success) return result.data
-  const meant = reportUnknownKeys(result.error.issues, value, source, at, issues)
-  let only_unknown_keys = true
-  for (const issue of result.error.issues) {
-    if (issue.code === 'unrecognized_keys') continue
-    only_unknown_keys = false
-    const path = [...at, ...(issue.path as Path)]
-    const found = valueAt(value, issue.path as Path)
-    // An unset reference was reported where it was resolved; a misspelled key where it stands.
-    if (found instanceof Unset || (found === undefined && meant.has(formatPath(path)))) continue
-    reportLeaf(issue.message, found, source, path, issues)
-  }
-  return only_unknown_keys ? (schema.safeParse(withoutUnknownKeys(value, result.error.issues)).data ?? null) : null
-}
-
-/** @returns the paths that misspelled keys were probably meant to be */
-function reportUnknownKeys(
-  found: readonly z.core.$ZodIssue[],
-  value: unknown,
-  source: SourceFile,
-  at: Path,
-  issues: IssueList,
-): ReadonlySet<string> {
-  const meant = new Set<string>()
-  for (const issue of found) {
-    if (issue.code !== 'unrecognized_keys') continue
-    const known = issue.message.split(' ')
-    const owner = valueAt(value, issue.path as Path)
-    const missing = known.filter((key) => valueAt(owner, [key]) === undefined)
-    for (const key of issue.keys) {
-      const path = [...at, ...(issue.path as Path)]
-      const near = nearest(key, missing)
-      if (near !== null) meant.add(formatPath([...path, near]))
-      issues.add(source, [...path, key], `unknown key "${key}"`, near === null ? expectedOneOf(key, known) : expectedOneOf(key, missing))
-    }
-  }
-  return meant
-}
-
-function reportLeaf(expected: string, found: unknown, source: SourceFile, path: Path, issues: IssueList): void {
-  const raw = valueAt(source.raw, path)
-  const choices = expected.split(' | ')
-  const hint = choices.length > 1 && typeof found === 'string' ? expectedOneOf(found, choices) : expected
-  issues.add(source, path, describe(found === undefined ? undefined : (raw ?? found), path), hint)
-}
-
-const CONFIDENTIAL = new Set(['api_key', 'proxy', 'base_url', 'system'])
-
-/** What was found, as written (references unresolved); never the value of a confidential member. */
-function describe(raw: unknown, path: Path): string {
-  if (raw === undefined) return 'is missing'
-  if (Array.isArray(raw)) return raw.length === 0 ? 'is an empty list' : 'is a list'
-  if (typeof raw === 'object') return 'is a mapping'
-  if (CONFIDENTIAL.has(String(path.at(-1)))) return 'has a value that cannot be used'
-  if (typeof raw === 'string') return `is ${JSON.stringify(raw.slice(0, 60))}`
-  return `is the ${typeof raw} ${JSON.stringify(raw)}`
-}
-
-function withoutUnknownKeys(value: unknown, found: readonly z.core.$ZodIssue[]): unknown {
-  const unknown = new Set(
-    found.flatMap((issue) =>
-      issue.code === 'unrecognized_keys' ? issue.keys.map((key) => formatPath([...(issue.path as Path), key])) : [],
-    ),
-  )
-  const walk = (part: unknown, path: Path): unknown => {
-    if (Array.isArray(part)) return part.map((item, index) => walk(item, [...path, index]))
-    if (typeof part !== 'object' || part === null || part instanceof Unset) return part
-    const entries = Object.entries(part).filter(([key]) => !unknown.has(formatPath([...path, key])))
-    return Object.fromEntries(entries.map(([key, item]) => [key, walk(item, [...path, key])]))
-  }
-  return walk(value, [])
-}

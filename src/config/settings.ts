@@ -2,7 +2,8 @@ import { resolve } from 'node:path'
 import { ENVIRONMENT } from './document.ts'
 import type { IssueList, SourceFile } from './document.ts'
 import type { ClusterSettings, Role, Settings } from './model.ts'
-import { isHttpUrl, parseShape, ROLES, SETTINGS } from './schema.ts'
+import { parseShape } from './parse.ts'
+import { isHttpUrl, ROLES, SETTINGS } from './schema.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 

@@ -13,6 +13,7 @@ import type { ControlDeps } from './deps.ts'
 import { changeGrant, createGrant, listGrants, showGrant } from './grants.ts'
 import { Jobs, jobView } from './jobs.ts'
 import { changeKey, createKey, listKeys, revokeKey } from './keys.ts'
+import { changeProviderKey, createProviderKey, listProviderKeys, removeProviderKey, rewrapProviderKeys } from './provider-keys.ts'
 import { ledgerBalances, listTransactions } from './ledger.ts'
 import { listLimits, removeLimit, setLimit } from './limits.ts'
 import { modelUsage } from './model-usage.ts'
@@ -58,6 +59,7 @@ export function createControlApi(deps: ControlDeps): Hono {
   routeGrants(app, deps)
   routeReports(app, deps)
   routeNodes(app, deps)
+  routeProviderKeys(app, deps)
   routeWork(app, deps)
   app.notFound((c) => refuse(c, new WeirError('not_found', { values: { path: printable(c.req.path) } }), deps))
   app.onError((error, c) => refuse(c, error, deps))
@@ -128,6 +130,16 @@ function routeReports(app: Hono, deps: ControlDeps): void {
 }
 
 const RebuildBody = z.strictObject({ check: z.boolean().default(false) })
+
+function routeProviderKeys(app: Hono, deps: ControlDeps): void {
+  const path = '/admin/v1/provider-keys'
+  const one = `${path}/:provider/:name` as const
+  app.get(path, async (c) => c.json(await listProviderKeys(deps)))
+  app.post(path, async (c) => c.json(await createProviderKey(await bodyOf(c), deps), 201))
+  app.post(`${path}/rewrap`, async (c) => c.json(await rewrapProviderKeys(deps)))
+  app.patch(one, async (c) => c.json(await changeProviderKey(c.req.param('provider'), c.req.param('name'), await bodyOf(c), deps)))
+  app.delete(one, async (c) => c.json(await removeProviderKey(c.req.param('provider'), c.req.param('name'), deps)))
+}
 
 function routeNodes(app: Hono, deps: ControlDeps): void {
   app.get('/admin/v1/nodes', async (c) => c.json(await listNodes(deps)))

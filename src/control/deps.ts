@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.ts'
+import type { MasterKeys } from '../base/envelope.ts'
 import type { RandomBytes } from '../base/ids.ts'
 import type { ConfigIssue, Configuration, Model } from '../config/model.ts'
 import type { Logger } from '../observe/log.ts'
@@ -7,6 +8,7 @@ import type { Cut, EventArchive, Rebuilder } from '../storage/books.ts'
 import type { Nodes } from '../storage/nodes.ts'
 import type { Changes, Credits, Ledger, LimitRule, Limits, Turns } from '../storage/ports.ts'
 import type { Records } from '../storage/records.ts'
+import type { KeyPhase } from '../upstream/key-pool.ts'
 
 /** What became of a reload that was asked for. After mistakes the old configuration stays in force. */
 export type ReloadOutcome = { readonly ok: true; readonly digest: string } | { readonly ok: false; readonly issues: readonly ConfigIssue[] }
@@ -40,6 +42,10 @@ export interface ControlDeps {
   readonly kindOf: (model: string) => Model['kind'] | null
   /** True where the command line opened storage by itself, because no gateway runs. */
   readonly offline?: boolean
+  /** What secrets are sealed with; null or absent where there is no master key. */
+  readonly master_keys?: MasterKeys | null
+  /** How this process sees the keys that it serves with. */
+  readonly keyStates?: () => readonly { readonly key: string; readonly state: KeyPhase }[]
   readonly reload: () => Promise<ReloadOutcome>
   /** Resolves when this process's data plane has applied every published change, so that a key works once its secret was answered. */
   readonly caughtUp?: () => Promise<void>

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util'
 import * as z from 'zod'
 import { parseFilingNumber } from '../routing/filings.ts'
-import { type ProjectRecord, PublicSlugTaken, TENANT_DEFAULTS, type TenantRecord } from '../storage/records.ts'
+import { MAX_QUEUE_WEIGHT, type ProjectRecord, PublicSlugTaken, TENANT_DEFAULTS, type TenantRecord } from '../storage/records.ts'
 import { cnyFromNano } from '../money/amount.ts'
 import { ensureWallet } from './credit.ts'
 import type { ControlDeps } from './deps.ts'
@@ -43,6 +43,8 @@ const TenantFields = {
   label: z.enum(['none', 'explicit']),
   label_text: LabelText.nullable(),
   label_place: z.enum(['start', 'end']),
+  priority: z.enum(['high', 'normal', 'low']),
+  queue_weight: z.int().min(1).max(MAX_QUEUE_WEIGHT),
 }
 const NewTenant = z.strictObject({
   id: ChosenId,
@@ -60,6 +62,8 @@ const NewTenant = z.strictObject({
   label: TenantFields.label.default(TENANT_DEFAULTS.label),
   label_text: TenantFields.label_text.default(TENANT_DEFAULTS.label_text),
   label_place: TenantFields.label_place.default(TENANT_DEFAULTS.label_place),
+  priority: TenantFields.priority.default(TENANT_DEFAULTS.priority),
+  queue_weight: TenantFields.queue_weight.default(TENANT_DEFAULTS.queue_weight),
 })
 const TenantChange = z.strictObject({ ...TenantFields, status: z.enum(['active', 'suspended']) }).partial()
 

@@ -4,6 +4,7 @@ import { classifyResponse } from '../upstream/classify.ts'
 import { dialectFor } from '../upstream/dialects/registry.ts'
 import { UpstreamFailure } from '../upstream/failure.ts'
 import type { ProviderFacts } from '../upstream/providers/provider.ts'
+import type { Place } from '../upstream/places.ts'
 import type { ByteSource, UpstreamResponse } from '../upstream/source.ts'
 import type { Admission } from './admit.ts'
 import type { Call } from './call.ts'
@@ -30,7 +31,7 @@ export async function tryTarget(
   call: Call,
   admission: Admission,
   progress: Progress,
-  target: Endpoint,
+  { target, key }: Pick<Place<Endpoint>, 'target' | 'key'>,
   plane: Plane,
 ): Promise<{ answer: Answer; status: number }> {
   if (call.signal.aborted) throw new UpstreamFailure(call.stopped_by ?? 'client_gone', { unsent: true, cause: call.signal.reason })
@@ -44,7 +45,8 @@ export async function tryTarget(
     capped_tokens: admission.capped_tokens,
   })
   const limit = limitTry(call.signal, target)
-  const exchange: Exchange = { call, admission, progress, target, facts, stream, signal: limit.signal, plane }
+  const api_key = key?.secret ?? target.api_key
+  const exchange: Exchange = { call, admission, progress, target, api_key, facts, stream, signal: limit.signal, plane }
   try {
     progress.adjusted = adjusted
     const [body] = bodies
@@ -62,6 +64,8 @@ interface Exchange {
   readonly admission: Admission
   readonly progress: Progress
   readonly target: Endpoint
+  /** Never logged. */
+  readonly api_key: string | null
   readonly facts: ProviderFacts
   /** The upstream was asked for a stream. */
   readonly stream: boolean
@@ -71,11 +75,11 @@ interface Exchange {
 
 /** Sends one body. @throws UpstreamFailure for everything but a 2xx */
 async function send(
-  { call, admission, progress, target, facts, stream, signal, plane }: Exchange,
+  { call, admission, progress, target, api_key, facts, stream, signal, plane }: Exchange,
   body: Buffer,
 ): Promise<UpstreamResponse> {
   const identity = { id: call.id, attempt: progress.attempts.length + 1, user_agent: 'weir' }
-  const request = outboundRequest({ facts: admission.facts, target }, body, stream, identity, plane.clock.now_ms(), signal)
+  const request = outboundRequest({ facts: admission.facts, target, api_key }, body, stream, identity, plane.clock.now_ms(), signal)
   // A promise costs a turn of the event loop, so only a token that must be signed is waited for.
   const response = await plane.transport.send(request instanceof Promise ? await request : request)
   const { status } = response

@@ -31,6 +31,8 @@ export interface CallNotes {
   event: ClosingEvent | null
   /** Ids that the request had before, for models that have failed. */
   earlier_ids: readonly string[]
+  /** How long it has waited for room at an upstream. */
+  queued_ms: number
 }
 
 /** One request from ingress to its end. */
@@ -41,7 +43,7 @@ export class Call {
   readonly started_ms: number
   readonly notes: CallNotes = {
     ...{ tenant: null, project: null, key: null, model_asked: null, model: null },
-    ...{ stream: false, event: null, earlier_ids: [] },
+    ...{ stream: false, event: null, earlier_ids: [], queued_ms: 0 },
   }
   locale: Locale = 'en'
   #id: string

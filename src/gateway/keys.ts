@@ -23,6 +23,9 @@ export class KeyTable {
   readonly #slugs = new Map<string, string>()
   #seq = 0
   #following: Promise<void> = Promise.resolve()
+  /** Provider keys have changed, and whoever uses them has not been told with success. */
+  #provider_keys_stale = false
+  #onProviderKeys: (() => Promise<void>) | null = null
 
   /** The caller whose key has this SHA-256 (hex), or null. Expiry and revocation are the caller's to judge. */
   find(hash: string): Caller | null {
@@ -74,6 +77,11 @@ export class KeyTable {
     return all
   }
 
+  /** Called when keys of providers have changed, and waited for; called again by the next `follow` if it fails. */
+  whenProviderKeysChange(listener: () => Promise<void>): void {
+    this.#onProviderKeys = listener
+  }
+
   /** Applies the changes after the last known one. Calls at the same time take their turns, so that none is applied twice. */
   follow(records: Records): Promise<void> {
     const turn = this.#following.then(() => this.#catchUp(records))
@@ -86,14 +94,18 @@ export class KeyTable {
       const changes = await records.changesAfter(this.#seq, FOLLOW_CHANGES)
       if (this.#misses(changes)) {
         await this.load(records)
+        this.#provider_keys_stale = true
         continue
       }
       for (const { seq, change } of changes) {
         if (change !== null) this.#apply(change)
         this.#seq = seq
       }
-      if (changes.length < FOLLOW_CHANGES) return
+      if (changes.length < FOLLOW_CHANGES) break
     }
+    if (!this.#provider_keys_stale) return
+    await this.#onProviderKeys?.()
+    this.#provider_keys_stale = false
   }
 
   #setTenant(tenant: TenantRecord): void {
@@ -109,6 +121,7 @@ export class KeyTable {
   }
 
   #apply(change: RecordChange): void {
+    if (change.kind === 'provider_key') this.#provider_keys_stale = true
     if (change.kind === 'tenant') this.#setTenant(change.record)
     if (change.kind === 'project') this.#projects.set(change.record.id, change.record)
     if (change.kind === 'key') this.#keys.set(change.record.hash, change.record)

@@ -65,9 +65,13 @@ export interface RequestIdentity {
   readonly user_agent: string
 }
 
-/** The HTTP request that carries one body to a target. A promise only where a token has to be signed. */
+/** The HTTP request that carries one body to a target, with its key or one of its keys. A promise only where a token has to be signed. */
 export function outboundRequest(
-  { facts, target }: Pick<Outgoing, 'target'> & { readonly facts: Pick<RequestFacts, 'protocol'> },
+  {
+    facts,
+    target,
+    api_key,
+  }: Pick<Outgoing, 'target'> & { readonly facts: Pick<RequestFacts, 'protocol'>; readonly api_key: string | null },
   body: Buffer,
   stream: boolean,
   identity: RequestIdentity,
@@ -85,7 +89,7 @@ export function outboundRequest(
     transport: target.transport,
     signal,
   })
-  const credentials = credentialsOf(target.auth, target.api_key, { host, path, body, now_ms })
+  const credentials = credentialsOf(target.auth, api_key, { host, path, body, now_ms })
   return credentials instanceof Promise ? credentials.then(request) : request(credentials)
 }
 

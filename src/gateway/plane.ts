@@ -13,6 +13,7 @@ import type { Transport } from '../upstream/source.ts'
 import type { KeyTable } from './keys.ts'
 import type { OpenCalls } from './open-calls.ts'
 import type { RecentRefusals } from './refusals.ts'
+import type { Room } from './room.ts'
 import type { Snapshot } from './snapshot.ts'
 import type { StreamTicker } from './ticker.ts'
 
@@ -34,6 +35,7 @@ export interface Plane {
   readonly latencies: LatencyBoard
   readonly retries: RetryBudget
   readonly classifier: DomainClassifier
+  readonly room: Room
   readonly providers: ReadonlyMap<string, ProviderFacts>
   readonly clock: Clock
   readonly randomBytes: RandomBytes

@@ -1,5 +1,6 @@
 import type { Endpoint } from '../config/model.ts'
 import type { Attempt } from '../money/event.ts'
+import type { Place } from '../upstream/places.ts'
 import type { Observation } from '../upstream/dialects/dialect.ts'
 
 /** How far one admitted request has come. Written by `forward` and `relay`, read by `settle` and the checkpoints. */
@@ -8,6 +9,10 @@ export interface Progress {
   attempts: Attempt[]
   /** The target of the answer, or of the latest try. */
   target: Endpoint | null
+  /** The place at the target in use or to be used next, or null. */
+  place: Place<Endpoint> | null
+  /** The latest try has failed for its key, and its target has another. */
+  another_key: boolean
   /** An upstream answered 2xx, or may have worked without our learning of it: an event must exist. */
   reached: boolean
   /** A data event or a body went to the client: the prompt is billed. */
@@ -30,7 +35,7 @@ export const NOTHING_EARLIER: Earlier = Object.freeze({ attempts: [], follows: [
 
 export function newProgress({ attempts, follows }: Earlier): Progress {
   return {
-    ...{ attempts: [...attempts], follows, target: null, reached: false, delivered: false, ttfe_ms: null },
-    ...{ observe: null, adjusted: null, drained: false },
+    ...{ attempts: [...attempts], follows, target: null, place: null, another_key: false, reached: false, delivered: false },
+    ...{ ttfe_ms: null, observe: null, adjusted: null, drained: false },
   }
 }

@@ -3,6 +3,7 @@ import type { Observation, StreamStep } from '../upstream/dialects/dialect.ts'
 import { UpstreamFailure } from '../upstream/failure.ts'
 import type { ByteSink, ByteSource } from '../upstream/source.ts'
 import type { Admission } from './admit.ts'
+import { blame } from './blame.ts'
 import type { Call } from './call.ts'
 import type { Answer, StreamedAnswer, WholeAnswer } from './forward.ts'
 import { answerHeaders, SSE_HEADERS } from './headers.ts'
@@ -210,10 +211,10 @@ class StreamRelay implements ByteSink {
 
   /** A stream that broke in the middle counts against its target like a failed try. */
   #blame(failure: UpstreamFailure): void {
-    const { target } = this.#settlement.progress
-    if (target === null || failure.kind === 'client_gone' || failure.kind === 'shutting_down') return
-    this.#plane.breakers.failure(target.id, failure.kind, this.#plane.clock.now_ms(), null)
-    this.#plane.metrics.upstreamFailed(target.id, failure.kind)
+    const { place } = this.#settlement.progress
+    if (place === null || failure.kind === 'client_gone' || failure.kind === 'shutting_down') return
+    blame(place, failure, this.#plane)
+    this.#plane.metrics.upstreamFailed(place.target.id, failure.kind)
   }
 
   #stop(): void {

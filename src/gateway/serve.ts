@@ -4,7 +4,7 @@ import type { Call, Caller } from './call.ts'
 import { choose, type Choice, forgetBodies } from './choose.ts'
 import { choiceFacts } from './choice-facts.ts'
 import { endingOf } from './ending.ts'
-import { admitFirst, type Ask, forwardOrNext } from './fallback.ts'
+import { admitFirst, type Ask, forwardOrNext, leavePlace } from './fallback.ts'
 import type { Answer } from './forward.ts'
 import type { Plane } from './plane.ts'
 import { withoutQuotes } from './profile.ts'
@@ -56,6 +56,7 @@ async function answer(call: Call, caller: Caller, snapshot: Snapshot, plane: Pla
     throw open.admission.route.model.profile === null ? error : withoutQuotes(error)
   } finally {
     call.notes.event = open.settlement.event()
+    leavePlace(open.settlement, plane)
   }
 }
 

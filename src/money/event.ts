@@ -7,6 +7,8 @@ export type EventStatus = 'completed' | 'truncated' | 'aborted' | 'failed' | 'sw
 /** One try at a target. `outcome` is `answered` or the kind of the upstream error. */
 export interface Attempt {
   readonly endpoint: string
+  /** Name of the provider's key, where there are several. */
+  readonly key?: string
   readonly outcome: string
   readonly http_status: number | null
   readonly duration_ms: number

@@ -1,7 +1,9 @@
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client'
 import type { ErrorCode } from '../base/errors.ts'
 import type { ClosingEvent } from '../storage/ports.ts'
+import type { CapacityLeft } from '../upstream/capacity.ts'
 import type { FailureKind } from '../upstream/failure.ts'
+import type { KeyPhase } from '../upstream/key-pool.ts'
 import type { MetricsSnapshot } from './aggregate.ts'
 import { SeriesCounter, SeriesHistogram, type SeriesConfig } from './series.ts'
 
@@ -25,6 +27,12 @@ export interface MetricsSources {
   readonly failures?: () => ReadonlyMap<string, number>
   /** Only where processes share limits and a ledger. */
   readonly cluster?: ClusterSources
+  /** Requests that wait for room at an upstream. */
+  readonly queuedRequests?: () => number
+  /** Keys of pools, by id, and how this process sees them. */
+  readonly providerKeys?: () => readonly { readonly key: string; readonly state: KeyPhase }[]
+  /** What is left for this process of an endpoint's capacity; null where it has none. */
+  readonly endpointRoom?: (endpoint: string) => CapacityLeft | null
   /** Phase of an endpoint's breaker. */
   readonly breakerState?: (endpoint: string) => 'closed' | 'open' | 'half_open'
 }
@@ -56,6 +64,8 @@ export interface Metrics {
   event(event: ClosingEvent): void
   /** One try at a target, up to its first data event or whole body. */
   upstream(endpoint: string, outcome: 'answered' | FailureKind, duration_ms: number): void
+  /** What became of a request that no upstream had room for. `hopeless`: waiting could not help. */
+  queued(outcome: QueueOutcome, waited_ms: number): void
   /** A failure after the first data event. */
   upstreamFailed(endpoint: string, kind: FailureKind): void
   /** A second or later try was due: it was granted, or the budget of retries was used up. */
@@ -74,10 +84,13 @@ export interface Metrics {
   readonly content_type: string
 }
 
+export type QueueOutcome = 'served' | 'timed_out' | 'left' | 'full' | 'hopeless'
+
 const UNKNOWN = 'unknown'
 /** Seconds. Answers of models take from tens of milliseconds to many minutes. */
 const DURATION_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
 const FIRST_EVENT_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 120]
+const QUEUE_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
 const PER_TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1]
 const TOKEN_CLASSES = ['input', 'cached_input', 'cache_write', 'output', 'reasoning'] as const
 
@@ -169,13 +182,17 @@ function requestPath(registry: Registry) {
     retries: new SeriesCounter(
       config('retries_total', 'Second and later tries of requests, and those that the budget of retries denied', 'outcome'),
     ),
+    queued: new SeriesHistogram(
+      config('queue_wait_seconds', 'Waits for room at an upstream, by what became of the request', 'outcome'),
+      QUEUE_BUCKETS,
+    ),
     upstream_errors: new SeriesCounter(
       config('upstream_errors_total', 'Failed tries and broken answers, by kind of failure', 'endpoint', 'kind'),
     ),
   }
 }
 
-type Recorders = Pick<Metrics, 'request' | 'refused' | 'event' | 'upstream' | 'upstreamFailed' | 'retry'>
+type Recorders = Pick<Metrics, 'request' | 'refused' | 'event' | 'upstream' | 'queued' | 'upstreamFailed' | 'retry'>
 
 function recorders(hot: RequestPath, known: KnownLabels): Recorders {
   return {
@@ -193,6 +210,7 @@ function recorders(hot: RequestPath, known: KnownLabels): Recorders {
       if (outcome !== 'answered') hot.upstream_errors.add(1, [id, outcome])
     },
     retry: (granted) => hot.retries.add(1, [granted ? 'granted' : 'denied']),
+    queued: (outcome, waited_ms) => hot.queued.count(waited_ms / 1000, [outcome]),
     upstreamFailed: (endpoint, kind) => hot.upstream_errors.add(1, [known.endpoint(endpoint), kind]),
   }
 }
@@ -274,6 +292,9 @@ function registerGauges(registry: Registry, sources: MetricsSources, known: Know
   if (sources.cluster !== undefined) clusterGauges(gauge, sources.cluster)
   failureCounter(registry, sources)
   breakerGauge(registry, sources, known)
+  gauge('queued_requests', 'Requests that wait for room at an upstream', sources.queuedRequests)
+  roomGauge(registry, sources, known)
+  keyGauge(registry, sources)
 }
 
 function clusterGauges(gauge: AddGauge, sources: ClusterSources): void {
@@ -318,6 +339,43 @@ function breakerGauge(registry: Registry, { breakerState }: MetricsSources, know
       for (const endpoint of known.endpoints) {
         const current = breakerState(endpoint)
         for (const state of PHASES) metric.set({ endpoint, state }, Number(state === current))
+      }
+    },
+  })
+}
+
+const ROOM = ['concurrency', 'requests_per_minute', 'tokens_per_minute'] as const
+
+function roomGauge(registry: Registry, { endpointRoom }: MetricsSources, known: KnownLabels): void {
+  if (endpointRoom === undefined) return
+  const metric = new Gauge({
+    name: 'weir_endpoint_room',
+    help: 'What is left of an endpoint for new requests now, by the limit of its capacity; of several processes, their sum',
+    labelNames: ['endpoint', 'limit'],
+    registers: [registry],
+    collect() {
+      metric.reset()
+      for (const endpoint of known.endpoints) {
+        const left = endpointRoom(endpoint)
+        for (const limit of ROOM) if (left !== null && left[limit] !== null) metric.set({ endpoint, limit }, left[limit])
+      }
+    },
+  })
+}
+
+const KEY_PHASES: readonly KeyPhase[] = ['ready', 'cooling', 'probing']
+
+function keyGauge(registry: Registry, { providerKeys }: MetricsSources): void {
+  if (providerKeys === undefined) return
+  const metric = new Gauge({
+    name: 'weir_provider_key_state',
+    help: "1 for the state of a provider's key, where there are several; of several processes, how many see it so",
+    labelNames: ['key', 'state'],
+    registers: [registry],
+    collect() {
+      metric.reset()
+      for (const { key, state: current } of providerKeys()) {
+        for (const state of KEY_PHASES) metric.set({ key, state }, Number(state === current))
       }
     },
   })

@@ -13,7 +13,7 @@ import type { ClusterSources } from '../observe/metrics.ts'
 import { ALL_BUCKETS } from '../storage/cluster/post.ts'
 import { type ClusterStorage, openCluster } from '../storage/cluster/open.ts'
 import { LimitsUnavailable, ofEachBucket } from '../storage/cluster-ports.ts'
-import { isSilent, type Nodes } from '../storage/nodes.ts'
+import { ALONE, isSilent, type Nodes, type ProcessShare, processShare } from '../storage/nodes.ts'
 import { recover, type RecoverDeps } from '../worker/recover.ts'
 import { SweepGrace } from '../worker/sweep-grace.ts'
 import { closeOrphans, sweepShared, type SharedSweepDeps } from '../worker/sweep-shared.ts'
@@ -56,6 +56,7 @@ export class ClusterMode implements Mode {
   /** Nodes that are silent, and were told of. */
   #silent: ReadonlySet<string> = new Set()
   readonly #grace: SweepGrace
+  #share: ProcessShare = ALONE
 
   private constructor(storage: ClusterStorage, options: ClusterModeOptions, troubles: Troubles) {
     this.storage = storage
@@ -107,6 +108,10 @@ export class ClusterMode implements Mode {
 
   async endUserSecret(random: RandomBytes): Promise<Buffer> {
     return Buffer.from(await this.storage.ledger.keptSecret('end_user', Buffer.from(random(32)).toString('hex')), 'hex')
+  }
+
+  share(): ProcessShare {
+    return this.#share
   }
 
   unready(): string | null {
@@ -213,6 +218,7 @@ export class ClusterMode implements Mode {
   async #beat(stopped: boolean): Promise<void> {
     const { roles, version } = this.#options
     await this.storage.beat({ roles: [...roles], version, stopped })
+    this.#share = processShare(this.storage.known.nodes, this.storage.node)
     if (this.#has('worker')) this.#tellSilent()
   }
 

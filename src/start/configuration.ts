@@ -6,8 +6,10 @@ import { watchConfiguration, type ConfigurationWatch } from '../config/watch.ts'
 import type { ReloadOutcome } from '../control/deps.ts'
 import { publishPrices } from '../control/prices.ts'
 import { buildSnapshot, type Snapshot } from '../gateway/snapshot.ts'
+import type { Room } from '../gateway/room.ts'
 import type { Logger } from '../observe/log.ts'
 import type { Metrics } from '../observe/metrics.ts'
+import { type OpenedKeys, withProviderKeys } from '../provider-keys.ts'
 import { withStandIns } from '../standin.ts'
 import type { Storage } from '../storage/open.ts'
 import type { BreakerBoard } from '../upstream/breaker.ts'
@@ -25,6 +27,7 @@ export interface ConfigurationDeps {
   readonly metrics: Metrics
   readonly breakers: BreakerBoard
   readonly latencies: LatencyBoard
+  readonly room: Pick<Room, 'adopt'>
   readonly storage: Pick<Storage, 'records' | 'turns'>
 }
 
@@ -37,6 +40,10 @@ export class ConfigurationInForce {
   readonly #deps: ConfigurationDeps
   #configuration: Configuration
   #snapshot: Snapshot
+  /** As it was read, without what this process adds. */
+  #loaded: Configuration
+  #provider_keys: OpenedKeys = new Map()
+  #begun = false
   /** Where the sandbox of a demo is. */
   #sandbox_url: string | null = null
   #reloaded: Promise<ReloadOutcome>
@@ -44,6 +51,7 @@ export class ConfigurationInForce {
   constructor(configuration: Configuration, deps: ConfigurationDeps) {
     this.#deps = deps
     this.#configuration = configuration
+    this.#loaded = configuration
     this.#snapshot = buildSnapshot(configuration)
     this.#reloaded = Promise.resolve({ ok: true, digest: configuration.digest })
   }
@@ -65,7 +73,14 @@ export class ConfigurationInForce {
   /** Takes it into use for the first time; `sandbox_url` stands in for providers without a key, in a demo. */
   begin(sandbox_url: string | null): void {
     this.#sandbox_url = sandbox_url
-    this.#adopt(this.#configuration)
+    this.#begun = true
+    this.#adopt(this.#loaded)
+  }
+
+  /** Takes keys of providers that were entered through the API into use, in place of those before. */
+  useProviderKeys(keys: OpenedKeys): void {
+    this.#provider_keys = keys
+    if (this.#begun) this.#adopt(this.#loaded)
   }
 
   /** Follows the directory until closed. `reload` reads it at once. */
@@ -90,8 +105,10 @@ export class ConfigurationInForce {
 
   /** One frozen snapshot, swapped whole. */
   #adopt(configuration: Configuration): void {
-    const { breakers, latencies, metrics } = this.#deps
-    this.#configuration = this.#sandbox_url === null ? configuration : withStandIns(configuration, this.#sandbox_url)
+    const { breakers, latencies, room, metrics } = this.#deps
+    this.#loaded = configuration
+    const keyed = withProviderKeys(configuration, this.#provider_keys)
+    this.#configuration = this.#sandbox_url === null ? keyed : withStandIns(keyed, this.#sandbox_url)
     const before = this.#snapshot.endpoints
     this.#snapshot = buildSnapshot(this.#configuration)
     // What was learned of an endpoint says nothing about one with another address or key.
@@ -99,6 +116,7 @@ export class ConfigurationInForce {
     const unchanged = new Set(same.map(([id]) => id))
     breakers.prune(unchanged)
     latencies.prune(unchanged)
+    room.adopt(this.#snapshot.endpoints.values())
     metrics.setKnown([...this.#configuration.catalogue.models.keys()], [...this.#snapshot.endpoints.keys()])
     metrics.configuration('ok', configuration.digest)
   }

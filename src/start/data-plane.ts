@@ -12,6 +12,7 @@ import type { Plane } from '../gateway/plane.ts'
 import { RecentRefusals } from '../gateway/refusals.ts'
 import { StreamTicker } from '../gateway/ticker.ts'
 import type { Logger } from '../observe/log.ts'
+import type { Room } from '../gateway/room.ts'
 import type { Metrics } from '../observe/metrics.ts'
 import type { BreakerBoard } from '../upstream/breaker.ts'
 import type { LatencyBoard } from '../upstream/latency.ts'
@@ -28,6 +29,7 @@ export interface DataPlaneDeps {
   readonly keys: KeyTable
   readonly breakers: BreakerBoard
   readonly latencies: LatencyBoard
+  readonly room: Room
   readonly clock: Clock
   readonly randomBytes: RandomBytes
   readonly metrics: Metrics
@@ -60,7 +62,7 @@ export async function startDataPlane(deps: DataPlaneDeps, undo: Undo): Promise<D
 }
 
 function makePlane(deps: DataPlaneDeps, settings: Settings, undo: Undo): Plane {
-  const { mode, configuration, keys, breakers, latencies, clock, randomBytes, metrics, logger, end_user_secret } = deps
+  const { mode, configuration, keys, breakers, latencies, room, clock, randomBytes, metrics, logger, end_user_secret } = deps
   const { log, closing, limits, ledger, records } = mode.storage
   const transport = createTransport({ connections_per_origin: settings.limits.upstream_connections_per_origin, proxy: settings.proxy })
   undo.add(() => transport.close())
@@ -78,6 +80,7 @@ function makePlane(deps: DataPlaneDeps, settings: Settings, undo: Undo): Plane {
     latencies,
     retries: new RetryBudget(),
     classifier: readClassifier(),
+    room,
     providers: PROVIDERS,
     clock,
     randomBytes: pooledRandom(randomBytes),

@@ -10,7 +10,7 @@ import { windowAround } from '../money/window.ts'
 import type { Logger } from '../observe/log.ts'
 import type { MetricsSources } from '../observe/metrics.ts'
 import { rebuildLimits } from '../storage/memory/rebuild.ts'
-import type { Nodes, NodeState } from '../storage/nodes.ts'
+import { ALONE, type Nodes, type NodeState, type ProcessShare } from '../storage/nodes.ts'
 import { type EmbeddedStorage, openEmbedded } from '../storage/open.ts'
 import type { Records } from '../storage/records.ts'
 import { closeUnfinished, sweepExpired, type SweepDeps, type SweptHold } from '../worker/sweep.ts'
@@ -63,6 +63,10 @@ export class EmbeddedMode implements Mode {
 
   async endUserSecret(random: RandomBytes): Promise<Buffer> {
     return endUserSecret(this.#data_dir, random)
+  }
+
+  share(): ProcessShare {
+    return ALONE
   }
 
   unready(): null {

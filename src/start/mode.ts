@@ -2,7 +2,7 @@ import type { RandomBytes } from '../base/ids.ts'
 import type { TradingCalendar } from '../money/price.ts'
 import type { KeyTable } from '../gateway/keys.ts'
 import type { MetricsSources } from '../observe/metrics.ts'
-import type { Nodes } from '../storage/nodes.ts'
+import type { Nodes, ProcessShare } from '../storage/nodes.ts'
 import type { Storage } from '../storage/open.ts'
 import type { Undo } from './undo.ts'
 
@@ -12,6 +12,8 @@ export interface Mode {
   readonly nodes: Nodes
   /** Numbers of this mode's own for `/metrics`. */
   readonly metrics: MetricsSources
+  /** This process's part of what upstreams take of all processes together. */
+  share(): ProcessShare
   /** Why this process must not serve now, or null: what it knows of keys and tenants may be out of date, for example. */
   unready(): string | null
   /**

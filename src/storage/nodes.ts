@@ -31,6 +31,26 @@ export function isLiveGateway(node: Pick<NodeState, 'roles' | 'stopped' | 'silen
   return node.roles.includes('gateway') && !node.stopped && !isSilent(node)
 }
 
+/** This process's place among those that serve: what limits that nobody keeps together are divided by. */
+export interface ProcessShare {
+  readonly processes: number
+  /** From 0, below `processes`. */
+  readonly rank: number
+}
+
+/** A process that has everything to itself. */
+export const ALONE: ProcessShare = Object.freeze({ processes: 1, rank: 0 })
+
+/** The share of a gateway by what it last heard of the others; before that it counts itself alone. */
+export function processShare(nodes: readonly Pick<NodeState, 'node' | 'roles' | 'stopped' | 'silent_ms'>[], own: string): ProcessShare {
+  const serving = nodes
+    .filter((node) => node.node === own || isLiveGateway(node))
+    .map(({ node }) => node)
+    .toSorted()
+  const rank = serving.indexOf(own)
+  return rank < 0 ? { processes: serving.length + 1, rank: serving.length } : { processes: serving.length, rank }
+}
+
 /** What is known of every process that posts to a ledger. */
 export interface Nodes {
   list(): Promise<readonly NodeState[]>

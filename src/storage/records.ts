@@ -24,16 +24,24 @@ export interface TenantRecord {
   /** That text; null for the one of the tenant's locale. */
   readonly label_text: string | null
   readonly label_place: 'start' | 'end'
+  /** The class in which its requests wait where upstreams have no room. */
+  readonly priority: 'high' | 'normal' | 'low'
+  /** Its parts of what its class is served, from 1 to {@link MAX_QUEUE_WEIGHT}. */
+  readonly queue_weight: number
   readonly created_at: number
 }
+/** Largest weight of a tenant among those that wait. */
+export const MAX_QUEUE_WEIGHT = 100
 
-/** What a tenant shows and labels as long as nobody said otherwise, also in what releases before these members wrote. */
+/** What a tenant shows, labels and has of a queue as long as nobody said otherwise, also in what releases before these members wrote. */
 export const TENANT_DEFAULTS = {
   registration_number: null,
   public_slug: null,
   label: 'none',
   label_text: null,
   label_place: 'start',
+  priority: 'normal',
+  queue_weight: 1,
 } as const satisfies Partial<TenantRecord>
 
 /** A limit as stored: the window is named, its boundaries are computed at admission. */
@@ -109,6 +117,32 @@ export interface VirtualModelRecord {
   /** Pico-yuan per token. */
   readonly max_price_pico: { readonly input: bigint | null; readonly output: bigint | null }
 }
+/** A key of a provider's account that was entered through the API. */
+export interface ProviderKeyRecord {
+  /** `<provider>/<name>`. */
+  readonly id: string
+  readonly provider: string
+  readonly name: string
+  /** Sealed (base/envelope.ts), or a reference; empty once the key was removed. In a change that was read it is always empty. */
+  readonly secret: string
+  /** The secret's last four characters; null of a reference, and of one that is too short. */
+  readonly last4: string | null
+  readonly weight: number
+  readonly concurrency: number | null
+  readonly requests_per_minute: number | null
+  readonly tokens_per_minute: number | null
+  readonly status: 'active' | 'disabled' | 'removed'
+  readonly created_at: number
+  readonly changed_at: number
+}
+/** Whether a secret is only named: `${NAME}` or `${file:/path}`. */
+export function isReference(secret: string): boolean {
+  return /^\$\{(file:[^}]+|[A-Za-z_][A-Za-z0-9_]*)\}$/.test(secret)
+}
+/** What a sealed secret is bound to. */
+export function boundTo({ provider, name }: Pick<ProviderKeyRecord, 'provider' | 'name'>): readonly string[] {
+  return ['provider key', provider, name]
+}
 export interface PriceVersionRecord {
   readonly id: string
   readonly side: 'sell' | 'cost'
@@ -127,6 +161,7 @@ export type RecordChange =
   | { readonly kind: 'key'; readonly record: KeyRecord }
   | { readonly kind: 'grant'; readonly record: GrantRecord }
   | { readonly kind: 'routing'; readonly record: RoutingRecord }
+  | { readonly kind: 'provider_key'; readonly record: ProviderKeyRecord }
 export interface NumberedChange {
   readonly seq: number
   /** Null for a kind of record that only a later release knows: passed over, so that two releases can run side by side. */
@@ -176,6 +211,8 @@ export interface Records {
    * @param onRouting takes what tenants say of routing, likewise in pages; without it that is not read
    */
   load(onKeys: (keys: readonly KeyRecord[]) => void, onRouting?: (routing: readonly RoutingRecord[]) => void): Promise<LoadedRecords>
+  /** Every provider key, removed ones included, by id. */
+  providerKeys(): Promise<readonly ProviderKeyRecord[]>
   /** Routing comes as it is now, not as it was at its number: the log of changes keeps none of a tenant's texts. */
   changesAfter(seq: number, limit: number): Promise<readonly NumberedChange[]>
   /** Stores versions that are new. Throws {@link PriceVersionConflict} if an id exists with another body. */

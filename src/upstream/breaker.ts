@@ -143,6 +143,12 @@ export class BreakerBoard {
     this.#keep(endpoint, state, afterFailure(state, kind, now_ms, retry_after_ms, this.#rules))
   }
 
+  /** A try that `begin` let go has taught nothing of the endpoint: a probe is given back. */
+  inconclusive(endpoint: string, now_ms: number): void {
+    const state = this.#states.get(endpoint)
+    if (state?.phase === 'half_open') this.#states.set(endpoint, { ...state, phase: 'open', until_ms: now_ms })
+  }
+
   success(endpoint: string): void {
     const state = this.#states.get(endpoint)
     if (state !== undefined) this.#keep(endpoint, state, afterSuccess(state))

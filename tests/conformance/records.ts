@@ -6,6 +6,7 @@ import {
   PriceVersionConflict,
   type PriceVersionRecord,
   type ProjectRecord,
+  type ProviderKeyRecord,
   PublicSlugTaken,
   type RecordChange,
   type Records,
@@ -25,6 +26,8 @@ const TENANT: TenantRecord = {
   zones: ['domestic'],
   on_client_abort: 'cancel',
   on_limits_away: 'closed',
+  priority: 'normal',
+  queue_weight: 1,
   credit_line_nano: 9_007_199_254_740_993n,
   limits: [{ kind: 'requests_per_minute', model: null, limit: '600', window: null }],
   registration_number: 'Hunan-Sibionics-20250905S0006',
@@ -80,6 +83,20 @@ const ROUTING: RoutingRecord = {
   updated_at: 7,
 }
 const PRICE: PriceVersionRecord = { id: 'p@1', side: 'sell', subject: 'qwen3-max', effective_from: 5, body: '{"a":1}', created_at: 6 }
+const PROVIDER_KEY: ProviderKeyRecord = {
+  id: 'deepseek/main',
+  provider: 'deepseek',
+  name: 'main',
+  secret: 'v1.0123456789abcdef.wrapped.sealed',
+  last4: 'wxyz',
+  weight: 3,
+  concurrency: null,
+  requests_per_minute: 600,
+  tokens_per_minute: 1_000_000_000_000,
+  status: 'active',
+  created_at: 7,
+  changed_at: 8,
+}
 const ALL: readonly RecordChange[] = [
   { kind: 'tenant', record: TENANT },
   { kind: 'project', record: PROJECT },
@@ -134,6 +151,24 @@ export function recordsConformance(name: string, make: () => Promise<StorageSubj
       expect(await records.routing('nobody')).toBeNull()
       const rest = { seq: 5, tenants: [TENANT], projects: [PROJECT], grants: [GRANT] }
       expect(await loadAll(records)).toEqual({ ...rest, keys: [KEY], routing: [ROUTING] })
+    })
+
+    it('keeps keys of providers, whose changes are numbered and tell nothing of their secrets', async () => {
+      const { records } = subject.storage
+      expect(await records.providerKeys()).toEqual([])
+      const other = { ...PROVIDER_KEY, id: 'deepseek/a', name: 'a', last4: null, requests_per_minute: null, tokens_per_minute: null }
+      const first = await records.put({ kind: 'provider_key', record: PROVIDER_KEY })
+      await records.put({ kind: 'provider_key', record: other })
+      const removed = { ...other, secret: '', status: 'removed' } as const
+      await records.put({ kind: 'provider_key', record: removed })
+      expect(await records.changesAfter(first - 1, 10)).toEqual(
+        [PROVIDER_KEY, other, removed].map((record, index) => ({
+          seq: first + index,
+          change: { kind: 'provider_key', record: { ...record, secret: '' } },
+        })),
+      )
+      const reopened = await subject.reopen()
+      expect(await reopened.records.providerKeys()).toEqual([removed, PROVIDER_KEY])
     })
 
     it('loads every key once, each as it was put, however many there are', async () => {

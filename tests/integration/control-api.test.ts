@@ -104,6 +104,18 @@ describe('tenants and projects', () => {
     expect(await control.call('POST', '/admin/v1/tenants', { id: 'acme' })).toMatchObject({ status: 400, body: { error: { param: 'id' } } })
   })
 
+  test('a tenant waits in a class and with a weight, which can be changed', async () => {
+    const control = await withTenant()
+    const first = await control.call('GET', '/admin/v1/tenants')
+    expect(first.body['data']).toMatchObject([{ id: 'acme', priority: 'normal', queue_weight: 1 }])
+    const changed = await control.call('PATCH', '/admin/v1/tenants/acme', { priority: 'high', queue_weight: 7 })
+    expect(changed).toMatchObject({ status: 200, body: { priority: 'high', queue_weight: 7 } })
+    for (const wrong of [{ priority: 'urgent' }, { queue_weight: 0 }, { queue_weight: 101 }, { queue_weight: 1.5 }])
+      expect((await control.call('PATCH', '/admin/v1/tenants/acme', wrong)).status).toBe(400)
+    const then = await control.call('GET', '/admin/v1/tenants')
+    expect(then.body['data']).toMatchObject([{ id: 'acme', priority: 'high', queue_weight: 7 }])
+  })
+
   test('projects of two tenants never share an id', async () => {
     const control = await withTenant()
     await control.call('POST', '/admin/v1/tenants', { id: 'other' })

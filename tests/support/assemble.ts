@@ -12,6 +12,7 @@ import { createGatewayServer } from '../../src/gateway/ingress.ts'
 import { KeyTable } from '../../src/gateway/keys.ts'
 import { OpenCalls } from '../../src/gateway/open-calls.ts'
 import type { Plane } from '../../src/gateway/plane.ts'
+import { Room } from '../../src/gateway/room.ts'
 import { RecentRefusals } from '../../src/gateway/refusals.ts'
 import { buildSnapshot } from '../../src/gateway/snapshot.ts'
 import { StreamTicker } from '../../src/gateway/ticker.ts'
@@ -20,6 +21,7 @@ import { walletOf } from '../../src/money/grant.ts'
 import { createLogger } from '../../src/observe/log.ts'
 import { createMetrics } from '../../src/observe/metrics.ts'
 import { createDomainClassifier } from '../../src/routing/domain.ts'
+import { ALONE } from '../../src/storage/nodes.ts'
 import { openEmbedded, type EmbeddedStorage } from '../../src/storage/open.ts'
 import { type KeyRecord, type LimitSetting, type ProjectRecord, TENANT_DEFAULTS, type TenantRecord } from '../../src/storage/records.ts'
 import { BreakerBoard } from '../../src/upstream/breaker.ts'
@@ -81,10 +83,20 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
   })
   const { limits, log, ledger, records } = storage
   let snapshot = buildSnapshot(configuration)
-  const metrics = createMetrics({ openHolds: () => limits.openHolds() })
+  const metrics = createMetrics({
+    openHolds: () => limits.openHolds(),
+    queuedRequests: () => room.waiting,
+    providerKeys: () => room.keyStates(snapshot.endpoints.values()),
+    endpointRoom: (id) => {
+      const endpoint = snapshot.endpoints.get(id)
+      return endpoint === undefined ? null : room.left(endpoint)
+    },
+  })
+  const room = new Room(() => ALONE, Math.random, clock, metrics)
   const adopt = (next: Configuration): void => {
     configuration = next
     snapshot = buildSnapshot(next)
+    room.adopt(snapshot.endpoints.values())
     metrics.setKnown([...next.catalogue.models.keys()], [...snapshot.endpoints.keys()])
   }
   adopt(configuration)
@@ -105,6 +117,7 @@ export async function assemble({ config_dir, data_dir }: AssembleOptions): Promi
     latencies: new LatencyBoard(),
     retries: new RetryBudget(),
     classifier: createDomainClassifier(readFileSync(join(REPO_ROOT, 'src/routing/domain-weights.bin'))),
+    room,
     providers: PROVIDERS,
     clock,
     randomBytes,

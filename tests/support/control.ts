@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { systemClock, type Clock } from '../../src/base/clock.ts'
+import type { MasterKeys } from '../../src/base/envelope.ts'
 import type { Configuration } from '../../src/config/model.ts'
 import { createControlApi, type ControlDeps, type ReloadOutcome } from '../../src/control/api.ts'
 import { windowAround } from '../../src/money/window.ts'
@@ -31,6 +32,7 @@ export interface TestControlOptions {
   readonly clock?: Clock
   readonly configuration?: Configuration
   readonly reload?: () => Promise<ReloadOutcome>
+  readonly master_keys?: MasterKeys | null
 }
 
 /** Opens a data directory with limits rebuilt from its ledger, as a start does, and the admin API on it. */
@@ -51,6 +53,7 @@ export async function openControl(data_dir: string, options: TestControlOptions 
     logger: createLogger({ level: 'error' }),
     token: ADMIN_TOKEN,
     configuration: () => options.configuration ?? null,
+    master_keys: options.master_keys ?? null,
     knowsModel: (name) => ['qwen3-max', 'sandbox-chat'].includes(name),
     modelOf: (name) => (['qwen3-max', 'sandbox-chat', 'text-embedding-v4'].includes(name) ? name : name === 'qwen' ? 'qwen3-max' : null),
     kindOf: (model) => (model === 'text-embedding-v4' ? 'embeddings' : 'chat'),

@@ -23,6 +23,9 @@ export interface GatewayOptions extends AccountOptions {
   readonly routes?: Readonly<Record<string, Members>>
   /** Numbers of the registry, of 2026-08-24; by default those that {@link models} name. */
   readonly filings?: readonly string[]
+  readonly providers?: Readonly<Record<string, Members>>
+  /** More members of endpoints, by id. */
+  readonly endpoints?: Readonly<Record<string, Members>>
   /** Origin in front of endpoints instead of the sandbox's. */
   readonly upstream?: string
 }
@@ -98,7 +101,7 @@ export const HELLO = [{ role: 'user', content: 'hello' }]
 /** The directories of a gateway whose endpoints are below `origin`. */
 export function writeConfiguration(
   origin: string,
-  options: Pick<GatewayOptions, 'models' | 'routes' | 'settings' | 'timeouts' | 'filings'>,
+  options: Pick<GatewayOptions, 'models' | 'providers' | 'endpoints' | 'routes' | 'settings' | 'timeouts' | 'filings'>,
 ): { config_dir: string; data_dir: string } {
   const root = tempDir()
   const config_dir = join(root, 'config')
@@ -106,7 +109,7 @@ export function writeConfiguration(
   // JSON is YAML.
   const write = (file: string, value: unknown): void => writeFileSync(join(config_dir, file), JSON.stringify(value))
   write('weir.yaml', { drain: { delay_ms: 0, timeout_ms: 20_000 }, ...options.settings })
-  const catalogue = { models: modelsAt(origin, options) }
+  const catalogue = { providers: options.providers ?? {}, models: modelsAt(origin, options) }
   write('catalogue.yaml', catalogue)
   const named = [...JSON.stringify(catalogue).matchAll(/"number":"([^"]+)"/g)].map(([, number = '']) => number)
   if (options.filings !== undefined || named.length > 0) writeFilings(config_dir, options.filings ?? [...new Set(named)])
@@ -119,7 +122,10 @@ export function writeConfiguration(
  * `solo` (alias `fast`) is served at `/a` alone, `pair` at `/a` and, when that fails, at `/b`; `embed` makes embeddings.
  * Upstreams know `solo` and `pair` as `up-solo` and `up-pair`.
  */
-function modelsAt(origin: string, { models = {}, timeouts = {} }: Pick<GatewayOptions, 'models' | 'timeouts'>): Members {
+function modelsAt(
+  origin: string,
+  { models = {}, endpoints = {}, timeouts = {} }: Pick<GatewayOptions, 'models' | 'endpoints' | 'timeouts'>,
+): Members {
   const endpoint = (id: string, prefix: string, upstream_model: string, tier: number): Members => ({
     id,
     provider: 'sandbox',
@@ -127,6 +133,7 @@ function modelsAt(origin: string, { models = {}, timeouts = {} }: Pick<GatewayOp
     upstream_model,
     tier,
     timeouts,
+    ...endpoints[id],
   })
   const shared = { owned_by: 'test', tokenizer: 'sandbox', created: '2026-01-01' }
   const chat = { ...shared, kind: 'chat', context_tokens: 2_000_000, max_output_tokens: 1_000_000 }

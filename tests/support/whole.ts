@@ -8,7 +8,9 @@ import { atEnd } from './cleanup.ts'
 import { type GatewayOptions, HELLO, writeConfiguration } from './gateway.ts'
 import { spawnNode, type SpawnedProcess } from './processes.ts'
 
-type WholeOptions = Pick<GatewayOptions, 'models' | 'settings' | 'timeouts' | 'sandbox'>
+type WholeOptions = Pick<GatewayOptions, 'models' | 'endpoints' | 'upstream' | 'settings' | 'timeouts' | 'sandbox'> & {
+  readonly env?: Readonly<Record<string, string>>
+}
 
 /** What a client of a whole Weir can do. The key is the demo tenant's. */
 interface Client {
@@ -41,7 +43,7 @@ export async function startWhole(options: WholeOptions = {}): Promise<WholeInPro
   const { sandbox, config_dir, data_dir } = await prepare(options)
   const again = async (): Promise<Weir> => {
     const logger = createLogger({ level: 'error', destination: { write: () => {} } })
-    const env = { WEIR_PORT: '0', WEIR_ADMIN_PORT: '0', WEIR_DATA_DIR: data_dir }
+    const env = { WEIR_PORT: '0', WEIR_ADMIN_PORT: '0', WEIR_DATA_DIR: data_dir, ...options.env }
     const weir = await startWeir({ config_dir, env, clock: systemClock(), logger })
     atEnd(() => weir.drain())
     return weir
@@ -63,7 +65,7 @@ export async function spawnWhole(options: WholeOptions = {}): Promise<WholeProce
 async function prepare(options: WholeOptions): Promise<{ sandbox: Sandbox; config_dir: string; data_dir: string }> {
   const sandbox = await startSandbox({ port: 0, ...(options.sandbox === undefined ? {} : { defaults: options.sandbox }) })
   atEnd(() => sandbox.close())
-  return { sandbox, ...writeConfiguration(sandbox.url, options) }
+  return { sandbox, ...writeConfiguration(options.upstream ?? sandbox.url, options) }
 }
 
 function client(url: string, admin_url: string, key: string, rest: Pick<Client, 'sandbox' | 'config_dir' | 'data_dir'>): Client {

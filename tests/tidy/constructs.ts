@@ -128,7 +128,7 @@ export const names: Rule = (files) =>
   })
 
 const PURE =
-  /^src\/(money\/|gateway\/(quote|route|meter|choose|consider|hint|tenant-routing)\.ts$|upstream\/(breaker|sse)\.ts$|upstream\/dialects\/|routing\/)/
+  /^src\/(money\/|gateway\/(quote|route|meter|choose|consider|hint|tenant-routing)\.ts$|upstream\/(breaker|capacity|fair-queue|key-pool|places|sse)\.ts$|upstream\/dialects\/|routing\/)/
 const PURE_BUILTINS = new Set(['node:buffer', 'node:crypto', 'node:string_decoder', 'node:util'])
 const IMPURE_CALLS = /^(fetch|setTimeout|setInterval|setImmediate|queueMicrotask|process\..+)$/
 

@@ -3,7 +3,7 @@ import { bigOf, type SqlExecutor, type SqlRow, type SqlValue, textOf } from './e
 
 /** Tables that are moved, row by row. Whatever is added to the schema is named here or in {@link LEFT_BEHIND}. */
 export const MOVED = [
-  ...(['tenants', 'projects', 'keys', 'grants', 'tenant_routing', 'price_versions', 'changes'] as const),
+  ...(['tenants', 'projects', 'keys', 'grants', 'tenant_routing', 'provider_keys', 'price_versions', 'changes'] as const),
   ...(['ledger_transactions', 'ledger_entries', 'ledger_balances', 'events', 'late_events'] as const),
   ...(['usage_minutes', 'usage_hours', 'usage_days', 'usage_stale'] as const),
   ...(['archives', 'archive_sums', 'archive_numbers'] as const),

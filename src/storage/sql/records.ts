@@ -9,6 +9,7 @@ import {
   PriceVersionConflict,
   type PriceVersionRecord,
   type ProjectRecord,
+  type ProviderKeyRecord,
   PublicSlugTaken,
   type RecordChange,
   type Records,
@@ -29,6 +30,7 @@ import {
   priceVersionOf,
   projectColumns,
   projectOf,
+  providerKeyOf,
   routedTenant,
   routingColumns,
   routingOf,
@@ -189,6 +191,10 @@ export class SqlRecords implements Records {
     return { kind, record }
   }
 
+  async providerKeys(): Promise<readonly ProviderKeyRecord[]> {
+    return (await this.#read(this.#dialect.queries.selectFrom('provider_keys').selectAll().orderBy('id'))).map(providerKeyOf)
+  }
+
   async putPriceVersions(versions: readonly PriceVersionRecord[]): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       try {
@@ -274,6 +280,15 @@ function upsert(change: RecordChange, sql: Kysely<Tables>): SqlStatement {
       return statementOf(
         sql
           .insertInto('keys')
+          .values({ id, ...rest })
+          .onConflict((known) => known.column('id').doUpdateSet(rest)),
+      )
+    }
+    case 'provider_key': {
+      const { id, ...rest } = change.record
+      return statementOf(
+        sql
+          .insertInto('provider_keys')
           .values({ id, ...rest })
           .onConflict((known) => known.column('id').doUpdateSet(rest)),
       )

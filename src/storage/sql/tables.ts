@@ -1,6 +1,15 @@
 import type { GrantUnit } from '../../money/grant.ts'
 import { TENANT_DEFAULTS } from '../records.ts'
-import type { GrantRecord, KeyRecord, PriceVersionRecord, ProjectRecord, RecordChange, RoutingRecord, TenantRecord } from '../records.ts'
+import type {
+  GrantRecord,
+  KeyRecord,
+  PriceVersionRecord,
+  ProjectRecord,
+  ProviderKeyRecord,
+  RecordChange,
+  RoutingRecord,
+  TenantRecord,
+} from '../records.ts'
 import { bigOf, numberOf, type SqlRow, textOf } from './executor.ts'
 
 /** Most texts whose values keys of one load share. */
@@ -13,6 +22,7 @@ export interface Tables {
   keys: KeyColumns
   grants: GrantColumns
   tenant_routing: RoutingColumns
+  provider_keys: ProviderKeyRecord
   price_versions: PriceVersionRecord
   changes: { seq?: number; kind: string; body: string }
 }
@@ -73,6 +83,8 @@ export function tenantOf(row: SqlRow): TenantRecord {
     label: textOf(row, 'label') as TenantRecord['label'],
     label_text: textOrNull(row, 'label_text'),
     label_place: textOf(row, 'label_place') as TenantRecord['label_place'],
+    priority: textOf(row, 'priority') as TenantRecord['priority'],
+    queue_weight: numberOf(row, 'queue_weight'),
     created_at: numberOf(row, 'created_at'),
   }
 }
@@ -205,6 +217,24 @@ type TextModel = Omit<RoutingRecord['models'][number], 'max_price_pico'> & {
   readonly max_price_pico: { readonly input: string | null; readonly output: string | null }
 }
 
+export function providerKeyOf(row: SqlRow): ProviderKeyRecord {
+  const limit = (column: string): number | null => (row[column] === null ? null : numberOf(row, column))
+  return {
+    id: textOf(row, 'id'),
+    provider: textOf(row, 'provider'),
+    name: textOf(row, 'name'),
+    secret: textOf(row, 'secret'),
+    last4: row['last4'] === null ? null : textOf(row, 'last4'),
+    weight: numberOf(row, 'weight'),
+    concurrency: limit('concurrency'),
+    requests_per_minute: limit('requests_per_minute'),
+    tokens_per_minute: limit('tokens_per_minute'),
+    status: textOf(row, 'status') as ProviderKeyRecord['status'],
+    created_at: numberOf(row, 'created_at'),
+    changed_at: numberOf(row, 'changed_at'),
+  }
+}
+
 export function priceVersionOf(row: SqlRow): PriceVersionRecord {
   return {
     id: textOf(row, 'id'),
@@ -228,6 +258,9 @@ export function changeBody(change: RecordChange): string {
     case 'project':
     case 'key':
       return JSON.stringify(change.record)
+    case 'provider_key':
+      // The log of changes is kept: a secret that was removed or rewrapped would stay in it as it was.
+      return JSON.stringify({ ...change.record, secret: '' })
   }
 }
 
@@ -253,6 +286,8 @@ export function changeOf(kind: string, body: string): RecordChange | null {
       return { kind, record: record as ProjectRecord }
     case 'key':
       return { kind, record: record as KeyRecord }
+    case 'provider_key':
+      return { kind, record: record as ProviderKeyRecord }
     default:
       return null
   }

@@ -10,12 +10,12 @@ const SEED = 20_260
 const FEWEST_TEXTS = 2
 /** Own lines count most: they are written for this; phrases least: they are many and alike. */
 const OWN_WEIGHT = 2
-const PHRASE_WEIGHT = 0.3
+const PHRASE_WEIGHT = 0.2
 /**
  * A shared source of n lines weighs as n to the power of 1/4, so that large ones do not drown the others; m sources of one data set
  * together weigh as the root of m.
  */
-const SOURCE_WEIGHT = 2
+const SOURCE_WEIGHT = 1
 const SOURCE_POWER = 0.75
 /** A feature of n texts says n to the power of minus this: the rare ones are the telling ones. */
 const COMMONNESS_POWER = 0.2
@@ -193,7 +193,7 @@ export function judgeUnseen(texts: readonly Text[]): Judged[] {
 
 /** The temperature at which unseen texts' probabilities are likeliest: above 1 where the model is too sure of itself. */
 export function fitTemperature(judged: readonly Judged[]): number {
-  const candidates = Array.from({ length: 60 }, (_, at) => 0.5 + at * 0.05)
+  const candidates = Array.from({ length: 60 }, (_, at) => 0.2 + at * 0.05)
   const costs = candidates.map((temperature) => judged.reduce((sum, one) => sum + costAt(one, temperature), 0))
   return candidates[costs.indexOf(Math.min(...costs))] ?? 1
 }

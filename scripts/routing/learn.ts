@@ -1,7 +1,7 @@
 /** From texts to the weights file: examples, their weights, the regression, its calibration on what it has not seen, and the file. */
 import { VERTICALS } from '../../src/routing/domain.ts'
 import { createFeatureScanner } from '../../src/routing/features.ts'
-import { formatWeights, markOf, slotOf } from '../../src/routing/weights.ts'
+import { formatWeights, markOf, neighbourOf, slotOf } from '../../src/routing/weights.ts'
 import { ALL_DOMAINS, type Text } from './corpus.ts'
 import { fit, predict, softmax, type Example, type Regression } from './regression.ts'
 
@@ -10,13 +10,15 @@ const SEED = 20_260
 const FEWEST_TEXTS = 2
 /** Own lines count most: they are written for this; phrases least: they are many and alike. */
 const OWN_WEIGHT = 2
-const PHRASE_WEIGHT = 0.5
+const PHRASE_WEIGHT = 0.2
 /**
  * A shared source of n lines weighs as n to the power of 1/4, so that large ones do not drown the others; m sources of one data set
  * together weigh as the root of m.
  */
-const SOURCE_WEIGHT = 3
+const SOURCE_WEIGHT = 1
 const SOURCE_POWER = 0.75
+/** A feature of n texts says n to the power of minus this: the rare ones are the telling ones. */
+const COMMONNESS_POWER = 0.2
 const SLOT_BITS = 18
 const GENERAL = ALL_DOMAINS.length - 1
 /** Weights beyond all but one in this many are cut, so that the others keep their precision. */
@@ -28,6 +30,8 @@ const MODELS = 3
 /** A text with its features as numbers of a dictionary that all texts share. */
 interface Sample extends Example {
   readonly text: Text
+  /** What each feature would add to `unknown`: the squares of its counts, as often as it occurs. */
+  readonly squares: Float32Array
 }
 
 /** One text and what was thought of it by a model that had not seen its source: probabilities in the order of {@link ALL_DOMAINS}. */
@@ -83,16 +87,19 @@ function sample(texts: readonly Text[]): { readonly samples: readonly Sample[]; 
   const samples = texts.map((text): Sample => {
     scanner.scan(text.input)
     const counts = new Map<number, number>()
+    const squares = new Map<number, number>()
     for (const { start, end, weight } of scanner.spans) {
       for (const hash of scanner.hashes.subarray(start, end)) {
         const number = numbers.get(hash) ?? numbers.size
         numbers.set(hash, number)
         if (!counts.has(number)) counts.set(number, weight)
+        squares.set(number, (squares.get(number) ?? 0) + weight * weight)
       }
     }
     const label = ALL_DOMAINS.indexOf(text.domain)
     const weight = weightOf(text, company)
-    return { text, features: Uint32Array.from(counts.keys()), counts: Float32Array.from(counts.values()), label, weight }
+    const columns = { counts: Float32Array.from(counts.values()), squares: Float32Array.from(squares.values()) }
+    return { text, features: Uint32Array.from(counts.keys()), ...columns, strengths: columns.counts, unknown: 0, label, weight }
   })
   return { samples, hashes: [...numbers.keys()] }
 }
@@ -103,14 +110,22 @@ function textsByFeature(samples: readonly Sample[], features: number): Uint32Arr
   return texts
 }
 
-/** The samples without features that too few texts have. */
-function withFrequent<T extends Sample>(samples: readonly T[], texts: Uint32Array): T[] {
+/** How much a feature of so many texts says. */
+function strengthOf(texts: number): number {
+  return texts ** -COMMONNESS_POWER
+}
+
+/** The samples with features that too few texts have as unknown ones, and the others as strong as they are rare. */
+function withFrequent(samples: readonly Sample[], texts: Uint32Array): Sample[] {
   return samples.map((one) => {
-    const kept = [...one.features.keys()].filter((at) => (texts[one.features[at] ?? 0] ?? 0) >= FEWEST_TEXTS)
+    const textsAt = (at: number): number => texts[one.features[at] ?? 0] ?? 0
+    const kept = [...one.features.keys()].filter((at) => textsAt(at) >= FEWEST_TEXTS)
     return {
       ...one,
       features: Uint32Array.from(kept, (at) => one.features[at] ?? 0),
       counts: Float32Array.from(kept, (at) => one.counts[at] ?? 0),
+      strengths: Float32Array.from(kept, (at) => (one.counts[at] ?? 0) * strengthOf(textsAt(at))),
+      unknown: one.squares.reduce((sum, square, at) => (textsAt(at) < FEWEST_TEXTS ? sum + square : sum), 0),
     }
   })
 }
@@ -178,7 +193,7 @@ export function judgeUnseen(texts: readonly Text[]): Judged[] {
 
 /** The temperature at which unseen texts' probabilities are likeliest: above 1 where the model is too sure of itself. */
 export function fitTemperature(judged: readonly Judged[]): number {
-  const candidates = Array.from({ length: 60 }, (_, at) => 0.5 + at * 0.05)
+  const candidates = Array.from({ length: 60 }, (_, at) => 0.2 + at * 0.05)
   const costs = candidates.map((temperature) => judged.reduce((sum, one) => sum + costAt(one, temperature), 0))
   return candidates[costs.indexOf(Math.min(...costs))] ?? 1
 }
@@ -197,8 +212,9 @@ export function learn(texts: readonly Text[], temperature: number): Learned {
   const { samples, hashes } = sample(texts)
   const { model, texts: texts_by_feature } = fitMean(samples, hashes.length)
   const rows = hashes.flatMap((hash, feature) => {
-    if ((texts_by_feature[feature] ?? 0) < FEWEST_TEXTS) return []
-    return [{ hash, weights: overGeneral(model.table, feature * ALL_DOMAINS.length, temperature) }]
+    const count = texts_by_feature[feature] ?? 0
+    if (count < FEWEST_TEXTS) return []
+    return [{ hash, weights: overGeneral(model.table, feature * ALL_DOMAINS.length, temperature / strengthOf(count)) }]
   })
   const slots = assignSlots(rows)
   const step = stepFor(rows)
@@ -229,13 +245,18 @@ function overGeneral(values: Float32Array | Float64Array, base: number, temperat
 
 const largest = (values: Float64Array): number => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
 
-/** Of the features that want the same slot, the one whose weights say most gets it. */
+/** Of the features that want the same two slots, those whose weights say most get them. */
 function assignSlots(rows: readonly Row[]): Map<number, Row> {
   const slots = new Map<number, Row>()
-  for (const row of rows) {
-    const slot = slotOf(row.hash, SLOT_BITS)
-    const holder = slots.get(slot)
-    if (holder === undefined || largest(row.weights) > largest(holder.weights)) slots.set(slot, row)
+  for (const row of rows.toSorted((a, b) => largest(b.weights) - largest(a.weights))) {
+    const first = slotOf(row.hash, SLOT_BITS)
+    const pair = [first, neighbourOf(first)]
+    const free = pair.find((slot) => !slots.has(slot))
+    const is_like_another = pair.some((slot) => {
+      const holder = slots.get(slot)
+      return holder !== undefined && markOf(holder.hash) === markOf(row.hash)
+    })
+    if (free !== undefined && !is_like_another) slots.set(free, row)
   }
   return slots
 }

@@ -4,8 +4,12 @@ import { seededRandom } from './random.ts'
 /** One text as the regression sees it. Features are numbered from 0. */
 export interface Example {
   readonly features: Uint32Array
-  /** How much each feature counts. */
+  /** How much each feature counts in the length of the text. */
   readonly counts: Float32Array
+  /** How much each feature says: what its weights are multiplied with. */
+  readonly strengths: Float32Array
+  /** What features that no model knows add to the square of that length. */
+  readonly unknown: number
   readonly label: number
   readonly weight: number
 }
@@ -35,26 +39,26 @@ export function softmax(logits: Float64Array): Float64Array {
   return powers.map((value) => value / sum)
 }
 
-/** What the weights of a text are multiplied with: its features together have length 1. */
+/** What the strengths of a text are multiplied with: its features together have length 1. */
 function scaleOf(squares: number): number {
   return squares === 0 ? 0 : 1 / Math.sqrt(squares)
 }
 
-/** The features of a text that are kept at one visit, as positions in the table and scaled counts. */
+/** The features of a text that are kept at one visit, as positions in the table and scaled strengths. */
 interface Visit {
   readonly bases: Uint32Array
   readonly values: Float32Array
   kept: number
 }
 
-function visit(into: Visit, { features, counts }: Example, labels: number, keep: () => boolean): void {
+function visit(into: Visit, { features, counts, strengths }: Example, labels: number, unknown: number, keep: () => boolean): void {
   into.kept = 0
-  let squares = 0
+  let squares = unknown
   for (let at = 0; at < features.length; at++) {
     if (!keep()) continue
     const count = counts[at] ?? 0
     into.bases[into.kept] = (features[at] ?? 0) * labels
-    into.values[into.kept] = count
+    into.values[into.kept] = strengths[at] ?? 0
     squares += count * count
     into.kept += 1
   }
@@ -77,11 +81,11 @@ function newVisit(examples: readonly Example[]): Visit {
   return { bases: new Uint32Array(most), values: new Float32Array(most), kept: 0 }
 }
 
-/** Logits of each example, in order. */
+/** Logits of each example, in order. What is unknown of a text takes from what is known: the less is known, the nearer to the bias. */
 export function predict(model: Regression, examples: readonly Example[]): Float64Array[] {
   const shared = newVisit(examples)
   return examples.map((example) => {
-    visit(shared, example, model.labels, () => true)
+    visit(shared, example, model.labels, example.unknown, () => true)
     return logitsOf(model, shared)
   })
 }
@@ -102,7 +106,7 @@ function descend(model: Regression, squares: Float32Array, { bases, values, kept
   }
 }
 
-/** Fits a regression on features numbered below `features`. */
+/** Fits a regression on features numbered below `features`. What is unknown is left out: it is rarer in texts that were learned from. */
 export function fit(examples: readonly Example[], features: number, labels: number, seed: number): Regression {
   const random = seededRandom(seed)
   const model: Regression = { labels, table: new Float32Array(features * labels), bias: new Float64Array(labels) }
@@ -114,7 +118,7 @@ export function fit(examples: readonly Example[], features: number, labels: numb
     random.shuffle(order)
     for (const example of order) {
       const dropout = DROPOUT * random.next()
-      visit(shared, example, labels, () => random.next() >= dropout)
+      visit(shared, example, labels, 0, () => random.next() >= dropout)
       const errors = softmax(logitsOf(model, shared)).map((probability, label) => {
         const wanted = SMOOTHING / labels + (label === example.label ? 1 - SMOOTHING : 0)
         return (probability - wanted) * example.weight

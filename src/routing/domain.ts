@@ -1,10 +1,11 @@
 /**
  * Which domain a prompt is about, and how sure that is: logistic regression on the features of features.ts. Pure and deterministic; a
- * prompt of any length costs the same few microseconds, because a fixed number of characters is read.
+ * prompt of any length costs the same few microseconds, because a fixed number of characters is read. Features that training never met
+ * speak for no domain but count in the length of the text: the less of a prompt is known, the less sure is the guess.
  */
 import type { DOMAINS } from '../config/schema.ts'
 import { createFeatureScanner, type DomainInput } from './features.ts'
-import { markOf, parseWeights, slotOf, type Weights } from './weights.ts'
+import { markOf, neighbourOf, parseWeights, slotOf, type Weights } from './weights.ts'
 
 export type Domain = (typeof DOMAINS)[number]
 export type VerticalDomain = Exclude<Domain, 'general'>
@@ -22,8 +23,9 @@ export const VERTICALS = [
 ] as const satisfies readonly VerticalDomain[]
 
 /**
- * Below this confidence a prompt counts as general. Chosen on sources that training had not seen: there, about 88 of 100 prompts that leave
- * `general` go where they belong, and 8 of 100 general ones leave it. `npm run eval:routing` prints what other thresholds give.
+ * Below this confidence a prompt counts as general. Chosen on sources that training had not seen: there, about 89 of 100 prompts that leave
+ * `general` go where they belong, and 6 of 100 general ones leave it. It is one for all domains: thresholds, scales or biases per domain
+ * that were fitted on some sources did worse on the others. `npm run eval:routing` prints what other thresholds give.
  */
 export const CONFIDENCE_THRESHOLD = 0.73
 
@@ -81,14 +83,26 @@ function sumWeights(weights: Int8Array, slots: Uint32Array, count: number, into:
   into.set([s0, s1, s2, s3, s4, s5, s6, s7])
 }
 
+/** The slot of a feature, or a negative number where it has none. */
+function findSlot(marks: Uint16Array, slot_bits: number, hash: number): number {
+  const first = slotOf(hash, slot_bits)
+  const mark = markOf(hash)
+  if (marks[first] === mark) return first
+  const next = neighbourOf(first)
+  return marks[next] === mark ? next : -1
+}
+
 /** Finds the slots of features that have weights, each slot once between two calls of `begin`. */
 function createCollector({ marks, slot_bits }: Weights, hashes: Uint32Array) {
   /** The number of the scan that saw a slot last: a feature counts once, where it weighs most. */
   const seen = new Uint16Array(marks.length)
   const slots = new Uint32Array(hashes.length)
   let scan_number = 0
+  let unknown = 0
   return {
     slots,
+    /** How many features without weights the last `collect` met, each as often as it occurs. */
+    unknown: () => unknown,
     begin(): void {
       scan_number = (scan_number + 1) & 0xffff
       if (scan_number > 0) return
@@ -98,21 +112,26 @@ function createCollector({ marks, slot_bits }: Weights, hashes: Uint32Array) {
     /** Of the features from `start` to before `end`. @returns how many slots */
     collect(start: number, end: number): number {
       let count = 0
+      let missing = 0
       for (let at = start; at < end; at++) {
-        const hash = hashes[at] ?? 0
-        const slot = slotOf(hash, slot_bits)
-        if (marks[slot] !== markOf(hash) || seen[slot] === scan_number) continue
+        const slot = findSlot(marks, slot_bits, hashes[at] ?? 0)
+        if (slot < 0) {
+          missing += 1
+          continue
+        }
+        if (seen[slot] === scan_number) continue
         seen[slot] = scan_number
         slots[count] = slot
         count += 1
       }
+      unknown = missing
       return count
     },
   }
 }
 
 function createScorer(file: Weights) {
-  const { slot_bits, step, bias, marks, weights } = file
+  const { step, bias, marks, slot_bits, weights } = file
   const scanner = createFeatureScanner()
   const { hashes } = scanner
   const collector = createCollector(file, hashes)
@@ -127,9 +146,9 @@ function createScorer(file: Weights) {
       let squares = 0
       for (const { start, end, weight } of scanner.spans) {
         const count = collector.collect(start, end)
+        squares += (count + collector.unknown()) * weight * weight
         if (count === 0) continue
         sumWeights(weights, collector.slots, count, sums)
-        squares += count * weight * weight
         sums.forEach((value, domain) => (logits[domain] = (logits[domain] ?? 0) + weight * value))
       }
       const scale = squares === 0 ? 0 : step / Math.sqrt(squares)
@@ -142,8 +161,8 @@ function createScorer(file: Weights) {
       const found = new Set<number>()
       return scanner.spans.flatMap(({ start, end, weight }) =>
         [...hashes.subarray(start, end)].flatMap((hash) => {
-          const slot = slotOf(hash, slot_bits)
-          if (marks[slot] !== markOf(hash) || found.has(slot)) return []
+          const slot = findSlot(marks, slot_bits, hash)
+          if (slot < 0 || found.has(slot)) return []
           found.add(slot)
           const base = slot * VERTICALS.length
           return [{ hash, logits: Float64Array.from(VERTICALS, (_, at) => weight * step * (weights[base + at] ?? 0)) }]

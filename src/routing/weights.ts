@@ -8,9 +8,10 @@
  *   …   u16 for every slot: which feature it belongs to (0: none)
  *   …   i8 for every slot and vertical domain: the feature's weight over `general`, in steps
  *
- * A feature has one slot, named by its highest bits, and shares it with nobody: features that lost the slot in training weigh nothing.
+ * A feature has the slot named by its highest bits or that slot's neighbour, and shares it with nobody: features that lost both in
+ * training weigh nothing.
  */
-export const LAYOUT_VERSION = 1
+export const LAYOUT_VERSION = 2
 /** Raised whenever a text gives other features than before; weights of another version are refused. */
 export const FEATURES_VERSION = 1
 export const MAX_WEIGHTS_BYTES = 3 * 1024 * 1024
@@ -29,9 +30,14 @@ export interface Weights {
   readonly weights: Int8Array
 }
 
-/** The slot of a feature. */
+/** The slot where a feature is looked for first. */
 export function slotOf(hash: number, slot_bits: number): number {
   return hash >>> (32 - slot_bits)
+}
+
+/** The slot where the feature is looked for next. */
+export function neighbourOf(slot: number): number {
+  return slot ^ 1
 }
 
 /** What tells a feature from the others of its slot; never 0. */

@@ -11,7 +11,7 @@ import {
   LAST_TURN_TAIL,
   SYSTEM_HEAD,
 } from '../../src/routing/features.ts'
-import { formatWeights, MAX_WEIGHTS_BYTES, parseWeights } from '../../src/routing/weights.ts'
+import { formatWeights, markOf, MAX_WEIGHTS_BYTES, neighbourOf, parseWeights, slotOf } from '../../src/routing/weights.ts'
 import { ALL_DOMAINS, composePhrases, parseLine, readOwn, readTemplates, readTerms } from '../../scripts/routing/corpus.ts'
 import { REPO_ROOT } from '../support/root.ts'
 import { sharedData } from '../support/shared.ts'
@@ -132,6 +132,13 @@ describe('the domain of a prompt', () => {
     expect(say('my doctr gave me a perscription for the infection').domain).toBe('healthcare')
   })
 
+  test('is the less sure the more of a prompt was never met', () => {
+    const known = '公司计提存货跌价准备的会计分录怎么写'
+    const confidences = [0, 5, 20, 60].map((words) => say(known + ' ᎣᏏᏲ'.repeat(words)).scores.finance)
+    expect(confidences).toEqual(confidences.toSorted((a, b) => b - a))
+    expect(new Set(confidences).size).toBe(confidences.length)
+  })
+
   test('may come from the system prompt or an earlier turn where the last turn says nothing', () => {
     expect(say('那怎么办', '你是医院的导诊助手，根据患者症状推荐挂号科室').domain).toBe('healthcare')
     expect(classifier.classify({ system: null, turns: ['房东不退押金能起诉吗，合同还没到期', '好的'] }).domain).toBe('legal')
@@ -186,11 +193,30 @@ describe('the weights file', () => {
     expect(Buffer.from(formatWeights(parseWeights(file, VERTICALS.length))).equals(file)).toBe(true)
   })
 
+  test('is read at the slot of a feature and at its neighbour, by the mark of the feature', () => {
+    const scanner = createFeatureScanner()
+    scanner.scan({ system: null, turns: ['税'] })
+    const hash = scanner.hashes[0] ?? 0
+    const confidenceOf = (slot: number, mark: number): number => {
+      const marks = new Uint16Array(16)
+      const weights = new Int8Array(marks.length * VERTICALS.length)
+      marks[slot] = mark
+      weights[slot * VERTICALS.length] = 100
+      const bytes = formatWeights({ slot_bits: 4, step: 0.1, bias: new Float64Array(VERTICALS.length), marks, weights })
+      return createDomainClassifier(bytes).classify({ system: null, turns: ['税'] }).scores.finance
+    }
+    const slot = slotOf(hash, 4)
+    expect(confidenceOf(slot, markOf(hash))).toBeGreaterThan(0.99)
+    expect(confidenceOf(neighbourOf(slot), markOf(hash))).toBeGreaterThan(0.99)
+    expect(confidenceOf((slot + 2) % 16, markOf(hash))).toBeCloseTo(1 / 9, 12)
+    expect(confidenceOf(slot, markOf(hash) ^ 2)).toBeCloseTo(1 / 9, 12)
+  })
+
   const changed = (at: number, value: number): Uint8Array => Uint8Array.from(file, (byte, index) => (index === at ? value : byte))
   test.each([
     ['is empty', new Uint8Array(), /not a weights file/],
     ['begins otherwise', changed(0, 0), /not a weights file/],
-    ['has another layout', changed(7, 9), /layout version 9, expected 1/],
+    ['has another layout', changed(7, 9), /layout version 9, expected 2/],
     ['was trained on other features', changed(8, 200), /features version/],
     ['is for other domains', changed(11, 4), /4 vertical domains, expected 8/],
     ['was cut short', file.subarray(0, file.length - 1), /bytes, expected/],

@@ -176,9 +176,9 @@ describe.skipIf(noCluster !== null)('a cluster', () => {
     expect((await new Crowd(seededRandom(1)).send({ url: doomed.url, key }, WHOLE)).outcome).toBe('completed')
     await fleet.rest(control)
     const node = (await fleet.books()).events.find(({ tenant }) => tenant === 'doomed')?.node ?? ''
+    await doomed.stop('SIGKILL')
     // As if it had closed three more that reached neither Redis nor PostgreSQL before its disk was gone.
     await postgres.sql(`SET search_path TO weir; UPDATE nodes SET last_seq = 4 WHERE node = '${node}'`)
-    await doomed.stop('SIGKILL')
     const { code, said } = await fleet.weir('control', 'audit')
     expect(code).toBe(1)
     expect(said).toContain(`for ${node} 2–4 it does not`)

@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
@@ -33,6 +33,8 @@ const KEY: KeyRecord = {
   created_at: 3,
 }
 
+const MIGRATIONS = join(REPO_ROOT, 'src/storage/postgres/schema/migrations')
+
 describe.skipIf(noPostgres !== null)('books in PostgreSQL', () => {
   let server: PostgresServer
   let books: PostgresBooks & { readonly schema: string }
@@ -50,18 +52,19 @@ describe.skipIf(noPostgres !== null)('books in PostgreSQL', () => {
     it('processes that start at once make it once', async () => {
       const url = await server.url()
       const opened = await Promise.all(Array.from({ length: 5 }, () => openPostgres({ url, schema: 'at_once', clock: systemClock() })))
-      expect(await server.sql('SELECT number FROM at_once.migrations')).toHaveLength(1)
+      expect(await server.sql('SELECT number FROM at_once.migrations')).toHaveLength(readdirSync(MIGRATIONS).length)
       for (const one of opened) await one.close()
     })
 
     it('one of a newer release, and one whose migrations were edited, are refused with what to do', async () => {
       const [url, directory] = [await server.url(), join(tempDir(), 'migrations')]
       mkdirSync(directory)
-      cpSync(join(REPO_ROOT, 'src/storage/postgres/schema/migrations'), directory, { recursive: true })
+      cpSync(MIGRATIONS, directory, { recursive: true })
       const here = pathToFileURL(`${directory}/`)
-      writeFileSync(join(directory, '002_more.sql'), 'CREATE TABLE more (id integer)')
+      const next = readdirSync(MIGRATIONS).length + 1
+      writeFileSync(join(directory, `${String(next).padStart(3, '0')}_more.sql`), 'CREATE TABLE more (id integer)')
       await migrate(url, 'newer', 0, here)
-      await expect(migrate(url, 'newer', 0)).rejects.toThrow(/schema 2, which is newer than this release/)
+      await expect(migrate(url, 'newer', 0)).rejects.toThrow(`schema ${next}, which is newer than this release`)
       const first = join(directory, '001_first.sql')
       writeFileSync(first, `${readFileSync(first, 'utf8')}-- edited\n`)
       await expect(migrate(url, 'newer', 0, here)).rejects.toThrow('migration 1 was edited')

@@ -50,7 +50,9 @@ describe.skipIf(why !== null)('an upgrade, machine by machine, under load', () =
     await meanwhile(async () => {
       await control.stop()
       control = await start('control', 'control', false)
-      await admin(control, '/tenants/rich', { name: 'Rich' }, 'PATCH')
+      await admin(control, '/tenants/rich', { name: 'Rich', priority: 'high' }, 'PATCH')
+      // A kind of record that the previous release does not know.
+      await admin(control, '/tenants/rich/routing', { rules: [{ domain: 'finance', keywords: ['river'] }] }, 'PUT')
     })
     await meanwhile(() => upgrade('gateway-a', 'gateway'))
     await meanwhile(() => upgrade('worker', 'worker'))

@@ -5,7 +5,7 @@ import { REPO_ROOT } from './root.ts'
 import { tempDir } from './temp.ts'
 
 /** The commit of the release before this one: what a rolling upgrade begins with. */
-const PREVIOUS_RELEASE = '21a8b4de2e50b8066f23f7395b2181e8f39178d8'
+const PREVIOUS_RELEASE = '4cac926db3a544e10da1ea2c23f3b16d4ff617cc'
 const MOST_BYTES = 256 * 1024 * 1024
 
 /** Why there is no previous release to run here; null where there is one. `WEIR_PREVIOUS_RELEASE` names the folder of a checkout instead. */

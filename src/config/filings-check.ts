@@ -12,8 +12,8 @@ export interface FilingsReport {
   /** Numbers that nobody knows: traffic that serves the public does not get there, although somebody meant it to. */
   readonly errors: readonly string[]
   readonly warnings: readonly string[]
-  /** Models that cannot serve the public, each with the reason. */
-  readonly closed: readonly string[]
+  /** Models that cannot serve the public. */
+  readonly closed: ReadonlyArray<{ readonly model: string; readonly why: string }>
 }
 
 /**
@@ -48,7 +48,7 @@ export function checkFilings(
   const own = settings.operator?.registration ?? null
   if (own !== null && findFiling(filings, own) === null)
     warnings.push(`operator.registration ${own} is not in the registry; provinces publish registrations themselves`)
-  return { registry: registryLine(configuration, now_ms), errors, warnings, closed: models.flatMap(closedLine) }
+  return { registry: registryLine(configuration, now_ms), errors, warnings, closed: models.flatMap(whyNot) }
 }
 
 function registryLine({ filings }: Configuration, now_ms: number): string {
@@ -81,11 +81,11 @@ function everyEndpoint(model: Model): readonly Endpoint[] {
 }
 
 /** Judged by all endpoints, whether their keys are set or not. */
-function closedLine(model: Model): readonly string[] {
+function whyNot(model: Model): FilingsReport['closed'] {
   const endpoints = everyEndpoint(model)
   if (endpoints.some(mayServePublic)) return []
   const reasons = new Set(endpoints.map(whyClosed))
-  return [`${model.id}: ${[...reasons].join('; ') || 'it has no endpoint'}`]
+  return [{ model: model.id, why: [...reasons].join('; ') || 'it has no endpoint' }]
 }
 
 function whyClosed({ filing, provider }: Endpoint): string {
@@ -93,12 +93,18 @@ function whyClosed({ filing, provider }: Endpoint): string {
   return `${filing.number} is not in the registry`
 }
 
+/** One line for each reason, in the order in which they come. */
+function closedLines(closed: FilingsReport['closed']): readonly string[] {
+  const by_reason = Map.groupBy(closed, ({ why }) => why)
+  return [...by_reason].map(([why, list]) => `  ${why}: ${list.map(({ model }) => model).join(', ')}`)
+}
+
 /** The report as `weir check` prints it: the registry, warnings, and what follows. Errors apart. */
 export function filingsText({ registry, warnings, closed }: FilingsReport): string {
   return [
     registry,
     ...warnings.map((warning) => `warning: ${warning}`),
-    ...(closed.length === 0 ? [] : ['models that cannot serve the public', ...closed.map((line) => `  ${line}`)]),
+    ...(closed.length === 0 ? [] : ['models that cannot serve the public', ...closedLines(closed)]),
   ]
     .map((line) => `${line}\n`)
     .join('')

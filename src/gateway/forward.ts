@@ -49,7 +49,7 @@ export async function forward(call: Call, admission: Admission, settlement: Sett
   const { max_attempts } = admission.snapshot.configuration.settings.limits
   const untried = new Set(admission.route.targets)
   let latest: UpstreamFailure | null = null
-  while (progress.attempts.length < max_attempts) {
+  while (progress.attempts.length < max_attempts && (untried.size > 0 || progress.place !== null)) {
     const retry = latest !== null && isRetry(latest)
     if (retry && !mayRetry(plane)) break
     const place = beginHeld(progress, untried, plane) ?? beginNext(call, admission, untried, plane)

@@ -46,7 +46,8 @@ export async function tryTarget(
   })
   const limit = limitTry(call.signal, target)
   const api_key = key?.secret ?? target.api_key
-  const exchange: Exchange = { call, admission, progress, target, api_key, facts, stream, signal: limit.signal, plane }
+  const limited = [target.capacity, key?.capacity].some((capacity) => (capacity?.concurrency ?? null) !== null)
+  const exchange: Exchange = { call, admission, progress, target, api_key, facts, stream, signal: limit.signal, limited, plane }
   try {
     progress.adjusted = adjusted
     const [body] = bodies
@@ -70,6 +71,8 @@ interface Exchange {
   /** The upstream was asked for a stream. */
   readonly stream: boolean
   readonly signal: AbortSignal
+  /** Requests at a time are limited: it has one place, so that it may send one at a time. */
+  readonly limited: boolean
   readonly plane: Plane
 }
 
@@ -88,7 +91,7 @@ async function send(
   return response
 }
 
-/** Requests of one try that run at the same time. */
+/** Requests of one try that run at the same time; one where the target or its key may serve so many only. */
 const PARTS_AT_ONCE = 4
 
 /** Embeddings of more inputs than the target takes at once: a few requests at a time, their answers joined in order. */
@@ -120,7 +123,7 @@ async function sendInParts(exchange: Exchange, bodies: readonly Buffer[]): Promi
       }
     }
   }
-  const workers = await Promise.allSettled(Array.from({ length: Math.min(PARTS_AT_ONCE, bodies.length) }, work))
+  const workers = await Promise.allSettled(Array.from({ length: Math.min(exchange.limited ? 1 : PARTS_AT_ONCE, bodies.length) }, work))
   for (const worker of workers) if (worker.status === 'rejected') throw worker.reason
   return { answer: answerWhole(joinAnswers(answers), exchange), status }
 }

@@ -9,7 +9,7 @@ import { type Considered, consider, type Consideration, type VirtualFacts } from
 import { withProfile } from './profile.ts'
 import { type MeasureChat, measuring, type Quote, quoteFor } from './quote.ts'
 import type { ReadRequest, RequestFacts } from './request.ts'
-import { chooseRoute, type Route } from './route.ts'
+import { chooseRoute, keyChance, type Route } from './route.ts'
 
 /** A model with its endpoints, and what it takes to admit the request for it. */
 export interface Plan {
@@ -58,7 +58,7 @@ export function choose(request: ReadRequest, caller: Caller, facts: ChoiceFacts)
     const { model, targets, id } = considered
     if (model === null) return []
     const reason = index === 0 ? reasonOf(lead, id, ordered.by) : lead
-    return [planFor(request, { model, targets, domain: evidence.domain, reason }, facts, measure)]
+    return [planFor(request, { model, targets, domain: evidence.domain, chance: keyChance(targets, facts), reason }, facts, measure)]
   })
   const [first, ...alternatives] = plans
   if (first === undefined) throw nothingLeft(virtual, consideration, facts)

@@ -113,7 +113,9 @@ function reasonsOf({ prefer, canary }: VirtualModel, { evidence, needs, candidat
     ...(lacking === null ? [] : [`${lacking}.`]),
     ...(needs.length === 0 ? [] : [`The request needs ${needs.join(', ')}.`]),
     `Among models that can serve, ${prefer === 'balanced' ? 'weights decide' : `${prefer} decides`}; a conversation stays with its model.`,
-    ...(canary === null ? [] : [`${canary.percent} % of the conversations go to ${canary.model} first.`]),
+    ...(canary !== null && candidates.some((one) => one.id === canary.model && isShown(one))
+      ? [`${canary.percent} % of the conversations go to ${canary.model} first.`]
+      : []),
     ...candidates.flatMap((one) =>
       one.obstacle === null || !isShown(one) ? [] : [`${one.id} cannot serve: ${OBSTACLE_WORDS[one.obstacle]}.`],
     ),

@@ -40,44 +40,88 @@ export interface Opened {
   readonly failed: readonly Failed[]
 }
 
-/** Admits a request for the model that was chosen. @throws WeirError as `admit` */
+/**
+ * Admits a request for the model that was chosen, or, while that one has no room, for the next one that has. Where none has, the chosen one
+ * is waited for.
+ *
+ * @throws WeirError as `admit` for the chosen model, and as `Room.wait`
+ */
 export async function admitFirst(call: Call, ask: Ask, plane: Plane): Promise<Opened> {
-  const { caller, snapshot, choice } = ask
-  const { plan, place, left, failed } = await findPlace(call, ask, plane)
-  const { model, reason } = plan.route
-  call.notes.model = model.id
+  const { first, alternatives } = ask.choice
+  const opening: Opening = { failed: [], earlier: NOTHING_EARLIER, renewed: false, chosen: first }
+  const opened = await openOne(call, ask, [first, ...alternatives], opening, plane)
+  if (opened === null) throw new WeirError('no_upstream_available', { values: { model: first.route.model.id }, retry_after_ms: 1000 })
+  plane.retries.request(plane.clock.monotonic_ms())
+  return opened
+}
+
+/** How a request is opened for one of several models. */
+interface Opening {
+  readonly failed: readonly Failed[]
+  readonly earlier: Earlier
+  /** It has had an id before, which has an event or a hold. */
+  readonly renewed: boolean
+  /** The model whose refusal the caller is to learn; of all others nothing is said, and the next one is tried. Null for none. */
+  readonly chosen: Plan | null
+}
+
+/** The first model that has room now and whose caller may have it; at last the first of those without room is waited for. */
+async function openOne(call: Call, ask: Ask, plans: readonly Plan[], opening: Opening, plane: Plane): Promise<Opened | null> {
+  const full: Plan[] = []
+  for (const [index, plan] of plans.entries()) {
+    const { targets, chance } = plan.route
+    const place = plane.room.takeFirst(targets, plan.quote.tokens, chance)
+    if (place === null) {
+      full.push(plan)
+      continue
+    }
+    const failed = [...opening.failed, ...full.map(({ route }) => ({ model: route.model.id, kind: 'no room' }))]
+    const left = [...plans.slice(index + 1), ...full]
+    const opened = await openAt(call, ask, { plan, place, left }, { ...opening, failed }, plane)
+    if (opened !== null) return opened
+  }
+  const [waited, ...left] = full
+  if (waited === undefined) return null
+  const place = await placeOrNull(call, ask, waited, opening, plane)
+  return place === null ? null : await openAt(call, ask, { plan: waited, place, left }, opening, plane)
+}
+
+/** Waits for room. Null, for a model that was not chosen, where there is none in time. @throws as `placeFor` */
+async function placeOrNull(call: Call, ask: Ask, plan: Plan, { chosen }: Opening, plane: Plane): Promise<Place<Endpoint> | null> {
+  const { caller, snapshot } = ask
   try {
-    const route = { ...beginningWith(plan.route, place), reason: plan === choice.first ? reason : fallbackReason(reason, failed, model.id) }
-    const admission = await admit(call, caller, plan.facts, route, plan.quote, plane, snapshot)
-    plane.retries.request(plane.clock.monotonic_ms())
-    return { admission, settlement: settleAt(call, admission, place, NOTHING_EARLIER, plane), left, failed }
+    return await placeFor(call, caller.tenant, plan.route, plan.quote.tokens, plane.room, snapshot.configuration.settings.limits)
   } catch (error) {
-    plane.room.leave(place, null)
-    throw error
+    if (!(error instanceof WeirError) || plan === chosen) throw error
+    return null
   }
 }
 
-interface Placed extends Pick<Opened, 'left' | 'failed'> {
+interface At extends Pick<Opened, 'left'> {
   readonly plan: Plan
   readonly place: Place<Endpoint>
 }
 
-/** A place at the first model that has room now; where none has, one at the chosen model, waited for. @throws as `placeFor` */
-async function findPlace(call: Call, ask: Ask, plane: Plane): Promise<Placed> {
-  const { first, alternatives } = ask.choice
-  const plans = [first, ...alternatives]
-  for (const [index, plan] of plans.entries()) {
-    const place = plane.room.takeFirst(plan.route.targets, plan.quote.tokens)
-    if (place === null) continue
-    const full = plans.slice(0, index)
-    const failed = full.map(({ route }) => ({ model: route.model.id, kind: 'no room' }))
-    return { plan, place, left: [...plans.slice(index + 1), ...full], failed }
+/** Null where the caller's limits or balance do not admit a model that was not chosen. @throws WeirError as `admit` for the chosen one */
+async function openAt(call: Call, ask: Ask, { plan, place, left }: At, opening: Opening, plane: Plane): Promise<Opened | null> {
+  const { caller, snapshot } = ask
+  const { failed, earlier, renewed, chosen } = opening
+  const { model, reason } = plan.route
+  const route = { ...beginningWith(plan.route, place), reason: failed.length === 0 ? reason : fallbackReason(reason, failed, model.id) }
+  const id = renewed ? uuidv7(plane.clock.now_ms(), plane.randomBytes) : call.id
+  const before = call.notes.model
+  call.notes.model = model.id
+  try {
+    const admission = await admit(call, caller, plan.facts, route, plan.quote, plane, snapshot, id)
+    if (renewed) call.renew(id)
+    return { admission, settlement: settleAt(call, admission, place, earlier, plane), left, failed }
+  } catch (refusal) {
+    plane.room.leave(place, null)
+    if (!(refusal instanceof WeirError) || plan === chosen) throw refusal
+    call.notes.model = before
+    plane.logger.info({ request_id: call.id, model: model.id, code: refusal.code }, 'another model is not within the limits of its caller')
+    return null
   }
-  return { plan: first, place: await waitForPlace(call, ask, first, plane), left: alternatives, failed: [] }
-}
-
-async function waitForPlace(call: Call, { caller, snapshot }: Ask, { route, quote }: Plan, plane: Plane): Promise<Place<Endpoint>> {
-  return await placeFor(call, caller.tenant, route, quote.tokens, plane.room, snapshot.configuration.settings.limits)
 }
 
 /** The target that has a place for the request is tried first. */
@@ -143,36 +187,5 @@ async function nextModel(error: unknown, kind: string, call: Call, ask: Ask, ope
   const { attempts, follows } = settlement.progress
   const earlier = { attempts, follows: event === null ? follows : [...follows, event.id] }
   const failed = [...open.failed, { model: admission.route.model.id, kind }]
-  for (const [index, plan] of left.entries()) {
-    const next = await admitNext(call, ask, plan, failed, plane)
-    if (next !== null)
-      return { ...next, settlement: settleAt(call, next.admission, next.place, earlier, plane), left: left.slice(index + 1), failed }
-  }
-  return null
-}
-
-interface Next {
-  readonly admission: Admission
-  readonly place: Place<Endpoint>
-}
-
-/** Null where the caller's limits or balance do not admit it: of all this the caller learns the failure of the model that was tried. */
-async function admitNext(call: Call, ask: Ask, plan: Plan, failed: readonly Failed[], plane: Plane): Promise<Next | null> {
-  const { caller, snapshot } = ask
-  const { model, reason } = plan.route
-  const id = uuidv7(plane.clock.now_ms(), plane.randomBytes)
-  let place: Place<Endpoint> | null = null
-  try {
-    place = await waitForPlace(call, ask, plan, plane)
-    const route = { ...beginningWith(plan.route, place), reason: fallbackReason(reason, failed, model.id) }
-    const admission = await admit(call, caller, plan.facts, route, plan.quote, plane, snapshot, id)
-    call.renew(id)
-    call.notes.model = model.id
-    return { admission, place }
-  } catch (refusal) {
-    if (place !== null) plane.room.leave(place, null)
-    if (!(refusal instanceof WeirError)) throw refusal
-    plane.logger.info({ request_id: call.id, model: model.id, code: refusal.code }, 'the next model is not within the limits of its caller')
-    return null
-  }
+  return await openOne(call, ask, left, { failed, earlier, renewed: true, chosen: null }, plane)
 }

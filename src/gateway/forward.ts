@@ -45,14 +45,14 @@ export type Answer = WholeAnswer | StreamedAnswer
 export async function forward(call: Call, admission: Admission, settlement: Settlement, plane: Plane): Promise<Answer> {
   const { progress, lease } = settlement
   watchClient(call, admission)
-  if (admission.facts.stream) keepClientAlive(call, admission, lease)
+  if (admission.facts.stream) keepClientAlive(call, admission, lease, progress)
   const { max_attempts } = admission.snapshot.configuration.settings.limits
   const untried = new Set(admission.route.targets)
   let latest: UpstreamFailure | null = null
   while (progress.attempts.length < max_attempts && (untried.size > 0 || progress.place !== null)) {
     const retry = latest !== null && isRetry(latest)
     if (retry && !mayRetry(plane)) break
-    const place = beginHeld(progress, untried, plane) ?? beginNext(call, admission, untried, plane)
+    const place = beginHeld(progress, untried, plane) ?? beginNext(admission, progress, untried, plane)
     if (place === null && untried.size === 0) break
     if (place !== null && retry) countRetry(plane)
     try {
@@ -62,7 +62,8 @@ export async function forward(call: Call, admission: Admission, settlement: Sett
       // Of a failed try and a wait that came to nothing the caller learns the failure.
       if (error instanceof WeirError && latest !== null) break
       if (!(error instanceof UpstreamFailure) || !FAILURES[error.kind].retry) throw error
-      latest = error
+      // What a target cannot do says nothing of why another one, which can, has failed.
+      if (latest === null || isRetry(error)) latest = error
       if (place !== null && progress.another_key) putFirst(place.target, untried)
     }
   }
@@ -91,16 +92,16 @@ function beginHeld(progress: Progress, untried: Set<Endpoint>, plane: Plane): Pl
   const { place } = progress
   if (place === null) return null
   untried.delete(place.target)
-  if (plane.breakers.begin(place.target.id, plane.clock.now_ms())) return place
+  if (mayFollow(progress, place.target) && plane.breakers.begin(place.target.id, plane.clock.now_ms())) return place
   progress.place = null
   plane.room.leave(place, null)
   return null
 }
 
 /** A place at the next target that may be tried and has room. Those that must not be tried are dropped, those without room are left. */
-function beginNext(call: Call, admission: Admission, untried: Set<Endpoint>, plane: Plane): Place<Endpoint> | null {
+function beginNext(admission: Admission, progress: Progress, untried: Set<Endpoint>, plane: Plane): Place<Endpoint> | null {
   for (const target of untried) {
-    const place = mayFollow(call, admission, target) ? plane.room.take(target, admission.quote.tokens) : undefined
+    const place = mayFollow(progress, target) ? plane.room.take(target, admission.quote.tokens, admission.route.chance) : undefined
     if (place === null) continue
     untried.delete(target)
     if (place === undefined) continue
@@ -120,18 +121,17 @@ function putFirst(target: Endpoint, untried: Set<Endpoint>): void {
 async function waitForRoom(call: Call, admission: Admission, untried: Set<Endpoint>, plane: Plane): Promise<Place<Endpoint>> {
   const { route, quote, caller, snapshot } = admission
   const { limits } = snapshot.configuration.settings
-  const asking = { call, tenant: caller.tenant, model: route.model.id, targets: [...untried], tokens: quote.tokens, limits }
+  const asked = { model: route.model.id, targets: [...untried], tokens: quote.tokens, chance: route.chance }
   try {
-    return await plane.room.wait({ ...asking, most_ms: Infinity })
+    return await plane.room.wait({ call, tenant: caller.tenant, ...asked, limits, most_ms: Infinity })
   } finally {
     watchClient(call, admission)
   }
 }
 
 /** Once a keep-alive has committed the headers, only targets that they describe may follow. */
-function mayFollow(call: Call, admission: Admission, target: Endpoint): boolean {
-  const [first = target] = admission.route.targets
-  return !call.reply.committed || sameFiling(target, first)
+function mayFollow({ committed_as }: Progress, target: Endpoint): boolean {
+  return committed_as === null || (sameFiling(target, committed_as) && target.sandbox === committed_as.sandbox)
 }
 
 /** Kinds of a try of which nothing was sent. */

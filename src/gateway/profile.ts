@@ -15,6 +15,9 @@ const SHOWING = [
   ...['return_logprob', 'logprob_start_len', 'chat_template', 'add_generation_prompt', 'continue_final_message'],
 ] as const
 
+/** Members of `chat_template_kwargs` that say whether to think, and nothing of the prompt. */
+const HARMLESS: ReadonlySet<string> = new Set(['enable_thinking', 'thinking'])
+
 /**
  * A chat request with what a profile adds: the operator's system prompt before every message, its tools beside the caller's, its numbers
  * where the caller gives none. The body is spliced, so that everything the caller wrote stays as it is; estimate and quote see the whole.
@@ -62,7 +65,12 @@ export function profiledMembers(parsed: Members, profile: Profile): Members {
 
 /** The member of a request that would show a profile's prompt, or leave it out; null where there is none. */
 export function showingMember(parsed: Members): string | null {
-  return SHOWING.find((name) => parsed[name] !== undefined && parsed[name] !== null && parsed[name] !== false) ?? null
+  const given = SHOWING.find((name) => parsed[name] !== undefined && parsed[name] !== null && parsed[name] !== false)
+  if (given !== undefined) return given
+  // Self-hosted servers let its members stand for those above.
+  const template = parsed['chat_template_kwargs']
+  if (typeof template !== 'object' || template === null) return null
+  return Object.keys(template).every((name) => HARMLESS.has(name)) ? null : 'chat_template_kwargs'
 }
 
 function systemOf({ system }: Profile): Members {

@@ -23,6 +23,8 @@ export interface Progress {
   observe: (() => Observation) | null
   /** What of the caller's wishes was changed for the target, for a response header; null for nothing. */
   adjusted: string | null
+  /** The target that the headers describe which a keep-alive has committed; null until then. */
+  committed_as: Endpoint | null
   /** The client left and the answer was read on without it, to its end. */
   drained: boolean
   /** Ids of this request's earlier events: of models that may have worked and did not answer. */
@@ -36,6 +38,6 @@ export const NOTHING_EARLIER: Earlier = Object.freeze({ attempts: [], follows: [
 export function newProgress({ attempts, follows }: Earlier): Progress {
   return {
     ...{ attempts: [...attempts], follows, target: null, place: null, another_key: false, reached: false, delivered: false },
-    ...{ ttfe_ms: null, observe: null, adjusted: null, drained: false },
+    ...{ ttfe_ms: null, observe: null, adjusted: null, committed_as: null, drained: false },
   }
 }

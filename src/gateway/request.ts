@@ -169,9 +169,22 @@ function givenIn(chat: Readonly<Record<string, unknown>>): Readonly<Record<strin
   const given: Record<string, unknown> = {}
   for (const name in chat) {
     const value = chat[name]
-    if (value !== undefined && value !== null) given[name] = LARGE.has(name) ? true : value
+    if (value !== undefined && value !== null) given[name] = LARGE.has(name) ? true : ofSmallSize(value)
   }
   return given
+}
+
+/** Longest text, and most items of a list or mapping, that are kept as they are: rules are about no larger ones. */
+const SMALL_CHARACTERS = 1024
+const SMALL_ITEMS = 64
+
+/** The value, or `true` where it is large: what is kept of a request while its answer flows has a bound. */
+function ofSmallSize(value: unknown): unknown {
+  if (typeof value === 'string') return value.length <= SMALL_CHARACTERS ? value : true
+  if (typeof value !== 'object' || value === null) return value
+  const items: readonly unknown[] = Object.values(value)
+  const small = (item: unknown): boolean => typeof item !== 'object' && (typeof item !== 'string' || item.length <= SMALL_CHARACTERS)
+  return items.length <= SMALL_ITEMS && items.every((item) => item === null || small(item)) ? value : true
 }
 
 /** The providers' spellings of "think first": DeepSeek and GLM `thinking.type`, Qwen `enable_thinking`. */

@@ -6,10 +6,11 @@ import type { TenantRecord } from '../storage/records.ts'
 import { FairQueue, type Flow } from '../upstream/fair-queue.ts'
 import { type FailureKind, UpstreamFailure } from '../upstream/failure.ts'
 import type { KeyPhase } from '../upstream/key-pool.ts'
-import { type KeyVerdict, type Place, PlaceBoard } from '../upstream/places.ts'
+import { type KeyChance, type KeyVerdict, type Place, PlaceBoard } from '../upstream/places.ts'
 import type { CapacityLeft } from '../upstream/capacity.ts'
 import type { ProcessShare } from '../storage/nodes.ts'
 import type { Call } from './call.ts'
+import type { Route } from './route.ts'
 
 /** How often a queue is looked at besides whenever a request ends: room can come with the time, or with another number of processes. */
 const LOOK_MOST_MS = 250
@@ -25,6 +26,7 @@ export interface Asking {
   readonly model: string
   readonly targets: readonly Endpoint[]
   readonly tokens: number
+  readonly chance: KeyChance
   readonly limits: Pick<GatewayLimits, 'queue_timeout_ms' | 'max_queued_requests' | 'max_queued_per_tenant'>
   /** Longest wait, when less than the limits say. */
   readonly most_ms: number
@@ -53,13 +55,12 @@ interface Lane {
 export function placeFor(
   call: Call,
   tenant: Asking['tenant'],
-  { model, targets }: { readonly model: { readonly id: string }; readonly targets: readonly Endpoint[] },
+  { model, targets, chance }: Pick<Route, 'model' | 'targets' | 'chance'>,
   tokens: number,
   room: Room,
   limits: Asking['limits'] & Pick<GatewayLimits, 'keepalive_after_ms'>,
-): Place<Endpoint> | Promise<Place<Endpoint>> {
-  const place = room.takeFirst(targets, tokens)
-  return place ?? room.wait({ call, tenant, model: model.id, targets, tokens, limits, most_ms: limits.keepalive_after_ms })
+): Promise<Place<Endpoint>> {
+  return room.wait({ call, tenant, model: model.id, targets, tokens, chance, limits, most_ms: limits.keepalive_after_ms })
 }
 
 type RoomMetrics = Pick<Metrics, 'queued'>
@@ -90,15 +91,15 @@ export class Room {
   }
 
   /** A place at the target now, or null. Nobody who waits is passed. */
-  take(target: Endpoint, tokens: number): Place<Endpoint> | null {
+  take(target: Endpoint, tokens: number, chance: KeyChance): Place<Endpoint> | null {
     if (this.#lanes.size > 0 && this.#lanes.has(laneOf(target))) return null
-    return this.#board.take(target, tokens, this.#clock.now_ms())
+    return this.#board.take(target, tokens, this.#clock.now_ms(), chance)
   }
 
   /** The first of the targets that has room now, or null. */
-  takeFirst(targets: readonly Endpoint[], tokens: number): Place<Endpoint> | null {
+  takeFirst(targets: readonly Endpoint[], tokens: number, chance: KeyChance): Place<Endpoint> | null {
     for (const target of targets) {
-      const place = this.take(target, tokens)
+      const place = this.take(target, tokens, chance)
       if (place !== null) return place
     }
     return null
@@ -271,7 +272,7 @@ export class Room {
   #takeFor(waiter: Waiter, lane: string, full: Map<string, Waiter>, now_ms: number): Place<Endpoint> | null {
     for (const target of waiter.asking.targets) {
       if (laneOf(target) !== lane || full.has(target.id)) continue
-      const place = this.#board.take(target, waiter.asking.tokens, now_ms)
+      const place = this.#board.take(target, waiter.asking.tokens, now_ms, waiter.asking.chance)
       if (place !== null) return place
       full.set(target.id, waiter)
     }

@@ -13,6 +13,8 @@ export interface Route {
   readonly targets: readonly Endpoint[]
   /** What the request is about: what a virtual model found, else the model's own. */
   readonly domain: string
+  /** Chances of the conversation, where some target has several keys to draw from; else null. */
+  readonly chance: Chance | null
   /** Why this model, in one line, for `x-weir-route`. */
   readonly reason: string
 }
@@ -54,7 +56,12 @@ export function chooseRoute(model_asked: string, protocol: Protocol, caller: Cal
     throw new WeirError('no_upstream_available', { values, retry_after_ms })
   }
   const reason = alias === undefined ? `asked for ${model.id}` : `alias ${shown(model_asked, MOST_NAME)} of ${model.id}`
-  return { model, targets: orderTargets(healthy, facts.chance), domain: model.domain, reason }
+  return { model, targets: orderTargets(healthy, facts.chance), domain: model.domain, chance: keyChance(healthy, facts), reason }
+}
+
+/** The same conversation draws the same key of a pool, so that an account's prompt cache goes on paying. */
+export function keyChance(targets: readonly Endpoint[], { chance }: Pick<RouteFacts, 'chance'>): Chance | null {
+  return targets.some(({ key_pool }) => key_pool !== null) ? chance() : null
 }
 
 /** @throws WeirError `model_not_found`, which names what to use instead, for a model that this tenant has known and that is no more */

@@ -112,6 +112,24 @@ function pauseOf(kind: FailureKind, refusals: number, rules: KeyRules): number {
   return Math.min(first_ms * 2 ** Math.min(refusals - 1, 30), cap_ms)
 }
 
+/**
+ * The same, but by chances that are the same whenever a conversation is: it stays with its key as long as that one can be used (weighted
+ * rendezvous, as in routing/draw.ts).
+ *
+ * @param chance a number in (0, 1) for each key's id
+ */
+export function drawSteadily(keys: readonly ProviderKey[], chance: (id: string) => number): ProviderKey | null {
+  let drawn: ProviderKey | null = null
+  let best = -Infinity
+  for (const key of keys) {
+    const rank = Math.log(chance(key.id)) / key.weight
+    if (drawn !== null && rank <= best) continue
+    drawn = key
+    best = rank
+  }
+  return drawn
+}
+
 /** Draws one of the keys by weight; null of none. @param random a number in [0, 1) */
 export function drawKey(keys: readonly ProviderKey[], random: number): ProviderKey | null {
   const total = keys.reduce((sum, { weight }) => sum + weight, 0)

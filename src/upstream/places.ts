@@ -6,6 +6,7 @@ import {
   afterFailedTry,
   afterTaking,
   drawKey,
+  drawSteadily,
   freshKey,
   KEY_RULES,
   type KeyPhase,
@@ -39,6 +40,9 @@ export interface Place<Target extends Placed = Placed> {
   sent: boolean
 }
 
+/** Chances by which a conversation draws the same key each time; null where any will do. */
+export type KeyChance = ((id: string) => number) | null
+
 /** What a key's failed try means. `another`: the target may be tried with another key; `none_left`: every key is left alone for a while. */
 export type KeyVerdict = 'no_key' | 'key_is_fine' | 'another' | 'none_left'
 
@@ -63,10 +67,10 @@ export class PlaceBoard {
   }
 
   /** A place at the target, or null when it has no room now. Give it back with {@link leave}, whatever becomes of the request. */
-  take<Target extends Placed>(target: Target, tokens: number, now_ms: number): Place<Target> | null {
+  take<Target extends Placed>(target: Target, tokens: number, now_ms: number, chance: KeyChance = null): Place<Target> | null {
     const { id, capacity, key_pool } = target
     if (capacity !== null && !meterOf(id, this.#endpoints).hasRoom(capacity, this.#share(), tokens, now_ms)) return null
-    const key = key_pool === null ? null : this.#takeKey(key_pool, tokens, now_ms)
+    const key = key_pool === null ? null : this.#takeKey(key_pool, tokens, now_ms, chance)
     if (key_pool !== null && key === null) return null
     if (capacity !== null) meterOf(id, this.#endpoints).take(tokens, now_ms)
     return { target, key, tokens, at_ms: now_ms, taken: true, sent: false }
@@ -148,10 +152,10 @@ export class PlaceBoard {
     for (const id of this.#states.keys()) if (!keys.has(id)) this.#states.delete(id)
   }
 
-  #takeKey(pool: KeyPool, tokens: number, now_ms: number): ProviderKey | null {
+  #takeKey(pool: KeyPool, tokens: number, now_ms: number, chance: KeyChance): ProviderKey | null {
     const usable = this.#current(pool).filter((key) => this.#isUsable(key, tokens, now_ms))
-    const key = usable.length === 1 ? usable[0] : drawKey(usable, this.#random())
-    if (key === null || key === undefined) return null
+    const key = chance === null ? drawKey(usable, this.#random()) : drawSteadily(usable, chance)
+    if (key === null) return null
     if (key.capacity !== null) meterOf(key.id, this.#keys).take(tokens, now_ms)
     if (this.#states.has(key.id)) this.#keep(key.id, afterTaking(this.#stateOf(key.id), now_ms))
     return key

@@ -73,7 +73,7 @@ class PooledTransport implements Transport {
       if (lane.open >= this.#options.connections_per_origin) return reject(new UpstreamFailure('saturated'))
       const exchange = new Exchange(request, lane, this.#dialling, resolve, reject)
       this.#sweepLater()
-      exchange.start()
+      exchange.start(request)
     })
   }
 
@@ -177,7 +177,7 @@ let parsing = 0
  */
 class Exchange implements Dispatcher.DispatchHandler, ByteSource, Bagged {
   bag_index = -1
-  readonly #request: UpstreamRequest
+  readonly #signal: AbortSignal
   readonly #lane: Lane
   readonly #dialling: Bag<Exchange>
   readonly #resolve: (response: UpstreamResponse) => void
@@ -202,7 +202,7 @@ class Exchange implements Dispatcher.DispatchHandler, ByteSource, Bagged {
     resolve: (response: UpstreamResponse) => void,
     reject: (failure: UpstreamFailure) => void,
   ) {
-    this.#request = request
+    this.#signal = request.signal
     this.#lane = lane
     this.#dialling = dialling
     this.#resolve = resolve
@@ -211,8 +211,8 @@ class Exchange implements Dispatcher.DispatchHandler, ByteSource, Bagged {
     this.#sweeps_left = Math.ceil(request.timeouts.connect_timeout_ms / SWEEP_MS) + 2
   }
 
-  start(): void {
-    const { origin, path, headers, body, timeouts, signal } = this.#request
+  /** @param request not kept: its body is large, and while an answer flows nobody needs it */
+  start({ origin, path, headers, body, timeouts, signal }: UpstreamRequest): void {
     this.#lane.open += 1
     this.#dialling.add(this)
     signal.addEventListener('abort', this)
@@ -232,7 +232,7 @@ class Exchange implements Dispatcher.DispatchHandler, ByteSource, Bagged {
 
   /** The abort signal's listener. */
   handleEvent(): void {
-    const reason = reasonOf(this.#request.signal)
+    const reason = reasonOf(this.#signal)
     const unsent = this.#controller === null
     this.#stop(unsent ? new UpstreamFailure(reason.kind, { ...reason.details, unsent }) : reason)
   }
@@ -332,7 +332,7 @@ class Exchange implements Dispatcher.DispatchHandler, ByteSource, Bagged {
     this.#over = true
     this.#lane.open -= 1
     this.#dialling.delete(this)
-    this.#request.signal.removeEventListener('abort', this)
+    this.#signal.removeEventListener('abort', this)
   }
 
   #hold(controller: Dispatcher.DispatchController, chunk: Buffer): void {

@@ -1,8 +1,10 @@
 import { type MasterKeys, openSecret, SealBroken } from './base/envelope.ts'
-import type { Configuration, Endpoint, Model } from './config/model.ts'
+import type { Catalogue, Configuration, Endpoint, Model } from './config/model.ts'
+import { originsOf } from './config/origins.ts'
 import { type ReferenceSources, resolveSecret } from './config/references.ts'
 import { boundTo, isReference, type ProviderKeyRecord } from './storage/records.ts'
 import type { KeyPool, ProviderKey } from './upstream/key-pool.ts'
+import { PROVIDERS } from './upstream/providers/registry.ts'
 
 /** Keys that were entered through the API, opened, by provider. */
 export type OpenedKeys = ReadonlyMap<string, readonly ProviderKey[]>
@@ -53,13 +55,27 @@ function openOne(
 
 /**
  * The configuration with the keys of the API beside those of the catalogue: they join the pool of their provider, and endpoints that lacked
- * a key serve. An endpoint with keys of its own keeps to them. Where both know a key of one name, the API's is taken.
+ * a key serve. An endpoint with keys of its own keeps to them. Where both know a key of one name, the API's is taken. Servers that are run by
+ * oneself in several places get none: a key is of one account, and must not go from one data centre to another.
  */
 export function withProviderKeys(configuration: Configuration, keys: OpenedKeys): Configuration {
   if (keys.size === 0) return configuration
   const { catalogue, prices } = configuration
-  const models = [...catalogue.models].map(([id, model]): [string, Model] => [id, prices.sell.has(id) ? withKeys(model, keys) : model])
+  const usable = new Map([...keys].filter(([provider]) => isOneAccount(catalogue, provider)))
+  const models = [...catalogue.models].map(([id, model]): [string, Model] => [id, prices.sell.has(id) ? withKeys(model, usable) : model])
   return Object.freeze({ ...configuration, catalogue: Object.freeze({ ...catalogue, models: new Map(models) }) })
+}
+
+/** Whether one key can be for all endpoints of a provider: it is a company's service, or one server. */
+export function isOneAccount(catalogue: Catalogue, provider: string): boolean {
+  return PROVIDERS.get(provider)?.base_url !== null || originsOf(catalogue, provider).size <= 1
+}
+
+/** Keys as if every one could be opened: for who asks where prompts can go, and sends nothing. */
+export function namedKeys(records: readonly ProviderKeyRecord[]): OpenedKeys {
+  const active = records.filter(({ status }) => status === 'active')
+  const named = active.map(({ id, name, weight, provider }) => ({ provider, key: { id, name, weight, secret: '', capacity: null } }))
+  return new Map([...Map.groupBy(named, ({ provider }) => provider)].map(([provider, list]) => [provider, list.map(({ key }) => key)]))
 }
 
 function withKeys(model: Model, keys: OpenedKeys): Model {

@@ -6,6 +6,7 @@ import { configDirectory, loadConfiguration, type LoadResult } from '../config/l
 import { createControlApi, type ControlDeps } from '../control/api.ts'
 import { windowAround } from '../money/window.ts'
 import { createLogger } from '../observe/log.ts'
+import { namedKeys, withProviderKeys } from '../provider-keys.ts'
 import { DataDirectoryInUse } from '../storage/journal/lock.ts'
 import { rebuildLimits } from '../storage/memory/rebuild.ts'
 import { NO_NODES } from '../storage/nodes.ts'
@@ -145,6 +146,7 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
     await storage.close()
     throw error
   }
+  const provider_keys = await storage.records.providerKeys()
   const token = randomBytes(OFFLINE_TOKEN_BYTES).toString('base64url')
   const deps: ControlDeps = {
     ...storage,
@@ -156,7 +158,7 @@ async function openStorage(context: CliContext, loaded: LoadResult, data_dir: st
     token,
     offline: true,
     master_keys,
-    configuration: () => (loaded.ok ? loaded.configuration : null),
+    configuration: () => (loaded.ok ? withProviderKeys(loaded.configuration, namedKeys(provider_keys)) : null),
     knowsModel: (name) => {
       if (!loaded.ok) return true
       const { catalogue, routes } = loaded.configuration

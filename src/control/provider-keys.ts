@@ -1,6 +1,7 @@
 import * as z from 'zod'
 import { rewrapSecret, SealBroken, sealSecret } from '../base/envelope.ts'
 import { boundTo, isReference, type ProviderKeyRecord } from '../storage/records.ts'
+import { originsOf } from '../config/origins.ts'
 import { PROVIDERS } from '../upstream/providers/registry.ts'
 import type { ControlDeps } from './deps.ts'
 import { announce, shown } from './find.ts'
@@ -41,7 +42,13 @@ const KeyChange = z.strictObject(Fields).partial()
  */
 export async function createProviderKey(body: unknown, deps: ControlDeps): Promise<object> {
   const { secret, ...given } = parse(NewKey, body)
-  if (!PROVIDERS.has(given.provider)) throw new AdminProblem('invalid_request', `there is no provider ${shown(given.provider)}`, 'provider')
+  const facts = PROVIDERS.get(given.provider)
+  if (facts === undefined) throw new AdminProblem('invalid_request', `there is no provider ${shown(given.provider)}`, 'provider')
+  const catalogue = deps.configuration()?.catalogue
+  if (facts.base_url === null && catalogue !== undefined && originsOf(catalogue, given.provider).size > 1) {
+    const why = `endpoints of ${given.provider} are at several addresses; give each its api_key in catalogue.yaml, so that no key goes to another's`
+    throw new AdminProblem('invalid_request', why, 'provider')
+  }
   return await deps.turns.run(TURN, async () => {
     const all = await deps.records.providerKeys()
     const id = `${given.provider}/${given.name}`

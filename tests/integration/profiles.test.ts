@@ -178,6 +178,17 @@ describe('the answer', () => {
   })
 })
 
+it('a profile may be told whether to think, and nothing else of its template', async () => {
+  const upstream = await capture()
+  const gateway = await startWith(upstream.url)
+  const asked = (chat_template_kwargs: object): Promise<Response> =>
+    gateway.chat({ model: 'bank-helper', messages: USER, chat_template_kwargs })
+  expect((await asked({ enable_thinking: false, chat_template: '{{messages[0].content}}' })).status).toBe(400)
+  expect((await asked({ continue_final_message: true })).status).toBe(400)
+  expect(upstream.bodies).toEqual([])
+  expect((await asked({ enable_thinking: false })).status).toBe(200)
+})
+
 describe('a profile', () => {
   it("lives no longer than its model, is for no more tenants, and has its model's price where it has none", async () => {
     const upstream = await capture()

@@ -82,7 +82,11 @@ describe('keys of providers through the API', () => {
     ])
       said.push(await api('POST', '/provider-keys', { provider: 'deepseek', name, secret, weight: 1 }))
     gate.set(SECRET, BAD)
-    for (let again = 0; again < 12; again += 1) expect((await whole.chat({})).status).toBe(200)
+    // A conversation stays with its key.
+    for (let again = 0; again < 12; again += 1) {
+      const messages = [{ role: 'user', content: `Hello for the ${again}th time` }]
+      expect((await whole.chat({ messages })).status).toBe(200)
+    }
     said.push(await api('GET', '/provider-keys'))
     expect(said.at(-1)).toMatchObject({
       body: {

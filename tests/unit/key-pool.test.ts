@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { chanceOf } from '../../src/routing/draw.ts'
 import { ALONE } from '../../src/storage/nodes.ts'
 import type { FailureKind } from '../../src/upstream/failure.ts'
 import {
@@ -6,6 +7,7 @@ import {
   afterFailedTry,
   afterTaking,
   drawKey,
+  drawSteadily,
   freshKey,
   KEY_RULES as RULES,
   type KeyPool,
@@ -23,6 +25,23 @@ const key = (name: string, more: Partial<ProviderKey> = {}): ProviderKey => ({
   weight: 1,
   capacity: null,
   ...more,
+})
+
+describe('the key of a conversation', () => {
+  const keys = [key('a', { weight: 3 }), key('b'), key('c')]
+  const drawn = (conversation: number, from: readonly ProviderKey[]): string | undefined =>
+    drawSteadily(from, chanceOf(`conversation ${conversation}`))?.name
+
+  it('is the same each time, by weight, and where a key goes away only its own conversations move', () => {
+    const before = Array.from({ length: 4000 }, (_, index) => drawn(index, keys))
+    expect(Array.from({ length: 4000 }, (_, index) => drawn(index, keys))).toEqual(before)
+    const share = before.filter((name) => name === 'a').length / before.length
+    expect(share).toBeGreaterThan(0.56)
+    expect(share).toBeLessThan(0.64)
+    const [, ...others] = keys
+    for (const [index, name] of before.entries()) if (name !== 'a') expect(drawn(index, others)).toBe(name)
+    expect(drawSteadily([], () => 0.5)).toBeNull()
+  })
 })
 
 describe('a key', () => {

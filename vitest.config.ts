@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config'
 
 const TEST_TIMEOUT_MS = 60_000
-/** Some start a dozen processes with their servers; a slow machine needs minutes for it. */
+/** Some start a dozen processes with their servers, or make thousands of runs; a slow machine needs minutes for it. */
 const INTEGRATION_TIMEOUT_MS = 5 * 60_000
 const SLOW_TEST_TIMEOUT_MS = 30 * 60_000
 const HOOK_TIMEOUT_MS = 2 * 60_000
@@ -28,7 +28,7 @@ export default defineConfig({
     projects: [
       tier('tidy', 'tests/tidy.test.ts'),
       tier('unit', 'tests/unit/**/*.test.ts'),
-      tier('property', 'tests/property/**/*.test.ts'),
+      tier('property', 'tests/property/**/*.test.ts', INTEGRATION_TIMEOUT_MS),
       tier('conformance', 'tests/conformance/**/*.test.ts'),
       tier('integration', 'tests/integration/**/*.test.ts', INTEGRATION_TIMEOUT_MS),
       tier('faults', 'tests/faults/**/*.test.ts', SLOW_TEST_TIMEOUT_MS),

@@ -6,6 +6,11 @@ import { readVersion } from './version.ts'
 
 /** The `weir` command: reads the command line and answers with an exit code; nothing else. */
 async function main(): Promise<void> {
+  // Whoever reads the output may have seen enough of it: `weir check | head`.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error
+    process.exit(0)
+  })
   const context = {
     env: readEnvironment(),
     clock: systemClock(),

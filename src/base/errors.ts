@@ -8,8 +8,8 @@ interface ErrorRow {
   readonly retry: 'never' | 'later'
   readonly en: string
   readonly zh: string
-  /** Instead of the above where what was asked for has been there and has gone. */
-  readonly gone?: { readonly en: string; readonly zh: string }
+  /** Instead of the above in the other case that the code has: see where it is thrown. */
+  readonly instead?: { readonly en: string; readonly zh: string }
   /** Instead of the above when waiting does not help this time. */
   readonly final?: { readonly en: string; readonly zh: string }
 }
@@ -99,6 +99,10 @@ const TABLE = {
     retry: 'never',
     en: 'The model {model} has no filing number (备案号) in the registry of this gateway, and this tenant serves the public. Choose a filed model (GET /v1/models lists those that you can call), or, if the service is not offered to the public, ask the operator to set the audience of the tenant to internal.',
     zh: '模型 {model} 在本网关的备案名录中没有备案号，而该租户面向公众提供服务。请选择已备案的模型（GET /v1/models 列出可用模型）；若服务不面向公众，请联系运营方将租户受众设为 internal。',
+    instead: {
+      en: 'No provider key is set for {model}, so only the sandbox could answer, and the sandbox serves no public. Set the key of a provider, or, for a trial, make the tenant internal: weir tenant change <id> --audience internal.',
+      zh: '{model} 尚未配置服务商密钥，只有沙箱可以回答，而沙箱不面向公众。请配置服务商密钥；试用时可将租户设为 internal：weir tenant change <id> --audience internal。',
+    },
   },
   zone_not_allowed: {
     status: 403,
@@ -120,7 +124,7 @@ const TABLE = {
     retry: 'never',
     en: 'The model {model} does not exist here. GET /v1/models lists what this key can call.',
     zh: '模型 {model} 不存在。请通过 GET /v1/models 查看可用模型。',
-    gone: {
+    instead: {
       en: 'The model {model} has been retired. {successor}',
       zh: '模型 {model} 已下线。{successor_zh}',
     },
@@ -212,6 +216,10 @@ const TABLE = {
     retry: 'later',
     en: 'No provider of {model} is available at the moment.',
     zh: '模型 {model} 当前没有可用的服务商。',
+    instead: {
+      en: 'Every endpoint of {model} has as many requests as it may have at a time. Try again in a moment.',
+      zh: '模型 {model} 的所有接入点均已达到容量上限，请稍后重试。',
+    },
   },
   admission_unavailable: {
     status: 503,
@@ -256,8 +264,8 @@ export interface ErrorDetails {
   readonly param?: string
   /** When a retry may succeed, in milliseconds from now. */
   readonly retry_after_ms?: number
-  /** What was asked for has been there and has gone. */
-  readonly gone?: boolean
+  /** The code's other case: a model that has gone, one that only a sandbox plays, endpoints that are full. */
+  readonly instead?: boolean
   /** Waiting does not help this time, whatever the code usually says. */
   readonly final?: boolean
   readonly cause?: unknown
@@ -288,7 +296,7 @@ export class WeirError extends Error {
 export function messageOf(code: ErrorCode, locale: Locale, details: ErrorDetails = {}): string {
   const values = details.values ?? {}
   const row: ErrorRow = TABLE[code]
-  const text = (details.final === true ? row.final : details.gone === true ? row.gone : undefined) ?? row
+  const text = (details.final === true ? row.final : details.instead === true ? row.instead : undefined) ?? row
   return text[locale].replaceAll(/\{(\w+)\}/g, (_, name: string) => String(values[name] ?? '?'))
 }
 

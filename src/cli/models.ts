@@ -52,7 +52,7 @@ const modelUsage: Command = {
 }
 
 function showUses({ from, to, data }: z.infer<typeof Uses>, context: CliContext): void {
-  if (data.length === 0) return context.out('The catalogue has no such model.\n')
+  if (data.length === 0) return context.out('No model of the catalogue is in that state, or about to be.\n')
   const rows = data.flatMap(({ model, used_by }) =>
     used_by.map((use) => [model, use.tenant, use.project, use.key, grouped(use.requests), grouped(use.amount_cny), use.last_used_on]),
   )

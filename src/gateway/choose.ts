@@ -115,7 +115,7 @@ export function nothingLeft(virtual: VirtualModel, { candidates, evidence }: Con
     case 'zone':
       return new WeirError('zone_not_allowed', { values, param: 'model' })
     case 'filing':
-      return new WeirError('filing_required', { values, param: 'model' })
+      return new WeirError('filing_required', { values, param: 'model', instead: onlySandbox(candidates) })
     case 'context_length':
       return tooLong(virtual, candidates)
     case 'unhealthy':
@@ -152,6 +152,12 @@ const PARAMS: Readonly<Record<Inability, string>> = {
   audio: 'messages',
   video: 'messages',
   file: 'messages',
+}
+
+/** Whether nobody but the sandbox is there for those that lack a filing. */
+function onlySandbox(candidates: readonly Considered[]): boolean {
+  const unfiled = candidates.filter(({ obstacle }) => obstacle === 'filing').flatMap(({ model }) => model?.endpoints ?? [])
+  return unfiled.every(({ sandbox }) => sandbox)
 }
 
 function nothingFor({ id }: VirtualModel, domain: string): WeirError {

@@ -1,9 +1,11 @@
 import { WeirError } from '../base/errors.ts'
 import { DOMAINS } from '../config/schema.ts'
+import { domainNamed } from '../routing/domains.ts'
 import type { TenantEvidence } from '../routing/evidence.ts'
 
 /**
- * The caller's own word on what a chat is about: the header `x-weir-domain`, else `metadata.domain` of the body; null where nothing is said.
+ * The caller's own word on what a chat is about: the header `x-weir-domain`, else `metadata.domain` of the body; null where nothing is said. Other
+ * spellings of a domain count as it (`law`, `医疗`).
  *
  * @throws WeirError `invalid_request`, naming the domains there are, for one that is unknown
  */
@@ -18,6 +20,7 @@ export function readHint(
   const [hint, param] = header === '' ? [given, 'metadata.domain'] : [header, 'x-weir-domain']
   if (hint === null || hint === undefined || hint === '') return null
   const known = [...new Set<string>([...DOMAINS, ...(evidence?.domains ?? [])])]
-  if (typeof hint === 'string' && known.includes(hint)) return hint
+  const named = typeof hint !== 'string' ? null : known.includes(hint) ? hint : domainNamed(hint)
+  if (named !== null && known.includes(named)) return named
   throw new WeirError('invalid_request', { values: { detail: `${param} must be one of ${known.join(', ')}.` }, param })
 }

@@ -16,7 +16,8 @@ import { type EndpointFiling, shownFiling } from '../routing/filings.ts'
 import type { Caller } from './call.ts'
 import type { Plane } from './plane.ts'
 import { lifeOf, successorOf } from '../routing/lives.ts'
-import { isVisible, reachableEndpoints, refuseRetired } from './route.ts'
+import { shown } from '../routing/reason.ts'
+import { isVisible, MOST_NAME, reachableEndpoints, refuseRetired } from './route.ts'
 import { tenantRoutingOf } from './tenant-routing.ts'
 
 /** Answers of the read-only endpoints: plain JSON values. Every one sees its caller's tenant only. */
@@ -50,7 +51,7 @@ export function findModel(id: string, caller: Caller, plane: Plane): object {
   const model = catalogue.models.get(catalogue.aliases.get(id) ?? id)
   refuseRetired(model, id, caller, { snapshot, now_ms: plane.clock.now_ms() })
   if (model === undefined || !isVisible(caller, model, id))
-    throw new WeirError('model_not_found', { values: { model: 'asked for' }, param: 'model' })
+    throw new WeirError('model_not_found', { values: { model: shown(id, MOST_NAME) }, param: 'model' })
   return { ...modelView(model, caller, plane), id }
 }
 

@@ -183,7 +183,7 @@ export class Room {
   }
 
   #noRoom({ model }: Asking, retry_after_ms: number): WeirError {
-    return new WeirError('no_upstream_available', { values: { model }, retry_after_ms })
+    return new WeirError('no_upstream_available', { values: { model }, retry_after_ms, instead: true })
   }
 
   #stand(asking: Asking, wait_ms: number): Promise<Place<Endpoint>> {

@@ -49,7 +49,7 @@ export function chooseRoute(model_asked: string, protocol: Protocol, caller: Cal
   const zoned = endpoints.filter((endpoint) => allowsZone(caller, endpoint))
   if (zoned.length === 0) throw new WeirError('zone_not_allowed', { values, param: 'model' })
   const filed = zoned.filter((endpoint) => mayServeAudience(caller, endpoint))
-  if (filed.length === 0) throw new WeirError('filing_required', { values, param: 'model' })
+  if (filed.length === 0) throw new WeirError('filing_required', { values, param: 'model', instead: zoned.every(({ sandbox }) => sandbox) })
   const healthy = filed.filter((endpoint) => facts.mayTry(endpoint.id))
   if (healthy.length === 0) {
     const retry_after_ms = Math.max(1, Math.min(...filed.map((endpoint) => facts.retryInMs(endpoint.id))))
@@ -78,7 +78,7 @@ export function refuseRetired(
     successor: next === null ? 'GET /v1/models lists what this key can call.' : `Use ${next.id} instead.`,
     successor_zh: next === null ? '请通过 GET /v1/models 查看可用模型。' : `请改用 ${next.id}。`,
   }
-  throw new WeirError('model_not_found', { values, param: 'model', gone: true })
+  throw new WeirError('model_not_found', { values, param: 'model', instead: true })
 }
 
 /** True if the caller could call this model at all by this name, its id or an alias: for `GET /v1/models`. */
@@ -102,7 +102,7 @@ export function orderTargets(endpoints: readonly Endpoint[], chance: () => Chanc
 }
 
 /** As long as a name may be. */
-const MOST_NAME = 128
+export const MOST_NAME = 128
 const KINDS: Readonly<Record<Protocol, Model['kind']>> = { chat_completions: 'chat', embeddings: 'embeddings', rerank: 'rerank' }
 const CALLED: Readonly<Record<Model['kind'], { readonly name: string; readonly path: string }>> = {
   chat: { name: 'a chat', path: '/v1/chat/completions' },

@@ -83,12 +83,13 @@ describe('auto', () => {
 
   it('refuses a hint that is no domain and names those there are; a plain model does not read it', async () => {
     const gateway = await start()
-    const response = await gateway.chat({ model: 'auto' }, { 'x-weir-domain': 'law' })
+    const response = await gateway.chat({ model: 'auto' }, { 'x-weir-domain': 'cooking' })
     expect(response.status).toBe(400)
     expect(await errorOf(response)).toMatchObject({ code: 'invalid_request', param: 'x-weir-domain' })
     const body = await gateway.chat({ model: 'auto', metadata: { domain: 7 } })
     expect((await errorOf(body)).message).toContain('metadata.domain must be one of finance, healthcare, education')
-    expect((await ask(gateway, { model: 'solo' }, { 'x-weir-domain': 'law' })).status).toBe(200)
+    expect((await ask(gateway, { model: 'solo' }, { 'x-weir-domain': 'cooking' })).status).toBe(200)
+    expect((await ask(gateway, { messages: PLAIN }, { 'x-weir-domain': 'law' })).route).toContain('legal 1.00 by hint')
   })
 
   it('says when nothing is vertical for a domain, or why what there is was not chosen', async () => {

@@ -19,6 +19,8 @@ import { propertyRuns, propertySeed } from '../support/seed.ts'
 import { tempDir } from '../support/temp.ts'
 
 const seed = propertySeed()
+/** Each run writes and reads a configuration, which takes some milliseconds. */
+const RUNS = Math.min(propertyRuns(300), 2000)
 const dir = tempDir()
 const TENANTS = ['bank', 'clinic', 'shop']
 const ZONES = ['private', 'domestic', 'overseas'] as const
@@ -125,7 +127,7 @@ test('no name, alias, fallback or successor takes a request to a zone that tenan
         }
       },
     ),
-    { seed, numRuns: propertyRuns(300) },
+    { seed, numRuns: RUNS },
   )
 })
 
@@ -153,7 +155,7 @@ test('a virtual model chooses nothing that its caller could not reach by name, a
       const reachable = ids.filter((id) => !(routeTo(id, caller, plain, 0.5) instanceof WeirError))
       expect(ordered.order.map(({ id }) => id).toSorted()).toEqual(reachable.toSorted())
     }),
-    { seed, numRuns: propertyRuns(300) },
+    { seed, numRuns: RUNS },
   )
 })
 
@@ -181,7 +183,7 @@ test('what is reserved for others is no target, is named nowhere, and is refused
         } else expect(route.targets.filter(({ tenants }) => !isFor(tenants))).toEqual([])
       }
     }),
-    { seed, numRuns: propertyRuns(300) },
+    { seed, numRuns: RUNS },
   )
 })
 
@@ -202,6 +204,6 @@ test("what is told of a tenant's reach is what routing does", () => {
         expect([...new Set(told.map(({ endpoint: { id } }) => id))].toSorted()).toEqual([...new Set(found)].toSorted())
       }
     }),
-    { seed, numRuns: propertyRuns(300) },
+    { seed, numRuns: RUNS },
   )
 })

@@ -22,7 +22,8 @@ function tier(name: string, include: string, testTimeout = TEST_TIMEOUT_MS) {
 
 export default defineConfig({
   test: {
-    maxWorkers: 2,
+    // One more than the two cores that tests are sized for: many of them wait for a clock or a process.
+    maxWorkers: 3,
     passWithNoTests: false,
     allowOnly: process.env['CI'] === undefined,
     projects: [

@@ -14,7 +14,7 @@ import { endWithParent, runStep, STATIC_STEPS, type Step } from './steps.ts'
 
 const TOTAL_LIMIT_MS = Number(process.env['WEIR_TEST_MINUTES'] ?? 25) * 60_000
 const NAMED_SKIPS = 20
-const DEFAULT_FAULT_ROUNDS = '10'
+const DEFAULT_FAULT_ROUNDS = '6'
 /** In the order of what tells most in least time. Each is a project of vitest.config.ts, and must have tests. */
 const TIERS = ['tidy', 'unit', 'property', 'conformance', 'integration', 'faults', 'e2e']
 

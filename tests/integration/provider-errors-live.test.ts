@@ -45,6 +45,8 @@ describe("a provider's refusal, told in its own words", () => {
     for (const provider of PLAYED) {
       for (const cause of CAUSES) {
         for (const stream of [false, true]) {
+          // As many other requests went well: a minute of nothing but failures is not retried.
+          for (let others = 0; others < 20; others += 1) gateway.plane.retries.request(gateway.plane.clock.monotonic_ms())
           const fail = { kind: 'provider', cause, only_prefix: `as/${provider}` }
           const response = await gateway.chat({ model: `${provider}-${cause}`, stream, sandbox: { fail } })
           const body = await response.text()

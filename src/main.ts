@@ -39,7 +39,7 @@ async function runGateway(slot: number, options: WeirOptions, logger: ReturnType
 }
 
 /** A terminal and a supervisor signal a whole group, and the first process tells the others once more: that is one request to end, not two. */
-const SAME_SIGNAL_MS = 1000
+const SAME_SIGNAL_MS = 500
 
 function listenForSignals(weir: Pick<Weir, 'drain' | 'reload'>, { clock, logger }: Pick<WeirOptions, 'clock' | 'logger'>): void {
   let asked_ms: number | null = null

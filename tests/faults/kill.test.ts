@@ -198,6 +198,9 @@ it('a second SIGINT ends it at once, and what it cut is swept at the next start'
   await sleep(300)
   gateway.process.kill('SIGINT')
   await waitFor(async () => (await readiness(gateway.url)) !== 200, { timeout_ms: REST_TIMEOUT_MS, what: 'the drain to begin' })
+  // At once again it is the same request: a terminal signals the whole group.
+  gateway.process.kill('SIGINT')
+  await sleep(700)
   expect(gateway.process.child.exitCode).toBe(null)
   expect(await gateway.stop('SIGINT')).toEqual({ code: 130, signal: null })
   expect((await stream).outcome).toBe('partial')

@@ -102,7 +102,7 @@ interface At extends Pick<Opened, 'left'> {
   readonly place: Place<Endpoint>
 }
 
-/** Null where the caller's limits or balance do not admit a model that was not chosen. @throws WeirError as `admit` for the chosen one */
+/** Null where the caller's limits or balance do not admit a model that was not chosen. @throws WeirError as `admit` for the chosen one, and where nobody can be admitted */
 async function openAt(call: Call, ask: Ask, { plan, place, left }: At, opening: Opening, plane: Plane): Promise<Opened | null> {
   const { caller, snapshot } = ask
   const { failed, earlier, renewed, chosen } = opening
@@ -117,11 +117,16 @@ async function openAt(call: Call, ask: Ask, { plan, place, left }: At, opening: 
     return { admission, settlement: settleAt(call, admission, place, earlier, plane), left, failed }
   } catch (refusal) {
     plane.room.leave(place, null)
-    if (!(refusal instanceof WeirError) || plan === chosen) throw refusal
+    if (!(refusal instanceof WeirError) || plan === chosen || mayBeHeld(refusal, opening)) throw refusal
     call.notes.model = before
     plane.logger.info({ request_id: call.id, model: model.id, code: refusal.code }, 'another model is not within the limits of its caller')
     return null
   }
+}
+
+/** What failed after its hold may be known under the id that the next model would be admitted with, unless that has a new one. */
+function mayBeHeld({ code }: WeirError, { renewed }: Opening): boolean {
+  return !renewed && code === 'admission_unavailable'
 }
 
 /** The target that has a place for the request is tried first. */

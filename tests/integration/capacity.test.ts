@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, it } from 'vitest'
+import { expect, it, vi } from 'vitest'
 import type { ServedRow } from '../../src/sandbox/tally.ts'
 import { startGateway, type TestGateway } from '../support/gateway.ts'
 import { errorOf, sseOf } from '../support/sse.ts'
@@ -290,4 +290,23 @@ it('a drain ends those who wait like those who run', async () => {
   expect((await errorOf(await second)).code).toBe('shutting_down')
   await first.catch(() => null)
   expect(gateway.plane.room.waiting).toBe(0)
+})
+
+it('a request whose stand-in could not be written down is refused: its id may be known already', async () => {
+  const candidates = [
+    { model: 'solo', quality: 90 },
+    { model: 'pair', quality: 10 },
+  ]
+  const gateway = await startGateway({ ...capacity('solo-a', { concurrency: 1 }), routes: { both: { prefer: 'quality', candidates } } })
+  const { answer, leave } = leavable(gateway, { sandbox: ENDLESS })
+  await upstreamHas(gateway, 1)
+  vi.spyOn(gateway.plane.log, 'open').mockRejectedValueOnce(new Error('the disk is full'))
+  const refused = await gateway.chat({ model: 'both' })
+  expect([refused.status, (await errorOf(refused)).code]).toEqual([503, 'admission_unavailable'])
+  // The next one may have the stand-in.
+  const served = await gateway.chat({ model: 'both' })
+  expect([served.status, served.headers.get('x-weir-model')]).toEqual([200, 'pair'])
+  expect(served.headers.get('x-weir-route')).toContain('solo failed (no room) -> pair (fallback)')
+  leave()
+  await answer
 })

@@ -55,6 +55,23 @@ it('a target of another filing may not answer under headers that are out', async
   expect(gateway.sandbox.served().totals.requests).toBe(1)
 })
 
+it('the headers that a keep-alive sends out are those of the target that is asked then', async () => {
+  const there = await startGateway()
+  const [a, b] = there.plane.snapshot().configuration.catalogue.models.get('pair')?.endpoints ?? []
+  const filed = (endpoint: typeof a, number: string): object => ({
+    ...{ id: endpoint?.id, tier: endpoint?.tier, base_url: endpoint?.base_url },
+    ...{ provider: 'vllm', zone: 'private', filing: { number, evidence: 'test' } },
+  })
+  const [first, second] = ['Beijing-First-202404280016', 'Beijing-Second-202404280017']
+  const gateway = await startGateway({ settings: SOON, models: { pair: { endpoints: [filed(a, first), filed(b, second)] } } })
+  const sandbox = { fail: { kind: 'refuse', status: 500, only_prefix: 'a' }, first_token_delay_ms: 2600 }
+  const response = await gateway.chat({ model: 'pair', stream: true, sandbox })
+  const stream = await sseOf(response)
+  expect(stream.text.startsWith(KEEPALIVE)).toBe(true)
+  expect(stream).toMatchObject({ done_count: 1, error: null })
+  expect(response.headers.get('x-weir-filing')).toBe(second)
+})
+
 it('no more targets are tried than the limit says', async () => {
   const gateway = await startGateway({ settings: { limits: { max_attempts: 1 } } })
   const response = await gateway.chat({ model: 'pair', sandbox: { fail: { kind: 'refuse', only_prefix: 'a' } } })

@@ -169,6 +169,20 @@ describe.skipIf(noCluster !== null)('a cluster', () => {
     expect(await lonely.stop()).toEqual({ code: 0, signal: null })
   })
 
+  it('waits for nothing of a machine that has drained', async () => {
+    const leaver = await fleet.start('leaver', { roles: 'gateway' })
+    const key = await newTenant(control, 'leaver', '1')
+    await knownTo([leaver], key)
+    const crowd = new Crowd(seededRandom(1))
+    const sent = Array.from({ length: 20 }, () => crowd.send({ url: leaver.url, key }, WHOLE))
+    expect((await Promise.all(sent)).filter(({ outcome }) => outcome === 'completed')).toHaveLength(20)
+    // At once, so that posters have not seen all of it.
+    expect(await leaver.stop()).toEqual({ code: 0, signal: null })
+    const node = (await fleet.books()).events.find(({ tenant }) => tenant === 'leaver')?.node
+    const { data } = (await admin(control, '/nodes')) as { data: { node: string; state: string; unposted: number }[] }
+    expect(data.find((one) => one.node === node)).toMatchObject({ state: 'stopped', unposted: 0 })
+  })
+
   it('reports what only the journal of a lost machine had, by node and number', async () => {
     const doomed = await fleet.start('doomed', { roles: 'gateway' })
     const key = await newTenant(control, 'doomed', '1')

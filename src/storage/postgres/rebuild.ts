@@ -9,16 +9,7 @@ import { FLOOR, notArchived, PLACE, wrongCells, wrongDays, wrongHours } from '..
 import { dayStartSql } from '../sql/dialect.ts'
 import { bigOf, numberOf, type SqlRow, type SqlStatement, textOf } from '../sql/executor.ts'
 import { againTransaction, type EntriesOptions, lostFacts, rebuildEntries } from '../sql/rebuild-entries.ts'
-import {
-  balanceChange,
-  columnsChange,
-  placeOf,
-  standingChange,
-  sumChanges,
-  told,
-  useStatement,
-  WRONG_BALANCES,
-} from '../sql/rebuild-parts.ts'
+import { balanceChange, columnsChange, placeOf, standingChange, sumChanges, told, readUses, WRONG_BALANCES } from '../sql/rebuild-parts.ts'
 import { DAY_MS, dayStart, HOUR_MS, MINUTE_MS, SUMS } from '../sql/rollup-batch.ts'
 import { brokenSeals } from '../sql/seal.ts'
 import { missingNumbers } from './audit.ts'
@@ -33,8 +24,6 @@ import { transact } from './transact.ts'
 
 /** Rows of events looked for, and put right, at a time. */
 const SLICE = 100
-/** Limits looked up in one read. */
-const USES_PER_READ = 50
 
 export interface PostgresRebuilderOptions {
   /** For statements that take long. */
@@ -99,14 +88,8 @@ export class PostgresRebuilder implements Rebuilder {
     return mark.balances ?? (await this.#read(BALANCES)).map(entryFrom)
   }
 
-  async usedAt(mark: UsageMark, uses: readonly LimitUse[]): Promise<readonly bigint[]> {
-    const used: bigint[] = []
-    for (let from = 0; from < uses.length; from += USES_PER_READ) {
-      const slice = uses.slice(from, from + USES_PER_READ)
-      const results = await this.#options.database.read(slice.map((use) => useStatement(use, mark, POSTGRES)))
-      for (const [row] of results) used.push(row === undefined ? 0n : bigOf(row, 'used'))
-    }
-    return used
+  usedAt(mark: UsageMark, uses: readonly LimitUse[]): Promise<readonly bigint[]> {
+    return readUses(uses, mark, POSTGRES, this.#options.database)
   }
 
   async rollups(check: boolean, on_progress: OnProgress): Promise<readonly RebuildChange[]> {

@@ -2,7 +2,7 @@
 import type { LimitUse, RebuildChange, UsageMark } from '../books.ts'
 import { FLOOR } from './cells.ts'
 import type { SqlDialect } from './dialect.ts'
-import { bigOf, instantOf, numberOf, type SqlRow, type SqlStatement, textOf } from './executor.ts'
+import { bigOf, instantOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 import { SUMS } from './rollup-batch.ts'
 
 /** Differences told of each kind; the rest is counted. All of them are put right. */
@@ -14,8 +14,27 @@ const USED = {
   amount: ['amount_nano', 'amount_nano'],
 } as const
 
+/** Sums of one message to a database. */
+const USES_PER_READ = 50
+
+/** What was used of each, in the order given. */
+export async function readUses(
+  uses: readonly LimitUse[],
+  mark: UsageMark,
+  dialect: SqlDialect,
+  database: Pick<SqlExecutor, 'read'>,
+): Promise<readonly bigint[]> {
+  const used: bigint[] = []
+  for (let from = 0; from < uses.length; from += USES_PER_READ) {
+    const slice = uses.slice(from, from + USES_PER_READ)
+    const results = await database.read(slice.map((use) => useStatement(use, mark, dialect)))
+    for (const [row] of results) used.push(row === undefined ? 0n : bigOf(row, 'used'))
+  }
+  return used
+}
+
 /** Rows of events, and of archived days their minutes (hours, where minutes are no longer kept). What came after the mark is left out. */
-export function useStatement({ tenant, rule, from_ms, to_ms }: LimitUse, mark: UsageMark, { dateOf }: SqlDialect): SqlStatement {
+function useStatement({ tenant, rule, from_ms, to_ms }: LimitUse, mark: UsageMark, { dateOf }: SqlDialect): SqlStatement {
   const { scope, scope_id, model, kind } = rule
   const [of_event, of_sum] = kind === 'requests_window' || kind === 'tokens_window' ? USED[kind] : USED.amount
   const narrow = `${scope === 'tenant' ? '' : ` AND ${scope} = ?`}${model === null ? '' : ' AND model = ?'}`

@@ -8,7 +8,7 @@ import { FLOOR, notArchived, PLACE, wrongCells, wrongDays, wrongHours } from './
 import { dayStartSql, SQLITE } from './dialect.ts'
 import { bigOf, numberOf, type SqlExecutor, type SqlRow, type SqlStatement, textOf } from './executor.ts'
 import { againTransaction, type EntriesOptions, lostFacts, rebuildEntries } from './rebuild-entries.ts'
-import { balanceChange, columnsChange, placeOf, standingChange, sumChanges, told, useStatement, WRONG_BALANCES } from './rebuild-parts.ts'
+import { balanceChange, columnsChange, placeOf, standingChange, sumChanges, told, readUses, WRONG_BALANCES } from './rebuild-parts.ts'
 import { DAY_MS, HOUR_MS, MINUTE_MS, SUMS } from './rollup-batch.ts'
 import { brokenSeals } from './seal.ts'
 
@@ -16,8 +16,6 @@ import { brokenSeals } from './seal.ts'
 const REPOST_SLICE = 100
 /** Sums corrected per commit. */
 const CELL_SLICE = 100
-/** Limits looked up in one read. */
-const USES_PER_READ = 50
 /** How long hours and days may take to be derived again. */
 const DERIVE_TIMEOUT_MS = 120_000
 const DERIVE_POLL_MS = 100
@@ -105,14 +103,8 @@ export class SqlRebuilder implements Rebuilder {
     return readBalancesAt(this.#options.executor, mark)
   }
 
-  async usedAt(mark: UsageMark, uses: readonly LimitUse[]): Promise<readonly bigint[]> {
-    const used: bigint[] = []
-    for (let from = 0; from < uses.length; from += USES_PER_READ) {
-      const slice = uses.slice(from, from + USES_PER_READ)
-      const results = await this.#options.auditing.read(slice.map((use) => useStatement(use, mark, SQLITE)))
-      for (const [row] of results) used.push(row === undefined ? 0n : bigOf(row, 'used'))
-    }
-    return used
+  usedAt(mark: UsageMark, uses: readonly LimitUse[]): Promise<readonly bigint[]> {
+    return readUses(uses, mark, SQLITE, this.#options.auditing)
   }
 
   async rollups(check: boolean, on_progress: OnProgress): Promise<readonly RebuildChange[]> {

@@ -7,11 +7,12 @@
  *   npm run eval:routing -- --sources          with the accuracy of every source
  *   npm run eval:routing -- --explain "text"   what the classifier thinks of one text, and why
  */
+import { DOMAINS, VERTICALS } from '../src/base/domains.ts'
 import { existsSync, readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
-import { CONFIDENCE_THRESHOLD, confidentDomain, createDomainClassifier, VERTICALS, type DomainClassifier } from '../src/routing/domain.ts'
+import { CONFIDENCE_THRESHOLD, confidentDomain, createDomainClassifier, type DomainClassifier } from '../src/routing/domain.ts'
 import { createFeatureScanner, type DomainInput } from '../src/routing/features.ts'
-import { ALL_DOMAINS, readShared, sharedPath, WEIGHTS_PATH } from './routing/corpus.ts'
+import { readShared, sharedPath, WEIGHTS_PATH } from './routing/corpus.ts'
 import { fitTemperature, leaveOneDatasetOut } from './routing/learn.ts'
 import { bySource, summary, type Outcome } from './routing/report.ts'
 import { outcomeOf, trainingTexts } from './train-routing.ts'
@@ -68,7 +69,7 @@ function explain(classifier: DomainClassifier, text: string): void {
   const input = { system: null, turns: [text] }
   const guess = classifier.classify(input)
   console.log(`${guess.domain} with confidence ${guess.confidence.toFixed(3)}: routed as ${confidentDomain(guess)}`)
-  for (const domain of ALL_DOMAINS) console.log(`  ${domain.padEnd(17)}${guess.scores[domain].toFixed(3)}`)
+  for (const domain of DOMAINS) console.log(`  ${domain.padEnd(17)}${guess.scores[domain].toFixed(3)}`)
   const at = guess.domain === 'general' ? -1 : VERTICALS.indexOf(guess.domain)
   const strength = (logits: Float64Array): number => (at < 0 ? -Math.max(...logits) : (logits[at] ?? 0))
   const names = namesOf(text)

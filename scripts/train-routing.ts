@@ -4,9 +4,10 @@
  *
  *   npm run train:routing
  */
+import { DOMAINS } from '../src/base/domains.ts'
 import { writeFileSync } from 'node:fs'
 import { CONFIDENCE_THRESHOLD } from '../src/routing/domain.ts'
-import { ALL_DOMAINS, composePhrases, readOwn, readShared, sharedPath, WEIGHTS_PATH, type Text } from './routing/corpus.ts'
+import { composePhrases, readOwn, readShared, sharedPath, WEIGHTS_PATH, type Text } from './routing/corpus.ts'
 import { fitTemperature, judgeUnseen, learn, tempered, type Judged } from './routing/learn.ts'
 import { summary, type Outcome } from './routing/report.ts'
 
@@ -21,7 +22,7 @@ export function trainingTexts(): Text[] {
 export function outcomeOf({ text, probabilities }: Judged, temperature: number): Outcome {
   const calibrated = tempered(probabilities, temperature)
   const confidence = calibrated.reduce((a, b) => Math.max(a, b), 0)
-  return { source: text.source, domain: text.domain, guess: ALL_DOMAINS[calibrated.indexOf(confidence)] ?? 'general', confidence }
+  return { source: text.source, domain: text.domain, guess: DOMAINS[calibrated.indexOf(confidence)] ?? 'general', confidence }
 }
 
 function main(): void {

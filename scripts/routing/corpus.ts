@@ -4,7 +4,7 @@
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { VERTICALS, type Domain } from '../../src/routing/domain.ts'
+import { type Domain, DOMAINS } from '../../src/base/domains.ts'
 import type { DomainInput } from '../../src/routing/features.ts'
 import { seededRandom } from './random.ts'
 
@@ -16,8 +16,6 @@ export interface Text {
   readonly kind: 'shared' | 'own' | 'phrase'
 }
 
-export const ALL_DOMAINS: readonly Domain[] = [...VERTICALS, 'general']
-
 const REPO_ROOT = join(import.meta.dirname, '../..')
 export const OWN_DIR = join(REPO_ROOT, 'config/routing')
 export const WEIGHTS_PATH = join(REPO_ROOT, 'src/routing/domain-weights.bin')
@@ -28,7 +26,7 @@ export function sharedPath(file: 'train.jsonl' | 'evaluate.jsonl', shared_dir: s
 }
 
 function isDomain(value: unknown): value is Domain {
-  return ALL_DOMAINS.some((domain) => domain === value)
+  return DOMAINS.some((domain) => domain === value)
 }
 
 function isStrings(value: unknown): value is string[] {
@@ -46,7 +44,7 @@ export function parseLine(json: string, place: string): { readonly input: Domain
   const text = field(line, 'text')
   const turns = typeof text === 'string' ? [text] : field(line, 'turns')
   const system = field(line, 'system') ?? null
-  if (!isDomain(domain)) throw new Error(`${place}: domain must be one of ${ALL_DOMAINS.join(' ')}`)
+  if (!isDomain(domain)) throw new Error(`${place}: domain must be one of ${DOMAINS.join(' ')}`)
   if (!isStrings(turns)) throw new Error(`${place}: expected a text, or turns`)
   if (system !== null && typeof system !== 'string') throw new Error(`${place}: system must be a text`)
   return { input: { system, turns }, domain, source: field(line, 'source') }
@@ -101,7 +99,7 @@ export function composePhrases(seed: number, dir = OWN_DIR): Text[] {
   const random = seededRandom(seed)
   const templates = { zh: readTemplates('zh', dir), en: readTemplates('en', dir) }
   const languages = ['zh', 'en'] as const
-  return ALL_DOMAINS.flatMap((domain) =>
+  return DOMAINS.flatMap((domain) =>
     languages.flatMap((language) => {
       const terms = readTerms(domain, language, dir)
       const rounds = Array.from({ length: PHRASES_PER_TERM }, () => terms).flat()

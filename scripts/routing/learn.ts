@@ -1,8 +1,8 @@
 /** From texts to the weights file: examples, their weights, the regression, its calibration on what it has not seen, and the file. */
-import { VERTICALS } from '../../src/routing/domain.ts'
+import { DOMAINS, VERTICALS } from '../../src/base/domains.ts'
 import { createFeatureScanner } from '../../src/routing/features.ts'
 import { formatWeights, markOf, neighbourOf, slotOf } from '../../src/routing/weights.ts'
-import { ALL_DOMAINS, type Text } from './corpus.ts'
+import type { Text } from './corpus.ts'
 import { fit, predict, softmax, type Example, type Regression } from './regression.ts'
 
 const SEED = 20_260
@@ -20,7 +20,7 @@ const SOURCE_POWER = 0.75
 /** A feature of n texts says n to the power of minus this: the rare ones are the telling ones. */
 const COMMONNESS_POWER = 0.2
 const SLOT_BITS = 18
-const GENERAL = ALL_DOMAINS.length - 1
+const GENERAL = DOMAINS.length - 1
 /** Weights beyond all but one in this many are cut, so that the others keep their precision. */
 const CLIPPED_ONE_IN = 5000
 const FOLDS = 4
@@ -34,7 +34,7 @@ interface Sample extends Example {
   readonly squares: Float32Array
 }
 
-/** One text and what was thought of it by a model that had not seen its source: probabilities in the order of {@link ALL_DOMAINS}. */
+/** One text and what was thought of it by a model that had not seen its source: probabilities in the order of {@link DOMAINS}. */
 export interface Judged {
   readonly text: Text
   readonly probabilities: Float64Array
@@ -63,7 +63,7 @@ function companyOf(texts: readonly Text[]): Company {
   const shared = texts.filter(({ kind }) => kind === 'shared')
   const one_each = [...new Map(shared.map((text) => [`${text.source} ${text.domain}`, text])).values()]
   const phrases = texts.filter(({ kind }) => kind === 'phrase').length
-  return { of_source, of_dataset: countBy(one_each, datasetKey), mean_phrases: phrases / ALL_DOMAINS.length }
+  return { of_source, of_dataset: countBy(one_each, datasetKey), mean_phrases: phrases / DOMAINS.length }
 }
 
 function weightOf(text: Text, { of_source, of_dataset, mean_phrases }: Company): number {
@@ -96,7 +96,7 @@ function sample(texts: readonly Text[]): { readonly samples: readonly Sample[]; 
         squares.set(number, (squares.get(number) ?? 0) + weight * weight)
       }
     }
-    const label = ALL_DOMAINS.indexOf(text.domain)
+    const label = DOMAINS.indexOf(text.domain)
     const weight = weightOf(text, company)
     const columns = { counts: Float32Array.from(counts.values()), squares: Float32Array.from(squares.values()) }
     return { text, features: Uint32Array.from(counts.keys()), ...columns, strengths: columns.counts, unknown: 0, label, weight }
@@ -132,7 +132,7 @@ function withFrequent(samples: readonly Sample[], texts: Uint32Array): Sample[] 
 
 function fitOn(training: readonly Sample[], features: number): { readonly model: Regression; readonly texts: Uint32Array } {
   const texts = textsByFeature(training, features)
-  return { model: fit(withFrequent(training, texts), features, ALL_DOMAINS.length, SEED), texts }
+  return { model: fit(withFrequent(training, texts), features, DOMAINS.length, SEED), texts }
 }
 
 /** The mean of several regressions that saw the texts in other orders: what only one of them believes fades. */
@@ -140,7 +140,7 @@ function fitMean(training: readonly Sample[], features: number): { readonly mode
   const { model, texts } = fitOn(training, features)
   const frequent = withFrequent(training, texts)
   for (let more = 1; more < MODELS; more++) {
-    const other = fit(frequent, features, ALL_DOMAINS.length, SEED + more)
+    const other = fit(frequent, features, DOMAINS.length, SEED + more)
     other.table.forEach((value, at) => (model.table[at] = (model.table[at] ?? 0) + value))
     other.bias.forEach((value, at) => (model.bias[at] = (model.bias[at] ?? 0) + value))
   }
@@ -155,7 +155,7 @@ function fitMean(training: readonly Sample[], features: number): { readonly mode
 function judge(training: readonly Sample[], held: readonly Sample[], features: number): Judged[] {
   const { model, texts } = fitOn(training, features)
   const logits = predict(model, withFrequent(held, texts))
-  return held.map(({ text }, at) => ({ text, probabilities: softmax(logits[at] ?? new Float64Array(ALL_DOMAINS.length)) }))
+  return held.map(({ text }, at) => ({ text, probabilities: softmax(logits[at] ?? new Float64Array(DOMAINS.length)) }))
 }
 
 /** The data set of a source: parts of one data set sound alike, so they are held out together. */
@@ -199,7 +199,7 @@ export function fitTemperature(judged: readonly Judged[]): number {
 }
 
 function costAt({ text, probabilities }: Judged, temperature: number): number {
-  return -Math.log((tempered(probabilities, temperature)[ALL_DOMAINS.indexOf(text.domain)] ?? 0) + Number.EPSILON)
+  return -Math.log((tempered(probabilities, temperature)[DOMAINS.indexOf(text.domain)] ?? 0) + Number.EPSILON)
 }
 
 /** Probabilities as they would be had their logits been divided by `temperature`. */
@@ -214,7 +214,7 @@ export function learn(texts: readonly Text[], temperature: number): Learned {
   const rows = hashes.flatMap((hash, feature) => {
     const count = texts_by_feature[feature] ?? 0
     if (count < FEWEST_TEXTS) return []
-    return [{ hash, weights: overGeneral(model.table, feature * ALL_DOMAINS.length, temperature / strengthOf(count)) }]
+    return [{ hash, weights: overGeneral(model.table, feature * DOMAINS.length, temperature / strengthOf(count)) }]
   })
   const slots = assignSlots(rows)
   const step = stepFor(rows)

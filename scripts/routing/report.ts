@@ -1,6 +1,5 @@
+import { type Domain, DOMAINS, VERTICALS } from '../../src/base/domains.ts'
 /** Figures of the domain classifier, as text. */
-import { VERTICALS, type Domain } from '../../src/routing/domain.ts'
-import { ALL_DOMAINS } from './corpus.ts'
 
 /** One text: what it is, what was guessed, and how sure the guess was. */
 export interface Outcome {
@@ -58,7 +57,7 @@ const THRESHOLDS = [0, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9
 
 /** Accuracy, macro-F1 over the domains that occur, the table by domain and the sweep of thresholds. */
 export function summary(title: string, outcomes: readonly Outcome[], shipped_threshold: number): string[] {
-  const rows = ALL_DOMAINS.map((domain) => ({ domain, ...rowOf(outcomes, domain) })).filter((row) => row.texts > 0)
+  const rows = DOMAINS.map((domain) => ({ domain, ...rowOf(outcomes, domain) })).filter((row) => row.texts > 0)
   const right = outcomes.filter((one) => one.guess === one.domain).length
   const macro_f1 = ratio(
     rows.reduce((sum, row) => sum + row.f1, 0),

@@ -1,4 +1,4 @@
-import { DOMAINS } from '../config/schema.ts'
+import { DOMAINS } from '../base/domains.ts'
 import type { Configuration, Model } from '../config/model.ts'
 import { mayServeAudience } from '../routing/access.ts'
 import { lifeOf, type Life } from '../routing/lives.ts'

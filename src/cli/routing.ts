@@ -5,7 +5,7 @@ import { readClassifier } from '../classifier.ts'
 import { formatIssues } from '../config/check.ts'
 import { IssueList, readSource, yamlOf } from '../config/document.ts'
 import { nearest } from '../config/suggest.ts'
-import { ALL_DOMAINS } from '../routing/domains.ts'
+import { DOMAINS } from '../base/domains.ts'
 import { CONFIDENCE_THRESHOLD } from '../routing/domain.ts'
 import { decideDomain, prepareEvidence, type DomainEvidence } from '../routing/evidence.ts'
 import { promptOf } from '../routing/prompt.ts'
@@ -125,7 +125,7 @@ function summaryOf({ tenant, version, rules, samples, models, own_domains }: Doc
   const keywords = rules.reduce((sum, rule) => sum + rule.keywords.length, 0)
   const counts = `${rules.length} rules with ${keywords} keywords, ${samples.length} samples, ${Object.keys(models).length} virtual models`
   const meant = own_domains.map((domain) => {
-    const near = nearest(domain, ALL_DOMAINS)
+    const near = nearest(domain, DOMAINS)
     return near === null ? domain : `${domain} (or did you mean ${near}?)`
   })
   const own = meant.length === 0 ? '' : `Domains of its own: ${meant.join(', ')}.\n`

@@ -2,7 +2,7 @@ import { dayOf } from '../base/clock.ts'
 import type { PriceVersion } from '../money/price.ts'
 import type { RouteCandidate, VirtualModel } from '../routing/virtual.ts'
 import type { ConfigIssue, Configuration, Endpoint, Model, PriceBook, Settings } from './model.ts'
-import { DOMAINS } from './schema.ts'
+import { DOMAINS } from '../base/domains.ts'
 
 /** Mistakes as text, one per line and its correction below it, in the order given. */
 export function formatIssues(issues: readonly ConfigIssue[]): string {

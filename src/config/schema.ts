@@ -1,21 +1,10 @@
 import { z } from 'zod'
+import { DOMAINS } from '../base/domains.ts'
 import { nanoFromCny, picoFromCnyPerMillion } from '../money/amount.ts'
 import { ATTACHMENT_BOUNDS } from '../money/estimate.ts'
 import { type FilingKind, parseFilingNumber } from '../routing/filings.ts'
 import { Unset } from './references.ts'
 
-/** The closed set of domains a model may belong to (SEMANTICS 30). */
-export const DOMAINS = [
-  'finance',
-  'healthcare',
-  'education',
-  'government',
-  'industrial',
-  'legal',
-  'retail',
-  'customer_service',
-  'general',
-] as const
 /** What a process does: serve requests, the admin API, the work behind both. */
 export const ROLES = ['gateway', 'control', 'worker'] as const
 const ZONES = ['private', 'domestic', 'overseas'] as const

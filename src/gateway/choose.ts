@@ -7,7 +7,7 @@ import type { VirtualModel } from '../routing/virtual.ts'
 import type { Caller } from './call.ts'
 import { type Considered, consider, type Consideration, type VirtualFacts } from './consider.ts'
 import { withProfile } from './profile.ts'
-import { type MeasureChat, measuring, type Quote, quoteFor } from './quote.ts'
+import { type MeasureChat, type MeasureFor, measuringFor, type Quote, quoteFor } from './quote.ts'
 import type { ReadRequest, RequestFacts } from './request.ts'
 import { chooseRoute, keyChance, type Route } from './route.ts'
 
@@ -51,28 +51,27 @@ export function choose(request: ReadRequest, caller: Caller, facts: ChoiceFacts)
     const route = chooseRoute(request.facts.model_asked, request.facts.protocol, caller, facts)
     return { first: planFor(request, route, facts), alternatives: [] }
   }
-  const measure = measuring(request)
+  const measure = measuringFor(request)
   const consideration = considerVirtual(virtual, request, measure, caller, facts)
   const { ordered, lead, evidence } = consideration
   const plans = ordered.order.slice(0, 1 + MAX_ALTERNATIVES).flatMap((considered, index): Plan[] => {
     const { model, targets, id } = considered
     if (model === null) return []
     const reason = index === 0 ? reasonOf(lead, id, ordered.by) : lead
-    return [planFor(request, { model, targets, domain: evidence.domain, chance: keyChance(targets, facts), reason }, facts, measure)]
+    return [planFor(request, { model, targets, domain: evidence.domain, chance: keyChance(targets, facts), reason }, facts, measure(model))]
   })
   const [first, ...alternatives] = plans
   if (first === undefined) throw nothingLeft(virtual, consideration, facts)
   return { first, alternatives }
 }
 
-/** @param measure of the request as its caller sent it */
+/** @param measure of the request as this model gets it */
 function planFor(request: ReadRequest, route: Route, { snapshot, now_ms }: ChoiceFacts, measure?: MeasureChat): Plan {
   const { prices, settings } = snapshot.configuration
   const { slice_tokens } = settings.limits
   const { profile } = route.model
-  if (profile === null) return { route, facts: request.facts, quote: quoteFor(request, route, prices, slice_tokens, now_ms, measure) }
-  const profiled = withProfile(request, profile)
-  return { route, facts: profiled.facts, quote: quoteFor(profiled, route, prices, slice_tokens, now_ms) }
+  const asked = profile === null ? request : withProfile(request, profile)
+  return { route, facts: asked.facts, quote: quoteFor(asked, route, prices, slice_tokens, now_ms, measure) }
 }
 
 /** Lets the memory of every body go: an answer flows, and nobody else is asked. */
@@ -84,7 +83,7 @@ export function forgetBodies({ first, alternatives }: Choice): void {
 export function considerVirtual(
   virtual: VirtualModel,
   request: ReadRequest,
-  measure: MeasureChat,
+  measure: MeasureFor,
   caller: Caller,
   facts: ChoiceFacts,
 ): Consideration {

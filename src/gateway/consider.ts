@@ -12,8 +12,8 @@ import { lackingOf, leadOf } from '../routing/reason.ts'
 import { orderCandidates, type Candidate, type Obstacle, type Ordered } from '../routing/select.ts'
 import type { RouteCandidate, VirtualModel } from '../routing/virtual.ts'
 import type { Caller } from './call.ts'
-import { profiledMembers, showingMember } from './profile.ts'
-import { chatTokens, isTooLong, type MeasureChat, measuring, tokenizerOf } from './quote.ts'
+import { showingMember } from './profile.ts'
+import { chatTokens, isTooLong, type MeasureFor, tokenizerOf } from './quote.ts'
 import type { ReadRequest } from './request.ts'
 import { orderTargets, type RouteFacts } from './route.ts'
 import type { TenantRouting } from '../routing/tenant.ts'
@@ -56,7 +56,7 @@ export interface Consideration {
 export function consider(
   virtual: VirtualModel,
   request: ReadRequest,
-  measure: MeasureChat,
+  measure: MeasureFor,
   caller: Caller,
   facts: VirtualFacts,
 ): Consideration {
@@ -76,7 +76,7 @@ export function consider(
 interface Looking {
   readonly virtual: VirtualModel
   readonly request: ReadRequest
-  readonly measure: MeasureChat
+  readonly measure: MeasureFor
   readonly caller: Caller
   readonly domain: string
   readonly needs: readonly Need[]
@@ -120,8 +120,8 @@ function fitOf(
   reachable: readonly Endpoint[],
   looking: Looking,
 ): Omit<Considered, 'id' | 'model' | 'domain' | 'weight' | 'quality'> {
-  const { virtual, needs, facts, request } = looking
-  const prompt_tokens = chatTokens(model, tokenizerOf({ model, targets: reachable }), measureFor(model, looking))
+  const { virtual, needs, facts, measure, request } = looking
+  const prompt_tokens = chatTokens(model, tokenizerOf({ model, targets: reachable }), measure(model))
   const healthy = reachable.filter(({ id }) => facts.mayTry(id))
   const targets = orderTargets(healthy, facts.chance)
   const [first] = targets
@@ -141,11 +141,6 @@ function fitOf(
     latency_ms: first === undefined ? null : facts.latencyMs(first.id),
     targets,
   }
-}
-
-/** A profile's prompt is counted with its caller's. */
-function measureFor({ profile }: Model, { measure, request }: Looking): MeasureChat {
-  return profile === null ? measure : measuring({ parsed: profiledMembers(request.parsed, profile) })
 }
 
 /** Whether any rule of a price is above a ceiling: which one applies is known only after the answer. */

@@ -8,7 +8,7 @@ import { choiceFacts } from './choice-facts.ts'
 import { choose, type ChoiceFacts, considerVirtual, nothingLeft, virtualModel } from './choose.ts'
 import type { Considered, Consideration } from './consider.ts'
 import type { Plane } from './plane.ts'
-import { measuring } from './quote.ts'
+import { measuringFor } from './quote.ts'
 import { readFacts, type ReadRequest } from './request.ts'
 
 /**
@@ -25,7 +25,7 @@ export async function explainRoute(call: Call, caller: Caller, plane: Plane): Pr
   const facts = choiceFacts(call, request, caller, snapshot, plane)
   const virtual = virtualModel(request.facts.model_asked, facts)
   if (virtual === null) return explainPlain(request, caller, facts)
-  const consideration = considerVirtual(virtual, request, measuring(request), caller, facts)
+  const consideration = considerVirtual(virtual, request, measuringFor(request), caller, facts)
   return explainVirtual(virtual, consideration, call, facts)
 }
 

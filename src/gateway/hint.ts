@@ -1,5 +1,5 @@
 import { WeirError } from '../base/errors.ts'
-import { DOMAINS } from '../config/schema.ts'
+import { DOMAINS } from '../base/domains.ts'
 import { domainNamed } from '../routing/domains.ts'
 import type { TenantEvidence } from '../routing/evidence.ts'
 

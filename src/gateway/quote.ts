@@ -11,6 +11,7 @@ import {
 import type { HoldReceipt } from '../money/event.ts'
 import { moneyOfParts, tokensOfParts } from '../money/grant.ts'
 import { dearest, priceAt, type PriceVersion } from '../money/price.ts'
+import { profiledMembers } from './profile.ts'
 import type { ReadRequest } from './request.ts'
 import type { Route } from './route.ts'
 
@@ -146,7 +147,7 @@ export function isTooLong(prompt_tokens: number, model: Model): boolean {
 export type MeasureChat = (tokenizer: Tokenizer) => ReturnType<typeof measureChatPrompt>
 
 /** Measures a chat once for each tokenizer, however many models are looked at. */
-export function measuring({ parsed }: Pick<ReadRequest, 'parsed'>): MeasureChat {
+function measuring({ parsed }: Pick<ReadRequest, 'parsed'>): MeasureChat {
   const known = new Map<Tokenizer, ReturnType<MeasureChat>>()
   return (tokenizer) => {
     const before = known.get(tokenizer)
@@ -155,6 +156,21 @@ export function measuring({ parsed }: Pick<ReadRequest, 'parsed'>): MeasureChat 
     const measured = measureChatPrompt({ messages: Array.isArray(messages) ? messages : [], tools, functions, response_format }, tokenizer)
     known.set(tokenizer, measured)
     return measured
+  }
+}
+
+/** What measures a chat for a model. */
+export type MeasureFor = (model: Pick<Model, 'id' | 'profile'>) => MeasureChat
+
+/** Measures a chat as each model gets it, a profile's prompt and tools included, once for each tokenizer. */
+export function measuringFor(request: Pick<ReadRequest, 'parsed'>): MeasureFor {
+  const own = measuring(request)
+  const profiled = new Map<string, MeasureChat>()
+  return ({ id, profile }) => {
+    if (profile === null) return own
+    const measure = profiled.get(id) ?? measuring({ parsed: profiledMembers(request.parsed, profile) })
+    profiled.set(id, measure)
+    return measure
   }
 }
 

@@ -3,24 +3,9 @@
  * prompt of any length costs the same few microseconds, because a fixed number of characters is read. Features that training never met
  * speak for no domain but count in the length of the text: the less of a prompt is known, the less sure is the guess.
  */
-import type { DOMAINS } from '../config/schema.ts'
+import { type Domain, type VerticalDomain, VERTICALS } from '../base/domains.ts'
 import { createFeatureScanner, type DomainInput } from './features.ts'
 import { markOf, neighbourOf, parseWeights, slotOf, type Weights } from './weights.ts'
-
-export type Domain = (typeof DOMAINS)[number]
-export type VerticalDomain = Exclude<Domain, 'general'>
-
-/** In the order of the weights file. */
-export const VERTICALS = [
-  'finance',
-  'healthcare',
-  'education',
-  'government',
-  'industrial',
-  'legal',
-  'retail',
-  'customer_service',
-] as const satisfies readonly VerticalDomain[]
 
 /**
  * Below this confidence a prompt counts as general. Chosen on sources that training had not seen: there, about 89 of 100 prompts that leave

@@ -1,5 +1,5 @@
 /** Names of domains: the closed set, other spellings of it, and those that tenants make up. Pure. */
-import { type Domain, VERTICALS } from './domain.ts'
+import { type Domain, DOMAINS } from '../base/domains.ts'
 
 /** Other words for the domains of the closed set, folded as {@link domainNamed} folds what it is given. */
 const SPELLINGS: Readonly<Record<Domain, readonly string[]>> = {
@@ -20,11 +20,8 @@ const SPELLINGS: Readonly<Record<Domain, readonly string[]>> = {
   general: ['general_purpose', 'other', 'others', 'none', 'misc', '通用', '其他', '其它'],
 }
 
-/** The closed set. */
-export const ALL_DOMAINS: readonly Domain[] = [...VERTICALS, 'general']
-
 const KNOWN: ReadonlyMap<string, Domain> = new Map(
-  ALL_DOMAINS.flatMap((domain) => [domain, ...SPELLINGS[domain]].map((spelling) => [spelling, domain] as const)),
+  DOMAINS.flatMap((domain) => [domain, ...SPELLINGS[domain]].map((spelling) => [spelling, domain] as const)),
 )
 
 const OWN = /^[a-z][a-z0-9_]{1,31}$/

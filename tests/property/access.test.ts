@@ -6,7 +6,7 @@ import { WeirError } from '../../src/base/errors.ts'
 import type { Configuration } from '../../src/config/model.ts'
 import type { Caller } from '../../src/gateway/call.ts'
 import { type ChoiceFacts, considerVirtual } from '../../src/gateway/choose.ts'
-import { measuring } from '../../src/gateway/quote.ts'
+import { measuringFor } from '../../src/gateway/quote.ts'
 import { readFacts } from '../../src/gateway/request.ts'
 import { chooseRoute, type Route } from '../../src/gateway/route.ts'
 import { buildSnapshot, type Snapshot } from '../../src/gateway/snapshot.ts'
@@ -141,7 +141,7 @@ test('a virtual model chooses nothing that its caller could not reach by name, a
       const snapshot = buildSnapshot({ ...plain, routes: new Map([[virtual.id, virtual]]) })
       const facts = virtualFacts(snapshot)
       const request = readFacts('chat_completions', Buffer.from('{"model":"any","messages":[{"role":"user","content":"hello"}]}'), 16)
-      const { candidates, ordered } = considerVirtual(virtual, request, measuring(request), caller, facts)
+      const { candidates, ordered } = considerVirtual(virtual, request, measuringFor(request), caller, facts)
       const shown = candidates.filter(({ obstacle }) => obstacle !== 'not_found' && obstacle !== 'not_allowed')
       for (const { id } of shown) {
         const route = routeTo(id, { ...caller, key: { ...caller.key, models: null } }, plain, 0.5)

@@ -1,8 +1,8 @@
+import { type Domain, DOMAINS, VERTICALS } from '../../src/base/domains.ts'
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { DOMAINS } from '../../src/config/schema.ts'
-import { CONFIDENCE_THRESHOLD, confidentDomain, createDomainClassifier, VERTICALS, type Domain } from '../../src/routing/domain.ts'
+import { CONFIDENCE_THRESHOLD, confidentDomain, createDomainClassifier } from '../../src/routing/domain.ts'
 import {
   createFeatureScanner,
   EARLIER_TURN_HEAD,
@@ -12,7 +12,7 @@ import {
   SYSTEM_HEAD,
 } from '../../src/routing/features.ts'
 import { formatWeights, markOf, MAX_WEIGHTS_BYTES, neighbourOf, parseWeights, slotOf } from '../../src/routing/weights.ts'
-import { ALL_DOMAINS, composePhrases, parseLine, readOwn, readTemplates, readTerms } from '../../scripts/routing/corpus.ts'
+import { composePhrases, parseLine, readOwn, readTemplates, readTerms } from '../../scripts/routing/corpus.ts'
 import { REPO_ROOT } from '../support/root.ts'
 import { sharedData } from '../support/shared.ts'
 
@@ -66,7 +66,7 @@ const CLEAR: Readonly<Record<Domain, readonly string[]>> = {
 }
 
 describe('the domain of a prompt', () => {
-  test.each(ALL_DOMAINS)('%s is told from clear examples', (domain) => {
+  test.each(DOMAINS)('%s is told from clear examples', (domain) => {
     expect(CLEAR[domain].map((text) => [text, route(text)])).toEqual(CLEAR[domain].map((text) => [text, domain]))
   })
 
@@ -235,13 +235,13 @@ describe('the project’s own training text', () => {
       .replaceAll(/[^\p{L}\p{N}]/gu, '')
 
   test('has at least 350 lines for every domain, without duplicates', () => {
-    for (const domain of ALL_DOMAINS) expect(own.filter((text) => text.domain === domain).length).toBeGreaterThanOrEqual(350)
+    for (const domain of DOMAINS) expect(own.filter((text) => text.domain === domain).length).toBeGreaterThanOrEqual(350)
     const keys = own.map(({ input }) => JSON.stringify([input.system, wordsOf(input.turns) || input.turns]))
     expect(keys.filter((key, at) => keys.indexOf(key) !== at)).toEqual([])
   })
 
   test('has terms and templates that make phrases without gaps, the same each time', () => {
-    for (const domain of ALL_DOMAINS) {
+    for (const domain of DOMAINS) {
       for (const language of ['zh', 'en'] as const) {
         const terms = readTerms(domain, language)
         expect(new Set(terms).size).toBe(terms.length)

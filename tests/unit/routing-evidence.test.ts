@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { CONFIDENCE_THRESHOLD, type Domain, type DomainClassifier, type DomainGuess } from '../../src/routing/domain.ts'
+import type { Domain } from '../../src/base/domains.ts'
+import { CONFIDENCE_THRESHOLD, type DomainClassifier, type DomainGuess } from '../../src/routing/domain.ts'
 import type { DomainInput } from '../../src/routing/features.ts'
 import { decideDomain, prepareEvidence } from '../../src/routing/evidence.ts'
 import { promptOf } from '../../src/routing/prompt.ts'

@@ -1,8 +1,9 @@
+import { DOMAINS } from '../../src/base/domains.ts'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { createDomainClassifier } from '../../src/routing/domain.ts'
-import { ALL_DOMAINS, domainNamed, isKnownDomain } from '../../src/routing/domains.ts'
+import { domainNamed, isKnownDomain } from '../../src/routing/domains.ts'
 import { decideDomain, prepareEvidence } from '../../src/routing/evidence.ts'
 import { foldKeyword } from '../../src/routing/keywords.ts'
 import { promptOf } from '../../src/routing/prompt.ts'
@@ -37,7 +38,7 @@ describe('names of domains', () => {
   })
 
   test('every domain of the closed set means itself, and nothing else is of the set', () => {
-    for (const domain of ALL_DOMAINS) expect([domainNamed(domain), isKnownDomain(domain)]).toEqual([domain, true])
+    for (const domain of DOMAINS) expect([domainNamed(domain), isKnownDomain(domain)]).toEqual([domain, true])
     for (const name of ['medical', 'parcels', 'tourism']) expect(isKnownDomain(name)).toBe(false)
   })
 })

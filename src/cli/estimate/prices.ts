@@ -1,8 +1,7 @@
 /** What one request costs at one model, by estimate. Pure. */
 import type { Configuration, Endpoint, Model } from '../../config/model.ts'
 import { EXPECTED_OUTPUT_TOKENS } from '../../gateway/consider.ts'
-import { profiledMembers } from '../../gateway/profile.ts'
-import { isTooLong, type MeasureChat, measuring } from '../../gateway/quote.ts'
+import { isTooLong, type MeasureFor, measuringFor } from '../../gateway/quote.ts'
 import { ATTACHMENT_TOKENS, tokensOfAttachments } from '../../money/estimate.ts'
 import { type Charge, charge, priceAt, type PriceVersion, type TradingCalendar } from '../../money/price.ts'
 import { NO_CALLS, NO_TOKENS } from '../../money/usage.ts'
@@ -60,12 +59,12 @@ export interface PriceFacts {
 export class RequestPrices {
   readonly #request: EstimatedRequest
   readonly #facts: PriceFacts
-  /** By tokenizer; of a profile, whose prompt counts as well, by its id too. */
-  readonly #measured = new Map<string, Measured>()
+  readonly #measure: MeasureFor
   readonly #priced = new Map<string, PricedRequest>()
 
   constructor(request: EstimatedRequest, facts: PriceFacts) {
     this.#request = request
+    this.#measure = measuringFor({ parsed: { ...request.chat } })
     this.#facts = facts
   }
 
@@ -103,24 +102,12 @@ export class RequestPrices {
 
   #promptTokens(model: Model): number {
     const { tokenizer, attachment_tokens } = model
-    const measured = this.#measure(model)
+    const measured = this.#measure(model)(tokenizer)
     // The sandbox's own count has no attachments.
     if (tokenizer === 'sandbox') return measured.text_tokens
     return measured.text_tokens + tokensOfAttachments(measured.attachments, attachment_tokens, ATTACHMENT_TOKENS)
   }
-
-  #measure({ id, tokenizer, profile }: Model): Measured {
-    const key = profile === null ? tokenizer : `${tokenizer} ${id}`
-    const known = this.#measured.get(key)
-    if (known !== undefined) return known
-    const chat = { ...this.#request.chat }
-    const measured = measuring({ parsed: profile === null ? chat : profiledMembers(chat, profile) })(tokenizer)
-    this.#measured.set(key, measured)
-    return measured
-  }
 }
-
-type Measured = ReturnType<MeasureChat>
 
 /** Whether an answer is one of thinking: what the caller says, else what the model does by itself. */
 function thinks({ thinking }: Model, asked: EstimatedRequest['thinking']): boolean {
